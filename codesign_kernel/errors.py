@@ -1,0 +1,33 @@
+"""What can go wrong, one class per kind of mistake. Every message states the law, the value and the remedy."""
+
+
+class CodesignError(Exception):
+    """Base of every error that this library raises on purpose; the command line prints it as one line."""
+
+
+class InvalidInputError(CodesignError, ValueError):
+    """An argument breaks a law: wrong shape, wrong range, unknown name."""
+
+
+class UnsupportedLayerError(CodesignError):
+    """A network holds a layer that the accelerator's datapath cannot run; the message names the layer."""
+
+
+class InfeasibleDesignError(CodesignError):
+    """A workload cannot be mapped onto a design: which buffer is too small, and by how much."""
+
+
+class CapacityError(CodesignError):
+    """A program does not fit a memory or an instruction field of the accelerator it is lowered to."""
+
+
+class ConversionError(CodesignError):
+    """MyHDL could not turn the accelerator into Verilog or VHDL."""
+
+
+class SimulatorError(CodesignError):
+    """A simulator is missing, failed to build, or died; the message says what to install or where the log is."""
+
+
+class OutputError(CodesignError, OSError):
+    """A result cannot be written where it was asked for."""

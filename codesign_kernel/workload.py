@@ -1,0 +1,133 @@
+"""Workload: a network as loop bounds and precisions, without its weights and without torch."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from types import MappingProxyType
+
+from codesign_kernel.errors import InvalidInputError
+
+#: Operators whose eight loops multiply and accumulate; every other operator does no MACs.
+MAC_OPS = frozenset({"conv2d", "conv_transpose2d", "linear", "matmul"})
+LOOPS = ("B", "G", "K", "C", "OY", "OX", "FY", "FX")
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One operator as a loop nest. Loop names are those of ZigZag and of the field.
+
+    Attributes:
+        name: unique within its workload; the module path where there is one.
+        op: the operator: ``conv2d``, ``linear`` and ``matmul`` do MACs; ``relu``, ``max_pool2d``, ``add``, ``softmax``
+            and so on do none.
+        B: batch. G: groups. K, C: output and input channels *of one group*. OY, OX: output rows and columns.
+        FY, FX: filter (or pooling window) rows and columns. All in elements.
+        IY, IX: input rows and columns as stored, before padding (element).
+        stride, padding, dilation: (y, x), element.
+        weight_bits, input_bits, acc_bits: precision of the operands W, I and of the accumulator (bit).
+    """
+
+    name: str
+    op: str
+    B: int = 1
+    G: int = 1
+    K: int = 1
+    C: int = 1
+    OY: int = 1
+    OX: int = 1
+    FY: int = 1
+    FX: int = 1
+    IY: int = 1
+    IX: int = 1
+    stride: tuple[int, int] = (1, 1)
+    padding: tuple[int, int] = (0, 0)
+    dilation: tuple[int, int] = (1, 1)
+    weight_bits: int = 8
+    input_bits: int = 8
+    acc_bits: int = 32
+
+    def __post_init__(self) -> None:
+        for loop in (*LOOPS, "IY", "IX"):
+            value = getattr(self, loop)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise InvalidInputError(
+                    f"loop bounds are integers >= 1, but layer {self.name!r} has {loop} = {value!r}; "
+                    "check the shape that the network was profiled with"
+                )
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates: the product of the eight loops for an operator that does MACs, else 0.
+
+        A transposed convolution multiplies every input element by every filter element: IY, IX in place of OY, OX.
+        """
+        if self.op not in MAC_OPS:
+            return 0
+        y, x = (self.IY, self.IX) if self.op == "conv_transpose2d" else (self.OY, self.OX)
+        return self.B * self.G * self.K * self.C * y * x * self.FY * self.FX
+
+    @property
+    def weights(self) -> int:
+        """Elements of the W operand (0 for operators without one; for ``matmul`` the second activation)."""
+        return (
+            self.G * self.K * self.C * self.FY * self.FX * (self.B if self.op == "matmul" else 1)
+            if self.op in MAC_OPS
+            else 0
+        )
+
+    @property
+    def inputs(self) -> int:
+        """Elements of the I operand."""
+        return self.B * self.G * self.C * self.IY * self.IX
+
+    @property
+    def outputs(self) -> int:
+        """Elements of the O operand."""
+        return self.B * self.G * self.K * self.OY * self.OX
+
+
+@dataclass(frozen=True)
+class Workload:
+    """A network: its operators in execution order and the tensors between them.
+
+    Attributes:
+        name: of the network.
+        layers: in execution order; names are unique.
+        edges: (producer, consumer) names; an operator without a producer reads the network's input. Views (flatten,
+            reshape, transpose) move no data and are passed through.
+        uncosted: operators for which there is no formula, and how often they occur.
+    """
+
+    name: str
+    layers: tuple[Layer, ...]
+    edges: tuple[tuple[str, str], ...] = ()
+    uncosted: Mapping[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "layers", tuple(self.layers))
+        object.__setattr__(self, "edges", tuple((a, b) for a, b in self.edges))
+        object.__setattr__(self, "uncosted", MappingProxyType(dict(self.uncosted)))
+        names = [layer.name for layer in self.layers]
+        if len(set(names)) != len(names):
+            twice = sorted({name for name in names if names.count(name) > 1})
+            raise InvalidInputError(f"layer names are unique within a workload, but {twice} occur more than once")
+        unknown = sorted({name for edge in self.edges for name in edge} - set(names))
+        if unknown:
+            raise InvalidInputError(f"edges join layers of the workload, but {unknown} are not among them")
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of one forward pass."""
+        return sum(layer.macs for layer in self.layers)
+
+    @property
+    def digest(self) -> str:
+        """sha256 of the contents (names of layers included)."""
+        body = [self.name, [asdict(layer) for layer in self.layers], self.edges, dict(self.uncosted)]
+        return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
+
+    def __reduce__(self) -> tuple[object, ...]:  # a mapping proxy does not pickle
+        return (Workload, (self.name, self.layers, self.edges, dict(self.uncosted)))
