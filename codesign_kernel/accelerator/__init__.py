@@ -1,0 +1,5 @@
+"""One machine as plain numbers, and the technology tables that price it."""
+
+from codesign_kernel.accelerator.types import Accelerator, MemoryLevel
+
+__all__ = ["Accelerator", "MemoryLevel"]

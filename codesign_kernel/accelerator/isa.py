@@ -1,0 +1,156 @@
+"""The instruction set: what each instruction does, its fields, and the cycles that it takes.
+
+The sequencer runs one instruction at a time: fetch and decode (2 cycles), run, drain. Lengths are therefore exact and
+depend only on the fields; :func:`cycles` is that law, and the RTL is held to it by co-simulation.
+
+=====  ============================================================================================================
+HALT   stop, and lower ``busy``
+LOADP  external memory -> weight memory, ``count`` rows (weights and requantiser parameters)
+LOADA  external memory -> activation memory, ``count`` words
+SAVE   activation memory -> external memory, ``count`` words
+LOADQ  weight memory -> requantisers, ``count`` rows
+CONV   for each of ``nct`` input tiles, ``nfy`` filter rows and ``nfx`` filter columns: load the array with the next
+       ``rows`` rows of weights (bottom row first), then stream ``nx`` x ``ny`` positions of a map of ``width`` x
+       ``height`` through it into the accumulators. A tap starts at (``ix0`` + fx ``dx``, ``iy0`` + fy ``dy``) and walks
+       in steps of (``sx``, ``sy``); what lies outside of the map is zero
+STORE  accumulators -> maximum over ``pool`` x ``pool`` -> bias, multiplier, rounding shift, clamp, ReLU -> activation
+       memory: ``nx`` x ``ny`` words
+=====  ============================================================================================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+from codesign_kernel.accelerator.types import ADDRESS_BITS
+from codesign_kernel.errors import CapacityError
+
+COORDINATE_BITS = 12
+EXTERNAL_BITS = 32
+COUNT_BITS = 20
+BANK_BITS = 8
+STEP_BITS = 4
+ROW_STEP_BITS = 16
+TAP_BITS = 6
+#: A map's side is below this, so that a coordinate left of the map wraps to a number right of it.
+MAX_SIDE = 1 << (COORDINATE_BITS - 1)
+
+
+class Op(IntEnum):
+    """Operation codes."""
+
+    HALT = 0
+    LOADP = 1
+    LOADA = 2
+    SAVE = 3
+    LOADQ = 4
+    CONV = 5
+    STORE = 6
+
+
+#: field -> (lowest bit, width); fields of different operations share bits.
+LAYOUT: Mapping[str, tuple[int, int]] = {
+    "op": (0, 4), "acc": (4, 1), "relu": (5, 1), "bank": (6, BANK_BITS),
+    "addr": (14, ADDRESS_BITS), "waddr": (32, ADDRESS_BITS),
+    "nx": (50, 12), "ny": (62, 12), "ix0": (74, 12), "iy0": (86, 12), "width": (98, 12), "height": (110, 12),
+    "sx": (122, STEP_BITS), "sy": (126, STEP_BITS), "row_step": (130, ROW_STEP_BITS),
+    "nfx": (146, TAP_BITS), "nfy": (152, TAP_BITS), "nct": (158, 12), "dx": (170, STEP_BITS), "dy": (174, STEP_BITS),
+    "tap_row": (178, ROW_STEP_BITS), "ct_step": (194, ADDRESS_BITS),
+    "ext": (50, EXTERNAL_BITS), "count": (82, COUNT_BITS), "pool": (74, STEP_BITS), "acc_row": (86, 12),
+}  # fmt: skip
+#: Bits from here on are reserved and zero.
+RESERVED = 212
+_CONV = "acc bank addr waddr nx ny ix0 iy0 width height sx sy row_step nfx nfy nct dx dy tap_row ct_step"
+FIELDS: Mapping[Op, tuple[str, ...]] = {
+    Op.HALT: (),
+    Op.LOADP: ("addr", "ext", "count"),
+    Op.LOADA: ("addr", "ext", "count"),
+    Op.SAVE: ("addr", "ext", "count"),
+    Op.LOADQ: ("waddr", "count"),
+    Op.CONV: tuple(_CONV.split()),
+    Op.STORE: ("relu", "bank", "addr", "nx", "ny", "pool", "acc_row"),
+}
+#: Numbers of things: stored less one.
+LESS_ONE = frozenset({"count", "nx", "ny", "pool", "nfx", "nfy", "nct"})
+#: Two's complement, or an address that wraps around: any integer is taken modulo the field.
+WRAPS = {Op.CONV: frozenset({"addr", "ix0", "iy0"})}
+
+
+@dataclass(frozen=True)
+class Instruction:
+    """One instruction: its operation and its fields by name."""
+
+    op: Op
+    fields: Mapping[str, int] = field(default_factory=dict)
+
+    def __getitem__(self, name: str) -> int:
+        return self.fields[name]
+
+    def encode(self) -> int:
+        """The instruction as a word of ``INSTRUCTION_BITS``.
+
+        Raises:
+            CapacityError: a value does not fit its field.
+        """
+        if set(FIELDS[self.op]) != set(self.fields):
+            raise CapacityError(f"{self.op.name} takes the fields {FIELDS[self.op]}, but got {tuple(self.fields)}")
+        word = int(self.op)
+        for name in FIELDS[self.op]:
+            low, width = LAYOUT[name]
+            value = self.fields[name] - (name in LESS_ONE)
+            if name in WRAPS.get(self.op, ()):
+                value %= 1 << width
+            if not 0 <= value < 1 << width:
+                raise CapacityError(
+                    f"{name} of {self.op.name} lies between {int(name in LESS_ONE)} and "
+                    f"{(1 << width) - 1 + (name in LESS_ONE)}, "
+                    f"but got {self.fields[name]}; the layer is too large for the instruction"
+                )
+            word |= value << low
+        return word
+
+    @classmethod
+    def decode(cls, word: int) -> Instruction:
+        """The instruction of a word; wrapped fields come back as they are stored (unsigned)."""
+        op = Op(word & 15)
+        fields = {}
+        for name in FIELDS[op]:
+            low, width = LAYOUT[name]
+            fields[name] = ((word >> low) & ((1 << width) - 1)) + (name in LESS_ONE)
+        return cls(op, fields)
+
+    def __str__(self) -> str:
+        return " ".join([f"{self.op.name:<6}", *(f"{name}={value}" for name, value in self.fields.items())]).rstrip()
+
+
+#: Cycles for fetch and decode.
+ISSUE = 2
+
+
+def cycles(op: Op, *, rows=1, cols=1, beats=1, count=1, positions=1, taps=1, pool=1):  # type: ignore[no-untyped-def]
+    """Cycles of one instruction, from its issue to the next one's. Scalars, or arrays that broadcast.
+
+    The terms after ``ISSUE`` are what runs (one item a cycle) and what drains: the depth of the pipeline behind it.
+
+    Args:
+        op: the operation.
+        rows, cols: of the array (PE).
+        beats: bus cycles for one word (LOADP, LOADA, SAVE).
+        count: words moved (LOADP, LOADA, SAVE, LOADQ).
+        positions: ``nx * ny`` (CONV: inputs of one tap; STORE: outputs).
+        taps: ``nct * nfy * nfx`` (CONV).
+        pool: side of the pooling window (STORE).
+    """
+    if op == Op.HALT:
+        return ISSUE
+    if op in (Op.LOADP, Op.LOADA, Op.SAVE):
+        return ISSUE + count * beats + 2
+    if op == Op.LOADQ:
+        return ISSUE + count + 1
+    if op == Op.CONV:
+        # weights: rows, and 1 until the last has arrived; positions; memory 1, array rows + cols - 1, accumulate 1
+        return ISSUE + taps * ((rows + 1) + positions + (rows + cols + 1))
+    # memory 1, maximum 1, bias 1, multiply 1, shift and clamp 1
+    return ISSUE + positions * pool * pool + 5

@@ -1,0 +1,237 @@
+"""Accelerator and MemoryLevel: one machine as plain numbers."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from dataclasses import asdict, dataclass, fields
+
+from codesign_kernel.errors import InvalidInputError
+from codesign_kernel.units import BIT_PER_KIB
+
+DATAFLOWS = ("ws",)
+DATA_BITS = (4, 8)
+#: The requantiser's parameters of one output channel are a bias (acc_bits), a multiplier and a shift.
+MULTIPLIER_BITS = 16
+SHIFT_BITS = 8
+INSTRUCTION_BITS = 224
+#: Width of an on-chip address in an instruction: no memory has more words than this reaches.
+ADDRESS_BITS = 18
+#: Clock range that the model accepts (MHz), and nodes between which the technology tables interpolate (nm).
+FREQUENCY_MHZ = (1.0, 5000.0)
+NODE_NM = (7.0, 45.0)
+
+
+@dataclass(frozen=True)
+class MemoryLevel:
+    """One memory of the machine. Widths and capacities in bit, areas in µm², energies in pJ/bit."""
+
+    name: str
+    capacity_bit: int
+    word_bit: int
+    operands: tuple[str, ...]
+
+    @property
+    def depth(self) -> int:
+        """Words."""
+        return self.capacity_bit // self.word_bit
+
+
+@dataclass(frozen=True)
+class Accelerator:
+    """A systolic-array accelerator of the template that :func:`codesign_kernel.generate_rtl` builds.
+
+    Attributes:
+        rows, cols: processing elements along the reduction and along the output channels; the larger is a multiple of
+            the smaller.
+        dataflow: ``"ws"``, weight stationary.
+        weight_bits: width of weights and activations (bit).
+        acc_bits: width of partial sums (bit).
+        activation_kib, weight_kib, accumulator_kib, instruction_kib: the on-chip memories (KiB). Weights' memory also
+            holds the requantiser's parameters.
+        bandwidth_gb_s: of the external memory (10^9 byte a second).
+        frequency_mhz: clock.
+        node_nm: process node, between 7 and 45 nm.
+        name: for people; it does not change the hardware.
+    """
+
+    rows: int
+    cols: int
+    dataflow: str = "ws"
+    weight_bits: int = 8
+    acc_bits: int = 32
+    activation_kib: float = 16.0
+    weight_kib: float = 64.0
+    accumulator_kib: float = 8.0
+    instruction_kib: float = 16.0
+    bandwidth_gb_s: float = 3.2
+    frequency_mhz: float = 200.0
+    node_nm: float = 28.0
+    name: str = ""
+
+    @classmethod
+    def systolic(
+        cls,
+        rows: int,
+        cols: int,
+        dataflow: str = "ws",
+        weight_bits: int = 8,
+        *,
+        acc_bits: int = 32,
+        activation_kib: float = 16.0,
+        weight_kib: float = 64.0,
+        accumulator_kib: float = 8.0,
+        instruction_kib: float = 16.0,
+        bandwidth_gb_s: float = 3.2,
+        frequency_mhz: float = 200.0,
+        node_nm: float = 28.0,
+        name: str = "",
+    ) -> Accelerator:
+        """A systolic array with its buffers; see the class for the arguments and their units.
+
+        Raises:
+            InvalidInputError: a value breaks a law; the message says which, and what would do.
+        """
+        return cls(
+            rows, cols, dataflow, weight_bits, acc_bits, activation_kib, weight_kib, accumulator_kib, instruction_kib,
+            bandwidth_gb_s, frequency_mhz, node_nm, name,
+        )  # fmt: skip
+
+    def __post_init__(self) -> None:
+        for side in ("rows", "cols"):
+            value = getattr(self, side)
+            if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 256:
+                raise InvalidInputError(f"{side} is an integer of 1 to 256, but got {value!r}")
+        if max(self.rows, self.cols) % min(self.rows, self.cols):
+            raise InvalidInputError(
+                f"the longer side of the array is a multiple of the shorter, but got rows = {self.rows}, "
+                f"cols = {self.cols}; "
+                "the activation memory is banked by the shorter side"
+            )
+        if self.dataflow not in DATAFLOWS:
+            raise InvalidInputError(f"dataflow is one of {', '.join(map(repr, DATAFLOWS))}, but got {self.dataflow!r}")
+        if self.weight_bits not in DATA_BITS:
+            raise InvalidInputError(f"weight_bits is one of {DATA_BITS}, but got {self.weight_bits!r}")
+        if self.acc_bits != 32:
+            raise InvalidInputError(f"acc_bits is 32 in this template, but got {self.acc_bits!r}")
+        for name in (
+            "activation_kib",
+            "weight_kib",
+            "accumulator_kib",
+            "instruction_kib",
+            "bandwidth_gb_s",
+            "frequency_mhz",
+            "node_nm",
+        ):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value) or value <= 0:
+                raise InvalidInputError(f"{name} is a finite number above 0, but got {value!r}")
+        for name, (low, high) in (("frequency_mhz", FREQUENCY_MHZ), ("node_nm", NODE_NM)):
+            if not low <= getattr(self, name) <= high:
+                raise InvalidInputError(f"{name} lies between {low:g} and {high:g}, but got {getattr(self, name)!r}")
+        if self.word_bits % 8:
+            raise InvalidInputError(
+                f"a word of the activation memory is a whole number of bytes, but {self.lanes} lanes of "
+                f"{self.weight_bits} "
+                "bits are not; use an even number of lanes or weight_bits = 8"
+            )
+        if self.bits_per_cycle < 8:
+            raise InvalidInputError(
+                f"the external memory delivers at least 8 bits a cycle, but {self.bandwidth_gb_s:g} GB/s at "
+                f"{self.frequency_mhz:g} MHz are {self.bits_per_cycle:.3g}; raise bandwidth_gb_s to "
+                f"{self.frequency_mhz / 1000:g} or lower frequency_mhz"
+            )
+        for level in self.memories:
+            if level.depth < 2:
+                raise InvalidInputError(
+                    f"the {level.name} memory holds at least two words of {level.word_bit} bits, but has "
+                    f"{level.capacity_bit} bits; make it at least {2 * level.word_bit / BIT_PER_KIB:g} KiB"
+                )
+            if level.depth > 1 << ADDRESS_BITS:
+                raise InvalidInputError(
+                    f"the {level.name} memory holds at most {1 << ADDRESS_BITS} words, but "
+                    f"{level.capacity_bit / BIT_PER_KIB:g} "
+                    f"KiB in words of {level.word_bit} bits are {level.depth}; make it at most "
+                    f"{(1 << ADDRESS_BITS) * level.word_bit / BIT_PER_KIB:g} KiB"
+                )
+
+    @property
+    def pes(self) -> int:
+        """Processing elements."""
+        return self.rows * self.cols
+
+    @property
+    def lanes(self) -> int:
+        """Channels in one word of the activation memory: the longer side of the array."""
+        return max(self.rows, self.cols)
+
+    @property
+    def bits_per_cycle(self) -> float:
+        """What the external memory could deliver in one clock (bit)."""
+        return self.bandwidth_gb_s * 8000.0 / self.frequency_mhz
+
+    @property
+    def word_bits(self) -> int:
+        """Width of one word of the activation memory (bit)."""
+        return self.lanes * self.weight_bits
+
+    @property
+    def bus_bits(self) -> int:
+        """Width of the external data bus (bit): a power of two, as in AXI, no wider than ``bits_per_cycle``.
+
+        It divides a word of the activation memory; what the memory could deliver beyond it is not used.
+        """
+        covered = 1 << (math.frexp(self.bits_per_cycle)[1] - 1)
+        return min(1024, covered, self.word_bits & -self.word_bits)
+
+    @property
+    def activation_beats(self) -> int:
+        """Bus cycles for one word of the activation memory."""
+        return self.word_bits // self.bus_bits
+
+    @property
+    def weight_beats(self) -> int:
+        """Bus cycles for one row of the weight memory."""
+        return -(-self.cols * self.weight_bits // self.bus_bits)
+
+    @property
+    def quant_rows(self) -> int:
+        """Rows of the weight memory that hold the requantiser's parameters of ``cols`` output channels."""
+        return -(-(self.acc_bits + MULTIPLIER_BITS + SHIFT_BITS) // self.weight_bits)
+
+    @property
+    def memories(self) -> tuple[MemoryLevel, ...]:
+        """The on-chip memories."""
+        return (
+            MemoryLevel("activation", int(self.activation_kib * BIT_PER_KIB), self.word_bits, ("I", "O")),
+            MemoryLevel("weight", int(self.weight_kib * BIT_PER_KIB), self.cols * self.weight_bits, ("W",)),
+            MemoryLevel("accumulator", int(self.accumulator_kib * BIT_PER_KIB), self.cols * self.acc_bits, ("O",)),
+            MemoryLevel("instruction", int(self.instruction_kib * BIT_PER_KIB), INSTRUCTION_BITS, ()),
+        )
+
+    def memory(self, name: str) -> MemoryLevel:
+        """The memory called ``name``."""
+        return next(level for level in self.memories if level.name == name)
+
+    @property
+    def digest(self) -> str:
+        """sha256 over everything that changes the machine (the name does not)."""
+        body = {key: value for key, value in asdict(self).items() if key != "name"}
+        return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def peak_macs_per_s(self) -> float:
+        """Peak rate: every PE busy every cycle (MAC/s)."""
+        return self.pes * self.frequency_mhz * 1e6
+
+    def __str__(self) -> str:
+        return (
+            f"{self.rows}x{self.cols} {self.dataflow} int{self.weight_bits}, {self.activation_kib:g} KiB activations, "
+            f"{self.weight_kib:g} KiB weights, {self.accumulator_kib:g} KiB accumulators, "
+            f"{self.bandwidth_gb_s:g} GB/s, {self.frequency_mhz:g} MHz, {self.node_nm:g} nm"
+        )
+
+
+#: Names of the numeric fields, in order; a batch of accelerators is one array for each.
+FIELDS = tuple(f.name for f in fields(Accelerator) if f.name not in ("name", "dataflow"))
