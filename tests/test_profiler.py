@@ -1,0 +1,594 @@
+"""Profiler: counts against torch's own counter and by hand, edges, names, and that the model is left as it was."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from codesign_kernel.errors import InvalidInputError
+from codesign_kernel.profiler import Profile, profile, zoo
+from codesign_kernel.profiler.result import UNUSED
+from codesign_kernel.workload import Layer
+
+SUMMED = ("macs", "parameters", "parameter_bytes", "output_bytes")
+
+
+def hooks_of(model: nn.Module) -> list[dict[str, Any]]:
+    """Every hook container of every module, and torch's global ones."""
+    local = [{k: dict(v) for k, v in vars(m).items() if k.endswith(("_hooks", "_called"))} for m in model.modules()]
+    shared = {k: dict(v) for k, v in vars(nn.modules.module).items() if k.startswith("_global_") and "hooks" in k}
+    return [*local, shared]
+
+
+def profiled(model: nn.Module, inputs: Any, **options: Any) -> Profile:
+    """Profile, add up every column again, and see that model, hooks, flags and random state are as before."""
+    hooks, flags = hooks_of(model), [m.training for m in model.modules()]
+    attributes = [set(vars(m)) for m in model.modules()]
+    random = torch.get_rng_state()
+    result = profile(model, inputs, **options)
+    assert hooks_of(model) == hooks
+    assert [m.training for m in model.modules()] == flags
+    assert [set(vars(m)) for m in model.modules()] == attributes
+    assert torch.equal(torch.get_rng_state(), random)
+    totals = result.table()[list(SUMMED)].sum()
+    assert totals["macs"] == result.macs == sum(layer.macs for layer in result.workload.layers)
+    assert totals["parameters"] == result.parameters == sum(p.numel() for p in model.parameters())
+    assert totals["parameter_bytes"] == result.parameter_bytes
+    assert totals["output_bytes"] == result.activation_bytes
+    return result
+
+
+def torch_macs(model: nn.Module, inputs: Any) -> float:
+    """Half of the FLOP that torch counts; its fused transformer layer, which it cannot see into, is off."""
+    args, kwargs = (
+        ((), inputs) if isinstance(inputs, dict) else (inputs if isinstance(inputs, tuple) else (inputs,), {})
+    )
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            copy.deepcopy(model).eval()(*args, **kwargs)
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
+    return counter.get_total_flops() / 2
+
+
+class Apply(nn.Module):
+    """A function as a module."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        return self.function(*args, **kwargs)
+
+
+def layers(result: Profile) -> list[tuple[str, str]]:
+    return [(layer.name, layer.op) for layer in result.workload.layers]
+
+
+# --- counts -----------------------------------------------------------------------------------------------------------
+
+PUBLISHED = {
+    "lenet5": 61_706,
+    "resnet18": 11_689_512,
+    "resnet50": 25_557_032,
+    "mobilenet_v2": 3_504_872,
+    "vgg16": 138_357_544,
+    "vit_b16": 86_567_656,
+    "bert_base": 109_482_240,
+    "gpt2": 124_439_808,
+}
+GMACS = {"resnet18": 1.81, "resnet50": 4.09, "mobilenet_v2": 0.30, "vgg16": 15.5, "vit_b16": 17.6}
+
+
+def test_zoo_lists_what_it_builds() -> None:
+    assert set(zoo.names()) == set(PUBLISHED)
+    with pytest.raises(InvalidInputError, match=r"no network 'resnet19'; it has lenet5"):
+        zoo.build("resnet19")
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_zoo_has_published_parameters_and_the_macs_that_torch_counts(name: str) -> None:
+    model, example = zoo.build(name)
+    result = profiled(model, example, name=name)
+    assert result.parameters == PUBLISHED[name]
+    assert result.macs == torch_macs(model, example)
+    assert not result.workload.uncosted
+    assert UNUSED not in set(result.table()["name"])
+    if name in GMACS:
+        assert result.macs / 1e9 == pytest.approx(GMACS[name], rel=0.01)
+
+
+def meta(*shape: int) -> torch.Tensor:
+    return torch.zeros(shape, device="meta")
+
+
+UNUSUAL: dict[str, tuple[Callable[[], nn.Module], Any]] = {
+    "grouped dilated": (lambda: nn.Conv2d(4, 8, 3, (2, 1), 2, dilation=(2, 3), groups=4), meta(2, 4, 16, 17)),
+    "same padding": (lambda: nn.Conv2d(4, 8, (3, 5), padding="same", dilation=2), meta(2, 4, 6, 7)),
+    "unbatched": (lambda: nn.Conv2d(4, 8, 3), meta(4, 6, 7)),
+    "conv1d": (lambda: nn.Conv1d(4, 8, 3, 2, 1, groups=2), meta(2, 4, 20)),
+    "conv3d": (lambda: nn.Conv3d(4, 8, (3, 2, 1), 2, 1, groups=2), meta(2, 4, 6, 7, 8)),
+    "transposed 1d": (lambda: nn.ConvTranspose1d(4, 8, 3, 2), meta(2, 4, 6)),
+    "transposed 2d": (lambda: nn.ConvTranspose2d(4, 8, 3, 2, 1, groups=2), meta(2, 4, 6, 7)),
+    "transposed 3d": (lambda: nn.ConvTranspose3d(4, 8, (3, 2, 1), 2), meta(2, 4, 6, 7, 5)),
+    "lstm": (lambda: nn.LSTM(8, 16, 2, bidirectional=True), meta(5, 3, 8)),
+    "lstm projected": (lambda: nn.LSTM(8, 16, 2, bias=False, batch_first=True, proj_size=4), meta(5, 3, 8)),
+    "gru": (lambda: nn.GRU(8, 16, 2, bidirectional=True), meta(5, 3, 8)),
+    "rnn": (lambda: nn.RNN(8, 16), meta(5, 8)),
+    "lstm cell": (lambda: nn.LSTMCell(8, 16), meta(5, 8)),
+    "gru cell": (lambda: nn.GRUCell(8, 16), meta(5, 8)),
+    "attention with weights": (lambda: nn.MultiheadAttention(8, 2), (meta(5, 3, 8),) * 3),
+    "transformer": (lambda: nn.Transformer(16, 2, 1, 1, 32, batch_first=True), (meta(2, 5, 16), meta(2, 4, 16))),
+    "einsum": (lambda: Apply(lambda a, b: torch.einsum("bij,bkj->bik", a, b)), (meta(2, 3, 4), meta(2, 5, 4))),
+    "broadcast": (lambda: Apply(torch.matmul), (meta(2, 1, 3, 4), meta(5, 4, 6))),
+    "grouped queries": (
+        lambda: Apply(lambda q, k: F.scaled_dot_product_attention(q, k, k, enable_gqa=True)),
+        (meta(2, 8, 5, 4), meta(2, 2, 7, 4)),
+    ),
+    "addmm, baddbmm": (
+        lambda: Apply(lambda a, b: torch.baddbmm(b, b, b) + torch.addmm(a, a, a)),
+        (meta(4, 4), meta(3, 4, 4)),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", UNUSUAL)
+def test_macs_equal_those_that_torch_counts(case: str) -> None:
+    make, inputs = UNUSUAL[case]
+    with torch.device("meta"):
+        model = make()
+    result = profiled(model, inputs)
+    assert result.macs == torch_macs(model, inputs) > 0
+    assert not result.workload.uncosted
+
+
+@pytest.mark.parametrize("name", ["lenet5", "mobilenet_v2"])
+def test_real_and_meta_give_the_same(name: str) -> None:
+    on_meta, on_cpu = (profiled(*zoo.build(name, device), name=name) for device in ("meta", "cpu"))
+    assert on_meta == on_cpu
+    assert on_meta.digest == on_cpu.digest
+
+
+def test_real_and_meta_attention_give_the_same() -> None:
+    results = []
+    for device in ("meta", "cpu"):
+        with torch.device(device):
+            layer = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True)
+            results.append(profiled(layer, torch.zeros(2, 5, 16)))
+    assert results[0].digest == results[1].digest
+
+
+# --- loops, by hand ---------------------------------------------------------------------------------------------------
+
+
+def test_small_network_by_hand() -> None:
+    model = nn.Sequential(
+        nn.Conv2d(3, 8, (3, 2), stride=(2, 1), padding=(1, 0), dilation=(1, 2)),
+        nn.BatchNorm2d(8),
+        nn.ReLU6(),
+        nn.MaxPool2d((2, 3), (1, 2)),
+        nn.AdaptiveAvgPool2d((2, 1)),
+        nn.Flatten(),
+        nn.Linear(16, 5, bias=False),
+    )
+    result = profiled(model, torch.zeros(2, 3, 9, 10), name="small")
+    # rows (9 + 2 - 3) // 2 + 1 = 5; columns (10 - 2 - 1) // 1 + 1 = 8
+    conv = Layer("0", "conv2d", B=2, K=8, C=3, OY=5, OX=8, FY=3, FX=2, IY=9, IX=10, stride=(2, 1), padding=(1, 0),
+                 dilation=(1, 2))  # fmt: skip
+    full = {"B": 2, "K": 8, "C": 8, "OY": 5, "OX": 8, "IY": 5, "IX": 8}
+    pool = Layer("3", "max_pool2d", B=2, K=8, C=8, OY=4, OX=3, FY=2, FX=3, IY=5, IX=8, stride=(1, 2))
+    mean = Layer("4", "adaptive_avg_pool2d", B=2, K=8, C=8, OY=2, OX=1, FY=2, FX=3, IY=4, IX=3, stride=(2, 3))
+    fc = Layer("6", "linear", B=2, K=5, C=16)
+    expected = (conv, Layer("1", "batch_norm", **full), Layer("2", "relu6", **full), pool, mean, fc)
+    assert result.workload.layers == expected
+    assert result.macs == 2 * 8 * 3 * 5 * 8 * 3 * 2 + 2 * 5 * 16
+    assert result.workload.edges == (("0", "1"), ("1", "2"), ("2", "3"), ("3", "4"), ("4", "6"))
+    table = result.table().set_index("name")
+    assert list(table["parameters"]) == [8 * 3 * 3 * 2 + 8, 16, 0, 0, 0, 80]
+    assert list(table["parameter_bytes"]) == [4 * n for n in table["parameters"]]
+    assert list(table["input_bytes"])[:2] == [4 * 2 * 3 * 9 * 10, 4 * 2 * 8 * 5 * 8]
+    assert table.loc["3", "output_bytes"] == 4 * 2 * 8 * 4 * 3
+    assert table.loc["6", "intensity"] == pytest.approx(160 / (4 * (2 * 16 + 2 * 5 + 80)))
+    assert [conv.inputs, pool.inputs, pool.outputs] == [2 * 3 * 9 * 10, 2 * 8 * 5 * 8, 2 * 8 * 4 * 3]
+
+
+def test_depthwise_convolution_has_one_channel_a_group() -> None:
+    (layer,) = profiled(nn.Conv2d(6, 12, 3, groups=6), torch.zeros(1, 6, 5, 5)).workload.layers
+    assert (layer.G, layer.K, layer.C, layer.macs) == (6, 2, 1, 6 * 2 * 9 * 9)
+
+
+def test_transposed_convolution_multiplies_input_elements() -> None:
+    (layer,) = profiled(nn.ConvTranspose2d(4, 6, 3, stride=2), torch.zeros(1, 4, 5, 7)).workload.layers
+    assert (layer.op, layer.K, layer.C, layer.OY, layer.OX) == ("conv_transpose2d", 6, 4, 11, 15)
+    assert layer.macs == 5 * 7 * 4 * 6 * 9
+
+
+def test_one_dimensional_layers_lie_along_x() -> None:
+    model = nn.Sequential(nn.Conv1d(4, 8, 3), nn.ReLU(), nn.BatchNorm1d(8), nn.MaxPool1d(2))
+    conv, relu, norm, pool = profiled(model, torch.zeros(2, 4, 12)).workload.layers
+    assert (conv.op, conv.OY, conv.OX, conv.FY, conv.FX, conv.IX) == ("conv2d", 1, 10, 1, 3, 12)
+    assert [(x.B, x.K, x.OX) for x in (relu, norm, pool)] == [(2, 8, 10), (2, 8, 10), (2, 8, 5)]
+    assert (pool.FX, pool.stride) == (2, (1, 2))
+
+
+@pytest.mark.parametrize(
+    ("shape", "expected"),
+    [((8,), (1, 1)), ((3, 8), (3, 1)), ((3, 5, 8), (3, 5)), ((3, 5, 7, 8), (3, 35))],
+)
+def test_linear_batch_is_the_first_axis(shape: tuple[int, ...], expected: tuple[int, int]) -> None:
+    (layer,) = profiled(nn.Linear(8, 4), torch.zeros(shape)).workload.layers
+    assert ((layer.B, layer.OX), layer.C, layer.K, layer.op) == (expected, 8, 4, "linear")
+
+
+def test_folded_rows_are_unfolded() -> None:
+    class Folded(nn.Module):  # as the Conv1D of GPT-2 does it
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight, self.bias = nn.Parameter(torch.zeros(8, 4)), nn.Parameter(torch.zeros(4))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.addmm(self.bias, x.view(-1, 8), self.weight).view(*x.shape[:-1], 4)
+
+    (layer,) = profiled(Folded(), torch.zeros(3, 5, 8)).workload.layers
+    assert layer == Layer("linear", "linear", B=3, K=4, C=8, OX=5, IX=5)
+
+
+def test_matmul_has_two_activations_and_linear_has_fixed_weights() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.experts = nn.Parameter(torch.zeros(4, 8, 6))
+            self.register_buffer("basis", torch.zeros(5, 3))
+
+        def forward(self, x: torch.Tensor) -> Any:  # [2, 4, 3, 8]
+            return x @ x.transpose(-1, -2), x @ self.experts, self.basis @ x, x @ x[0, 0].mT
+
+    result = profiled(Net(), torch.zeros(2, 4, 3, 8))
+    assert [(x.op, x.B, x.G, x.K, x.C, x.OX) for x in result.workload.layers] == [
+        ("matmul", 1, 8, 3, 8, 3),
+        ("linear", 2, 4, 6, 8, 3),
+        ("linear", 8, 1, 5, 3, 8),
+        ("matmul", 1, 1, 3, 8, 24),
+    ]
+
+
+def test_attention_is_two_gemms_around_a_softmax() -> None:
+    model = Apply(lambda q, k, v: F.scaled_dot_product_attention(q, k, v, is_causal=True))
+    result = profiled(model, (torch.zeros(2, 3, 5, 8), torch.zeros(2, 3, 7, 8), torch.zeros(2, 3, 7, 4)))
+    scores = {"B": 2, "K": 3, "C": 3, "OY": 5, "OX": 7, "IY": 5, "IX": 7}
+    assert result.workload.layers == (
+        Layer("matmul", "matmul", G=6, K=7, C=8, OX=5, IX=5),
+        Layer("softmax", "softmax", **scores),
+        Layer("matmul#2", "matmul", G=6, K=4, C=7, OX=5, IX=5),
+    )
+    assert result.workload.edges == (("matmul", "softmax"), ("softmax", "matmul#2"))
+    assert [o.output_bytes for o in result.operators] == [4 * 210, 4 * 210, 4 * 120]
+
+
+def test_lstm_by_hand() -> None:
+    result = profiled(nn.LSTM(8, 16, batch_first=True), torch.zeros(3, 5, 8))
+    assert [(x.name, x.B, x.K, x.C, x.OX) for x in result.workload.layers] == [
+        ("linear", 3, 64, 8, 5),
+        ("linear#2", 3, 64, 16, 5),
+        ("lstm_cell", 3, 16, 64, 5),
+    ]
+    assert [o.parameters for o in result.operators] == [64 * 8 + 64, 64 * 16 + 64, 0]
+
+
+@pytest.mark.parametrize(
+    ("dims", "expected"),
+    [
+        ((2, 3), {"B": 2, "K": 3, "C": 3, "FY": 4, "FX": 5, "IY": 4, "IX": 5}),
+        (1, {"B": 2, "K": 1, "C": 3, "OY": 4, "OX": 5, "IY": 4, "IX": 5}),
+        (None, {"C": 6, "FY": 4, "FX": 5, "IY": 4, "IX": 5}),
+    ],
+)
+def test_reductions_have_windows(dims: Any, expected: dict[str, int]) -> None:
+    (layer,) = profiled(Apply(lambda x: torch.mean(x, dims)), torch.zeros(2, 3, 4, 5)).workload.layers
+    assert layer == Layer("mean", "mean", **expected)
+
+
+# --- edges and names --------------------------------------------------------------------------------------------------
+
+
+class Residual(nn.Module):
+    """conv, in-place relu, conv, in-place add of the input, the same relu again."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1, self.conv2 = nn.Conv2d(4, 4, 3, padding=1), nn.Conv2d(4, 4, 3, padding=1)
+        self.relu = nn.ReLU(inplace=True)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.relu(self.conv1(x))
+        y = self.conv2(x)
+        y += x
+        return self.relu(y).flatten(1)
+
+
+def test_residual_edges_through_in_place_operators() -> None:
+    model = nn.Sequential()
+    model.add_module("block", Residual())
+    result = profiled(model, torch.zeros(1, 4, 6, 6))
+    names = ["block.conv1", "block.relu", "block.conv2", "block.add", "block.relu#2"]
+    assert [layer.name for layer in result.workload.layers] == names
+    assert result.workload.edges == (
+        ("block.conv1", "block.relu"),
+        ("block.relu", "block.conv2"),
+        ("block.relu", "block.add"),
+        ("block.conv2", "block.add"),
+        ("block.add", "block.relu#2"),
+    )
+
+
+def test_edges_pass_views_copies_and_partial_writes() -> None:
+    def forward(x: torch.Tensor) -> torch.Tensor:
+        a, b = torch.relu(x).chunk(2, 1)
+        c = torch.sigmoid(a.transpose(0, 1).contiguous().to(torch.float64)).float()
+        out = torch.zeros(2, 4)
+        out[:, :2] = torch.tanh(b)
+        out[:, 2:] = c.T
+        return out.exp()
+
+    edges = profiled(Apply(forward), torch.zeros(2, 4)).workload.edges
+    assert edges == (("relu", "sigmoid"), ("relu", "tanh"), ("sigmoid", "exp"), ("tanh", "exp"))
+
+
+def test_freed_memory_is_not_taken_for_its_successor() -> None:
+    def forward(x: torch.Tensor) -> torch.Tensor:
+        for _ in range(20):
+            torch.relu(x)  # dropped at once: the next tensor gets its address
+            x = torch.sigmoid(x) + torch.tensor([1.0, 2.0])
+        return x
+
+    workload = profiled(Apply(forward), torch.zeros(2)).workload
+    assert len(workload.layers) == 60
+    assert not [edge for edge in workload.edges if edge[0].startswith("relu")]
+
+
+def test_module_called_twice_and_functional_operators_get_unique_names() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc = nn.Linear(4, 4)
+            self.gate = Apply(lambda x: torch.sigmoid(x) * x)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return F.relu(self.gate(F.relu(self.fc(self.fc(x)))))
+
+    result = profiled(Net(), torch.zeros(2, 4))
+    assert layers(result) == [
+        ("fc", "linear"),
+        ("fc#2", "linear"),
+        ("relu", "relu"),
+        ("gate.sigmoid", "sigmoid"),
+        ("gate.mul", "mul"),
+        ("relu#2", "relu"),
+    ]
+    assert [o.parameters for o in result.operators] == [20, 0, 0, 0, 0, 0]  # shared: with the first
+
+
+def test_root_operator_and_module_of_the_same_name() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.relu = nn.ReLU()
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.relu(F.relu(x))
+
+    assert [name for name, _ in layers(profiled(Net(), torch.zeros(2)))] == ["relu", "relu#2"]
+
+
+def test_constants_are_no_layers_and_their_parameters_go_to_the_user() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.words, self.positions = nn.Embedding(10, 4), nn.Embedding(7, 4)
+
+        def forward(self, ids: torch.Tensor) -> torch.Tensor:
+            return self.words(ids) + self.positions(torch.arange(ids.shape[1])) * 2
+
+    result = profiled(Net(), torch.zeros(2, 5, dtype=torch.int64))
+    assert layers(result) == [("words", "embedding"), ("add", "add")]
+    assert [o.parameters for o in result.operators] == [40, 28]
+    assert result.workload.layers[0] == Layer("words", "embedding", B=2, K=4, OX=5, IX=5)
+    assert result.operators[0].input_bytes == 2 * 5 * 8
+
+
+# --- what is counted, and what is not ---------------------------------------------------------------------------------
+
+
+def test_unknown_operators_are_counted_and_pass_edges() -> None:
+    model = Apply(lambda x: torch.sort(torch.relu(x)).values.exp() + torch.sort(x).values)
+    result = profiled(model, torch.zeros(2, 3))
+    assert dict(result.workload.uncosted) == {"sort": 2}
+    assert result.workload.edges == (("relu", "exp"), ("exp", "add"))
+    assert "not costed: sort x2" in repr(result)
+
+
+def test_custom_operator_is_counted_under_its_namespace() -> None:
+    library = torch.library.Library("codesign_test", "DEF")
+    library.define("twice(Tensor x) -> Tensor")
+    library.impl("twice", lambda x: x * 2, "CPU")
+    result = profiled(Apply(lambda x: torch.ops.codesign_test.twice(x)), torch.zeros(3))
+    assert dict(result.workload.uncosted) == {"codesign_test::twice": 1}
+
+
+def test_unused_parameters_stand_in_a_row_of_their_own() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.used, self.unused = nn.Linear(4, 2), nn.Linear(4, 3, dtype=torch.float64)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.used(x)
+
+    last = profiled(Net(), torch.zeros(1, 4)).table().iloc[-1]
+    assert (last["name"], last["parameters"], last["parameter_bytes"], last["macs"]) == (UNUSED, 15, 120, 0)
+
+
+def test_bytes_are_those_of_the_types_profiled() -> None:
+    model = nn.Linear(4, 2, dtype=torch.bfloat16)
+    result = profiled(model, torch.zeros(3, 4, dtype=torch.bfloat16))
+    (row,) = result.operators
+    assert (row.input_bytes, row.output_bytes, row.parameter_bytes) == (24, 12, 20)
+    assert result.inputs == (((3, 4), "bfloat16"),)
+
+
+def test_parametrised_weight_belongs_to_its_layer() -> None:
+    model = nn.utils.parametrizations.weight_norm(nn.Linear(8, 4))
+    result = profiled(model, torch.zeros(2, 8))
+    assert layers(result) == [("linear", "linear")]
+    assert result.operators[0].parameters == 32 + 4 + 4
+
+
+# --- inputs -----------------------------------------------------------------------------------------------------------
+
+
+def test_tensor_tuple_and_dict_inputs_agree() -> None:
+    class Net(nn.Module):
+        def forward(self, x: torch.Tensor, scale: torch.Tensor | None = None) -> torch.Tensor:
+            return x if scale is None else x * scale
+
+    x, scale = torch.zeros(2, 3), torch.zeros(3)
+    positional, named = profiled(Net(), (x, scale)), profiled(Net(), {"scale": scale, "x": x})
+    assert positional.workload == named.workload
+    assert layers(named) == [("mul", "mul")]
+    assert not profiled(Net(), x).workload.layers
+
+
+@pytest.mark.parametrize(
+    ("model", "inputs", "message"),
+    [
+        (nn.Linear, torch.zeros(1, 4), "got the class Linear; pass an instance"),
+        (torch.relu, torch.zeros(1, 4), "must be a torch.nn.Module"),
+        (nn.Linear(4, 2), [torch.zeros(1, 4)], "but got list; wrap it in a tuple"),
+        (nn.Linear(4, 2), (1, 4), "at least one tensor"),
+        (nn.Linear(4, 2), {0: torch.zeros(1, 4)}, "name arguments of forward, but got 0"),
+        (nn.Linear(4, 2), torch.zeros(1, 4, device="meta"), "parameters are on a real device and inputs are on meta"),
+        (nn.Linear(4, 2, device="meta"), torch.zeros(1, 4), "parameters are on the meta device and inputs are not"),
+        (nn.LazyLinear(2), torch.zeros(1, 4), "'weight' is not initialised yet; run the model once"),
+    ],
+)
+def test_wrong_arguments_are_told_before_anything_runs(model: Any, inputs: Any, message: str) -> None:
+    with pytest.raises(InvalidInputError, match=message):
+        profile(model, inputs)
+
+
+def test_failing_forward_names_the_module_and_leaves_nothing_behind() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Sequential(nn.Flatten(), nn.Dropout(), nn.Linear(9, 2)))
+    model[1].eval()
+    hooks, flags = hooks_of(model), [m.training for m in model.modules()]
+    fast = torch.backends.mha.get_fastpath_enabled()
+    with pytest.raises(InvalidInputError, match=r"module '1\.2' \(Linear\), given \(1, 144\), failed: ") as caught:
+        profile(model, torch.zeros(1, 3, 8, 8))
+    assert isinstance(caught.value.__cause__, RuntimeError)
+    assert hooks_of(model) == hooks
+    assert [m.training for m in model.modules()] == flags
+    assert torch.backends.mha.get_fastpath_enabled() == fast
+    assert model[0](torch.zeros(1, 3, 8, 8)).requires_grad
+
+
+def test_missing_argument_names_the_model() -> None:
+    with pytest.raises(InvalidInputError, match=r"the model \(Bilinear\), given \(1, 4\), failed: .*input2"):
+        profile(nn.Bilinear(4, 4, 2), torch.zeros(1, 4))
+
+
+def test_reading_values_on_meta_says_to_use_real_tensors() -> None:
+    model = Apply(lambda x: x + x.sum().item())
+    with pytest.raises(InvalidInputError, match="needs real tensors, not the meta device"):
+        profile(model, meta(3))
+    assert layers(profiled(model, torch.zeros(3))) == [("sum", "sum"), ("add", "add")]
+
+
+def test_other_exceptions_pass_and_leave_nothing_behind() -> None:
+    def fail(x: torch.Tensor) -> torch.Tensor:
+        raise KeyError("mine")
+
+    model = Apply(fail)
+    hooks = hooks_of(model)
+    with pytest.raises(KeyError, match="mine"):
+        profile(model, torch.zeros(3))
+    assert hooks_of(model) == hooks
+    assert model.training
+
+
+def test_exception_caught_inside_the_model_does_not_disturb_paths() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.outer = nn.Sequential(nn.Linear(5, 2))
+            self.fc = nn.Linear(4, 2)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            with pytest.raises(RuntimeError):
+                self.outer(x)
+            return self.fc(x)
+
+    assert layers(profiled(Net(), torch.zeros(1, 4))) == [("fc", "linear")]
+
+
+# --- the model stays as it was ----------------------------------------------------------------------------------------
+
+
+def test_statistics_modes_and_trainability_are_untouched() -> None:
+    model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Dropout(0.5))
+    model[1].eval()
+    state = {k: v.clone() for k, v in model.state_dict().items()}
+    result = profiled(model, torch.ones(4, 1, 5, 5))
+    assert layers(result) == [("0", "conv2d"), ("1", "batch_norm")]  # dropout does nothing in eval mode
+    assert all(torch.equal(v, state[k]) for k, v in model.state_dict().items())
+    assert [m.training for m in model] == [True, False, True]
+    model(torch.ones(4, 1, 5, 5)).sum().backward()
+    assert model[0].weight.grad is not None
+
+
+def test_tensor_cached_in_forward_can_still_be_trained_with() -> None:
+    class Cached(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc, self.cache = nn.Linear(4, 4), torch.empty(0)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            self.cache = self.cache if self.cache.numel() else torch.ones(4).cos()
+            return self.fc(x) * self.cache
+
+    model = Cached()
+    profile(model, torch.zeros(1, 4))
+    model(torch.ones(1, 4)).sum().backward()
+    assert model.fc.weight.grad is not None
+
+
+def test_compiled_model_is_profiled_as_the_model_itself() -> None:
+    model, example = zoo.build("lenet5")
+    assert profile(torch.compile(model, backend="eager"), example, "net") == profile(model, example, "net")
+
+
+# --- Profile ----------------------------------------------------------------------------------------------------------
+
+
+def test_profile_reads_well_and_travels_without_torch() -> None:
+    result = profiled(*zoo.build("resnet18"), name="resnet18")
+    assert repr(result).splitlines() == [
+        "Profile resnet18: 68 operators, 1.81 GMAC",
+        "  11.7 M parameters (44.6 MiB), activations 31.4 MiB",
+    ]
+    assert result._repr_html_().startswith("<pre>Profile resnet18")
+    assert pickle.loads(pickle.dumps(result)) == result
+    assert result.digest != profile(*zoo.build("resnet18"), name="other").digest
+    check = "import sys, codesign_kernel.profiler; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0
