@@ -1,0 +1,214 @@
+"""IntegerLayer: one layer of a quantised network as plain integers."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from operator import index
+from typing import Any, NoReturn
+
+import numpy as np
+from numpy.typing import NDArray
+
+from codesign_kernel.accelerator.types import MULTIPLIER_BITS
+from codesign_kernel.errors import InvalidInputError
+from codesign_kernel.workload import Layer
+
+OPS = ("conv2d", "linear")
+ARRAYS = ("weight", "bias", "multiplier", "shift")
+MULTIPLIER_RANGE = (1, (1 << MULTIPLIER_BITS) - 1)
+#: (total * multiplier) stays below 2^47, so a larger shift could only give 0.
+SHIFT_RANGE = (1, 47)
+
+Shape = tuple[int, int, int]
+
+
+def is_scale(value: object) -> bool:
+    """Whether a value can be a scale: a finite number above 0."""
+    return isinstance(value, (int, float, np.floating)) and value is not True and 0 < float(value) < math.inf
+
+
+@dataclass(frozen=True, eq=False)
+class IntegerLayer:
+    """A convolution or fully connected layer with its requantiser, ReLU and max pooling.
+
+    For every output channel k, with ``acc`` the integer convolution::
+
+        t = (acc + bias[k]) * multiplier[k]
+        q = clamp((t + 2^(shift[k]-1)) >> shift[k], -2^(bits-1), 2^(bits-1)-1)     rounds half up
+
+    then ``max(q, 0)`` where ``relu``, then the maximum over windows of ``pool`` x ``pool``.
+
+    Attributes:
+        name: unique within its network.
+        op: ``"conv2d"`` or ``"linear"``.
+        weight: int8 [K, C/groups, FY, FX]; for ``linear`` [K, C, 1, 1].
+        bias: int32 [K], in units of the accumulator.
+        multiplier: int32 [K], 1 to 65535. shift: int32 [K], 1 to 47.
+        stride, padding, dilation: (y, x), element; the padding is of zeros.
+        groups: of the convolution.
+        relu: whether negative results become 0.
+        pool: edge and stride of the pooling window (element); 1 is none; a remainder of the map is dropped.
+        flatten: whether the input map (C, H, W) is flattened in that order first; ``linear`` only.
+        scale: what one step of the output stands for.
+
+    Raises:
+        InvalidInputError: a field breaks a law; the message names layer and field.
+    """
+
+    name: str
+    op: str
+    weight: NDArray[np.int8]
+    bias: NDArray[np.int32]
+    multiplier: NDArray[np.int32]
+    shift: NDArray[np.int32]
+    stride: tuple[int, int] = (1, 1)
+    padding: tuple[int, int] = (0, 0)
+    dilation: tuple[int, int] = (1, 1)
+    groups: int = 1
+    relu: bool = False
+    pool: int = 1
+    flatten: bool = False
+    scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not self.name:
+            raise InvalidInputError(f"a layer's name is a text of at least one letter, but got {self.name!r}")
+        if self.op not in OPS:
+            self._refuse("op", f"is one of {', '.join(map(repr, OPS))}", repr(self.op))
+        self._check_arrays()
+        for name, low in (("stride", 1), ("padding", 0), ("dilation", 1)):
+            self._set(name, self._pair(name, low))
+        for name in ("groups", "pool"):
+            self._set(name, self._whole(name, getattr(self, name), 1))
+        for name in ("relu", "flatten"):
+            if not isinstance(getattr(self, name), (bool, np.bool_)):
+                self._refuse(name, "is True or False", repr(getattr(self, name)))
+            self._set(name, bool(getattr(self, name)))
+        if self.weight.shape[0] % self.groups:
+            self._refuse("groups", f"divides the {self.weight.shape[0]} output channels", str(self.groups))
+        if not is_scale(self.scale):
+            self._refuse("scale", "is a finite number above 0", repr(self.scale))
+        self._set("scale", float(self.scale))
+        plain = (self.stride, self.padding, self.dilation, self.groups, self.pool) == ((1, 1), (0, 0), (1, 1), 1, 1)
+        if self.op == "linear" and not (plain and self.weight.shape[2:] == (1, 1)):
+            self._refuse(
+                "op", "'linear' has a 1x1 filter, stride 1 and no padding, dilation, groups or pool", repr(self)
+            )
+        if self.op == "conv2d" and self.flatten:
+            self._refuse("flatten", "is for linear layers", "a conv2d with flatten = True")
+
+    def _check_arrays(self) -> None:
+        for name, kind, dims in (
+            ("weight", np.int8, 4),
+            ("bias", np.int32, 1),
+            ("multiplier", np.int32, 1),
+            ("shift", np.int32, 1),
+        ):
+            value = getattr(self, name)
+            if not isinstance(value, np.ndarray) or value.dtype != kind or value.ndim != dims:
+                got = f"{value.dtype} {list(value.shape)}" if isinstance(value, np.ndarray) else type(value).__name__
+                self._refuse(name, f"is an array of {np.dtype(kind)} with {dims} dimension{'s' * (dims > 1)}", got)
+            value = np.array(value, order="C")  # an own copy, so that nobody changes a network behind its digest
+            value.setflags(write=False)
+            self._set(name, value)
+        if not self.weight.size:
+            self._refuse("weight", "has at least one element in every dimension", str(list(self.weight.shape)))
+        for name in ("bias", "multiplier", "shift"):
+            if getattr(self, name).shape != self.weight.shape[:1]:
+                self._refuse(
+                    name,
+                    f"has one value for each of the {len(self.weight)} output channels",
+                    str(len(getattr(self, name))),
+                )
+        for name, (low, high) in (("multiplier", MULTIPLIER_RANGE), ("shift", SHIFT_RANGE)):
+            value = getattr(self, name)
+            if value.min() < low or value.max() > high:
+                self._refuse(name, f"lies between {low} and {high}", f"{value.min()} to {value.max()}")
+
+    def _set(self, name: str, value: Any) -> None:
+        object.__setattr__(self, name, value)
+
+    def _refuse(self, field: str, law: str, got: str) -> NoReturn:
+        raise InvalidInputError(f"{field} {law}, but layer {self.name!r} has {got}")
+
+    def _whole(self, name: str, value: Any, low: int) -> int:
+        if isinstance(value, bool) or not hasattr(value, "__index__") or index(value) < low:
+            self._refuse(name, f"is an integer >= {low}", repr(value))
+        return index(value)
+
+    def _pair(self, name: str, low: int) -> tuple[int, int]:
+        value = getattr(self, name)
+        if not isinstance(value, (tuple, list)) or len(value) != 2:
+            self._refuse(name, "is a pair (y, x)", repr(value))
+        return self._whole(name, value[0], low), self._whole(name, value[1], low)
+
+    def __repr__(self) -> str:
+        k, c, fy, fx = self.weight.shape
+        extra = "".join(f", {name}={value}" for name, value in self.settings().items() if name not in ("name", "op"))
+        return f"IntegerLayer({self.name!r}, {self.op!r}, weight=int8[{k}, {c}, {fy}, {fx}]{extra})"
+
+    def settings(self) -> dict[str, Any]:
+        """Every field that is not an array."""
+        names = ("name", "op", "stride", "padding", "dilation", "groups", "relu", "pool", "flatten", "scale")
+        return {name: getattr(self, name) for name in names}
+
+    def map_shape(self, shape: Shape) -> Shape:
+        """(K, OY, OX) of the convolution's result, before pooling, for an input map of ``shape`` (C, IY, IX).
+
+        Raises:
+            InvalidInputError: the layer cannot read that map.
+        """
+        k, c, fy, fx = self.weight.shape
+        if self.flatten:
+            shape = (math.prod(shape), 1, 1)
+        if shape[0] != c * self.groups:
+            raise InvalidInputError(
+                f"layer {self.name!r} reads {c * self.groups} channels, but its input map (C, H, W) is {shape}; "
+                "each layer reads what the one before it writes"
+            )
+        if self.op == "linear" and shape[1:] != (1, 1):
+            raise InvalidInputError(
+                f"a linear layer reads a map of 1x1, but the input of {self.name!r} is {shape}; set flatten"
+            )
+        edges = []
+        for i, f, s, p, d in zip(shape[1:], (fy, fx), self.stride, self.padding, self.dilation, strict=True):
+            edges.append((i + 2 * p - d * (f - 1) - 1) // s + 1)
+        if min(edges) < self.pool:
+            what = f"a pool of {self.pool}" if min(edges) >= 1 else f"a filter of {fy}x{fx}"
+            raise InvalidInputError(f"the input map {shape} (C, H, W) of layer {self.name!r} is too small for {what}")
+        return k, edges[0], edges[1]
+
+    def output_shape(self, shape: Shape) -> Shape:
+        """(K, H, W) as written to memory, after pooling, for an input map of ``shape``."""
+        k, oy, ox = self.map_shape(shape)
+        return k, oy // self.pool, ox // self.pool
+
+
+def nests(layer: IntegerLayer, shape: Shape, bits: int) -> list[Layer]:
+    """The loop nests of a layer that reads a map of ``shape``: itself, then its ReLU and its pooling.
+
+    Those two do no MACs; C = K makes their inputs and outputs count, as in the profiler.
+    """
+    k, oy, ox = layer.map_shape(shape)
+    _, c, fy, fx = layer.weight.shape
+    iy, ix = (1, 1) if layer.flatten else shape[1:]
+    chain = [
+        Layer(
+            layer.name, layer.op, G=layer.groups, K=k // layer.groups, C=c, OY=oy, OX=ox, FY=fy, FX=fx, IY=iy, IX=ix,
+            stride=layer.stride, padding=layer.padding, dilation=layer.dilation, weight_bits=bits, input_bits=bits,
+        )
+    ]  # fmt: skip
+    if layer.relu:
+        chain.append(
+            Layer(f"{layer.name}.relu", "relu", K=k, C=k, OY=oy, OX=ox, IY=oy, IX=ox, weight_bits=bits, input_bits=bits)
+        )
+    if layer.pool > 1:
+        edge = layer.pool
+        chain.append(
+            Layer(
+                f"{layer.name}.max_pool2d", "max_pool2d", K=k, C=k, OY=oy // edge, OX=ox // edge, FY=edge,
+                FX=edge, IY=oy, IX=ox, stride=(edge, edge), weight_bits=bits, input_bits=bits,
+            )
+        )  # fmt: skip
+    return chain

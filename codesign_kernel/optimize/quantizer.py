@@ -1,0 +1,184 @@
+"""Post-training quantisation: a trained torch model and some of its inputs become an IntegerNetwork."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from codesign_kernel.accelerator.types import DATA_BITS
+from codesign_kernel.errors import InvalidInputError
+from codesign_kernel.optimize.chain import FloatLayer, read_chain
+from codesign_kernel.optimize.integer import IntegerNetwork
+from codesign_kernel.optimize.layer import MULTIPLIER_RANGE, SHIFT_RANGE, IntegerLayer
+
+#: Calibration inputs that run through the model at once.
+BATCH = 32
+#: Values of one layer on which the clipping points are compared.
+SAMPLE = 1 << 17
+#: Clipping points, as fractions of the largest magnitude seen.
+CLIPS = np.linspace(1.0, 0.2, 41)
+#: A bias stays below this, which leaves the other half of the accumulator to the products.
+BIAS_LIMIT = 1 << 30
+
+
+def quantize(model: nn.Module, calibration_inputs: Tensor | NDArray[Any], bits: int = 8) -> IntegerNetwork:
+    """Quantise a trained model to integers of ``bits`` bits; the model itself is not touched.
+
+    Weights are symmetric with one scale for each output channel, activations symmetric with one scale for each map. The
+    input's scale and the result's come from the largest magnitude in the calibration; between layers, the scale is that
+    of the clipping point with the smallest mean squared error on the calibration's activations.
+
+    Args:
+        model: a chain of Conv2d, BatchNorm2d, ReLU, MaxPool2d, Flatten, Linear, Dropout and Identity.
+        calibration_inputs: [N, C, H, W], floating point; some hundred inputs like those that the network will see.
+        bits: of weights and activations, 4 or 8.
+
+    Raises:
+        InvalidInputError: ``bits`` or the inputs break a law, or the model cannot run on them.
+        UnsupportedLayerError: the model holds a layer that the datapath cannot run; the message names it.
+    """
+    if not isinstance(bits, int) or bits not in DATA_BITS:
+        raise InvalidInputError(f"bits is one of {DATA_BITS}, but got {bits!r}")
+    if not isinstance(model, nn.Module):
+        raise InvalidInputError(f"model is a torch.nn.Module, but got {type(model).__name__}")
+    inputs = _inputs(calibration_inputs)
+    chain = read_chain(model, inputs[[0, -1]])
+    top = (1 << (bits - 1)) - 1
+    input_scale = _float(float(inputs.abs().max()) / top)
+    scale, layers = input_scale, []
+    for layer, (peak, sample) in zip(chain, _observe(chain, inputs), strict=True):
+        if not peak > 0:
+            raise InvalidInputError(
+                f"layer {layer.name!r} gives only zeros on the calibration inputs, so its range is unknown; calibrate "
+                "with inputs like those that the network will see, or check its weights"
+            )
+        clip = peak if layer is chain[-1] else best_clip(sample, peak, bits)
+        layers.append(_integer_layer(layer, scale, _float(clip / top), top))
+        scale = layers[-1].scale
+    shape = (inputs.shape[1], inputs.shape[2], inputs.shape[3])
+    return IntegerNetwork(type(model).__name__, shape, input_scale, bits, tuple(layers))
+
+
+def _inputs(given: Any) -> Tensor:
+    """The calibration inputs as float32 [N, C, H, W], checked."""
+    if isinstance(given, np.ndarray):
+        if given.dtype.kind != "f":
+            raise InvalidInputError(
+                f"calibration inputs are floating point, but got {given.dtype}; scale them as for the model"
+            )
+        given = torch.from_numpy(given.astype(np.float32))
+    if not isinstance(given, Tensor):
+        raise InvalidInputError(f"calibration inputs are a tensor or a numpy array, but got {type(given).__name__}")
+    if not given.is_floating_point():
+        raise InvalidInputError(
+            f"calibration inputs are floating point, but got {given.dtype}; scale them as for the model"
+        )
+    if given.ndim != 4 or not given.numel():
+        raise InvalidInputError(
+            f"calibration inputs are (N, C, H, W) with at least one value, but got {tuple(given.shape)}"
+        )
+    if given.device.type == "meta":
+        raise InvalidInputError("calibration inputs hold values, but got a tensor on the device 'meta'")
+    inputs = given.detach().cpu().float()
+    if not bool(torch.isfinite(inputs).all()):
+        raise InvalidInputError("calibration inputs are finite numbers, but some are NaN or infinite")
+    if not bool(inputs.any()):
+        raise InvalidInputError("calibration inputs span the input's range, but all of them are 0")
+    return inputs
+
+
+def _observe(chain: list[FloatLayer], inputs: Tensor) -> list[tuple[float, NDArray[np.float64]]]:
+    """For each layer the largest magnitude of its output, and a regular sample of its values."""
+    peaks = [0.0] * len(chain)
+    samples: list[list[NDArray[np.float32]]] = [[] for _ in chain]
+    with torch.no_grad():
+        for x in inputs.split(BATCH):
+            for i, layer in enumerate(chain):
+                batch = len(x)
+                x = layer.run(x)
+                peak = float(x.abs().max())
+                if not math.isfinite(peak):
+                    raise InvalidInputError(
+                        f"results are finite numbers, but layer {layer.name!r} gives NaN or infinity on the "
+                        "calibration inputs; check its weights"
+                    )
+                peaks[i] = max(peaks[i], peak)
+                total = x.numel() // batch * len(inputs)
+                step = -(-total // SAMPLE) | 1  # odd, so that it does not stay in one column of an even map
+                samples[i].append(x.flatten()[::step].numpy())
+    return [(peak, np.concatenate(parts).astype(np.float64)) for peak, parts in zip(peaks, samples, strict=True)]
+
+
+def best_clip(values: NDArray[np.float64], peak: float, bits: int) -> float:
+    """The magnitude at which to clip ``values`` so that quantising them errs least (mean square).
+
+    A lower clip makes every step finer and cuts off the few values above it. The largest magnitude itself, ``peak``, is
+    among the candidates.
+    """
+    top = (1 << (bits - 1)) - 1
+    errors = []
+    for clip in CLIPS * peak:
+        steps = np.clip(np.rint(values * (top / clip)), -top - 1, top)
+        errors.append(float(np.square(steps * (clip / top) - values).mean()))
+    return float(CLIPS[int(np.argmin(errors))]) * peak
+
+
+def requantiser(ratio: float) -> tuple[int, int]:
+    """(multiplier, shift) with multiplier / 2^shift close to ``ratio``, the multiplier using its 16 bits where it can.
+
+    Raises:
+        InvalidInputError: no multiplier of 16 bits and shift of 1 to 47 comes near the ratio.
+    """
+    mantissa, exponent = math.frexp(ratio)
+    multiplier, shift = round(mantissa * 65536), 16 - exponent
+    if multiplier > MULTIPLIER_RANGE[1]:
+        multiplier, shift = multiplier // 2, shift - 1
+    if shift > SHIFT_RANGE[1]:
+        multiplier, shift = round(math.ldexp(ratio, SHIFT_RANGE[1])), SHIFT_RANGE[1]
+    if multiplier < MULTIPLIER_RANGE[0] or shift < SHIFT_RANGE[0]:
+        raise InvalidInputError(
+            f"a requantiser scales by {MULTIPLIER_RANGE[0]}/2^{SHIFT_RANGE[1]} to {MULTIPLIER_RANGE[1]}/2, but "
+            f"{ratio:g} is needed; normalise the network, so that inputs and outputs of its layers have similar ranges"
+        )
+    return multiplier, shift
+
+
+def _integer_layer(layer: FloatLayer, scale_in: float, scale_out: float, top: int) -> IntegerLayer:
+    weight, bias = layer.weight.numpy(), layer.bias.numpy()
+    # The finest scale that represents the channel's weights, keeps its bias within 32 bits and its multiplier at 16.
+    # The last two decide only where weights are almost or exactly 0, as in a pruned channel.
+    scales = np.maximum(np.abs(weight).max(axis=(1, 2, 3)) / top, np.abs(bias) / (scale_in * BIAS_LIMIT))
+    scales = np.maximum(scales, scale_out / scale_in * 2.0**-32)
+    steps = [requantiser(scale_in * scale / scale_out) for scale in scales]
+    return IntegerLayer(
+        name=layer.name,
+        op=layer.op,
+        weight=np.clip(np.rint(weight / scales[:, None, None, None]), -top, top).astype(np.int8),
+        bias=np.rint(bias / (scale_in * scales)).astype(np.int32),
+        multiplier=np.array([multiplier for multiplier, _ in steps], np.int32),
+        shift=np.array([shift for _, shift in steps], np.int32),
+        stride=layer.stride,
+        padding=layer.padding,
+        dilation=layer.dilation,
+        groups=layer.groups,
+        relu=layer.relu,
+        pool=layer.pool,
+        flatten=layer.flatten,
+        scale=scale_out,
+    )
+
+
+def _float(scale: float) -> float:
+    """Rounded to 24 bits, so that the last bits of a sum, which depend on the processor, do not change a digest."""
+    rounded = float(np.float32(scale))
+    least = np.finfo(np.float32).tiny
+    if rounded < least:
+        raise InvalidInputError(
+            f"a scale is at least {least:.2g}, but the calibration asks for {scale:.2g}; scale the inputs up"
+        )
+    return rounded
