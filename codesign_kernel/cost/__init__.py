@@ -1,0 +1,7 @@
+"""Cost of a network on an accelerator: cycles, accesses, energy and area, for one design or a million."""
+
+from codesign_kernel.cost.batch import BatchCost, evaluate_batch
+from codesign_kernel.cost.evaluate import evaluate
+from codesign_kernel.cost.result import Access, Cost, LayerCost
+
+__all__ = ["Access", "BatchCost", "Cost", "LayerCost", "evaluate", "evaluate_batch"]

@@ -1,0 +1,103 @@
+"""``evaluate``: one workload on one accelerator, or a clear word on why it cannot run there."""
+
+from __future__ import annotations
+
+from typing import Any, NoReturn
+
+from codesign_kernel.accelerator.columns import Machines
+from codesign_kernel.accelerator.isa import Op, cycles
+from codesign_kernel.accelerator.types import Accelerator
+from codesign_kernel.cost.batch import REASONS, BatchCost, access_energy, evaluate_batch, part_energies
+from codesign_kernel.cost.result import Access, Cost, LayerCost
+from codesign_kernel.errors import InfeasibleDesignError, InvalidInputError
+from codesign_kernel.units import BIT_PER_KIB
+from codesign_kernel.workload import Workload
+
+
+def evaluate(workload: Any, design: Any) -> Cost:
+    """Latency, energy and area of ``workload`` on ``design``, from shapes alone.
+
+    The latency is exact: the RTL of the same design, running the same network, takes that many cycles.
+
+    Args:
+        workload: a :class:`Workload`, or anything with one in ``.workload`` (a Profile, an IntegerNetwork).
+        design: an :class:`Accelerator`, or anything with one in ``.accelerator`` (a Design).
+
+    Raises:
+        InvalidInputError: an argument is of another kind, or nothing in the workload does MACs.
+        InfeasibleDesignError: a buffer is too small; the message says which, for which layer, and by how much.
+    """
+    work = getattr(workload, "workload", workload)
+    accelerator = getattr(design, "accelerator", design)
+    if not isinstance(work, Workload):
+        raise InvalidInputError(
+            f"evaluate takes a Workload, a Profile or an IntegerNetwork, but got {type(workload).__name__}"
+        )
+    if not isinstance(accelerator, Accelerator):
+        raise InvalidInputError(f"evaluate takes an Accelerator or a Design, but got {type(design).__name__}")
+    batch = evaluate_batch(work, Machines.of([accelerator]))
+    if batch.reason[0]:
+        _explain(batch, accelerator)
+    layers, accesses = [], []
+    for step, counts in zip(batch.steps, batch.counts, strict=True):
+        parts = part_energies(step, counts, batch.machines, batch.silicon)
+        name, macs = step.layer.name, step.layer.macs
+        latency = int(counts.load_cycle[0] + counts.compute_cycle[0] + counts.store_cycle[0])
+        layers.append(
+            LayerCost(
+                name=name,
+                op=step.layer.op,
+                macs=macs,
+                load_cycle=int(counts.load_cycle[0]),
+                compute_cycle=int(counts.compute_cycle[0]),
+                store_cycle=int(counts.store_cycle[0]),
+                energy_pj=float(sum(bands["nominal"][0] for bands in parts.values())),
+                dram_bit=sum(int(bits[0]) for key, bits in counts.accesses.items() if key[0] == "dram"),
+                utilization=macs / (latency * accelerator.pes),
+            )
+        )
+        for key, bits in counts.accesses.items():
+            accesses.append(Access(name, *key, int(bits[0]), float(access_energy(key, bits, batch.silicon)[0])))
+    return Cost(
+        workload=work.name,
+        accelerator=accelerator,
+        macs=batch.macs,
+        latency_cycle=int(batch.latency_cycle[0]),
+        overhead_cycle=max(step.layer.B for step in batch.steps) * cycles(Op.HALT),
+        boot_cycle=int(batch.boot_cycle[0]),
+        resident=bool(batch.resident[0]),
+        instructions=int(batch.instructions[0]),
+        energy_pj=float(batch.energy_pj["nominal"][0]),
+        energy_low_pj=float(batch.energy_pj["low"][0]),
+        energy_high_pj=float(batch.energy_pj["high"][0]),
+        area_um2=float(batch.area_um2["nominal"][0]),
+        area_low_um2=float(batch.area_um2["low"][0]),
+        area_high_um2=float(batch.area_um2["high"][0]),
+        utilization=float(batch.utilization[0]),
+        layers=tuple(layers),
+        accesses=tuple(accesses),
+        energy_parts={name: float(bands["nominal"][0]) for name, bands in batch.energy_parts.items()},
+        area_parts={name: float(bands["nominal"][0]) for name, bands in batch.silicon.area_um2.items()},
+        uncosted=batch.uncosted,
+    )
+
+
+def _explain(batch: BatchCost, accelerator: Accelerator) -> NoReturn:
+    """Raise what the first step that does not fit needs."""
+    memory = REASONS[batch.reason[0]].split()[0]
+    level = accelerator.memory(memory)
+    if memory == "instruction":
+        need, where = int(batch.instructions[0]), "the program"
+    else:
+        needs = [
+            (int(getattr(t, f"{memory}_need")[0]), s.layer.name)
+            for s, t in zip(batch.steps, batch.tilings, strict=True)
+        ]
+        need, name = next((n, name) for n, name in needs if n > level.depth)
+        where = f"one tile of layer {name!r}"
+    raise InfeasibleDesignError(
+        f"the {memory} memory holds {where}, but that takes {need * level.word_bit / BIT_PER_KIB:.3g} KiB and "
+        f"{memory}_kib = {getattr(accelerator, f'{memory}_kib'):g} is "
+        f"{(need * level.word_bit - level.capacity_bit) / BIT_PER_KIB:.3g} KiB too small; "
+        f"make it at least {need * level.word_bit / BIT_PER_KIB:.3g}"
+    )

@@ -1,0 +1,115 @@
+"""Cycles and accesses of one step on N machines, in closed form from shapes.
+
+Every formula is plain broadcasting arithmetic. The cycles of an instruction are those of the instruction set
+(:func:`codesign_kernel.accelerator.isa.cycles`); what is summed here, without walking any program, is how many there
+are of each and how long.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from codesign_kernel.accelerator.columns import Machines
+from codesign_kernel.accelerator.isa import Op, cycles
+from codesign_kernel.accelerator.types import INSTRUCTION_BITS
+from codesign_kernel.mapping.steps import Step
+from codesign_kernel.mapping.tiling import Tiling
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class StepCounts:
+    """What one step does, all its repetitions together. Arrays over machines.
+
+    Attributes:
+        load_cycle, compute_cycle, store_cycle: from external memory; on the array and in the lanes; to external memory.
+        instructions: executed.
+        array_cycle: cycles in which positions enter the array.
+        outputs: values that pass a lane.
+        accesses: bits by (level, operand, direction).
+    """
+
+    load_cycle: Array
+    compute_cycle: Array
+    store_cycle: Array
+    instructions: Array
+    array_cycle: Array
+    outputs: Array
+    accesses: dict[tuple[str, str, str], Array]
+
+
+def weight_rows(step: Step, tiling: Tiling, machines: Machines) -> Array:
+    """Rows of the weight memory that the step's weights and requantiser parameters take."""
+    return tiling.blocks * step.taps * machines.rows + tiling.tiles * machines.quant_rows
+
+
+def _fixed(op: Op, machines: Machines) -> Any:
+    """Cycles of an instruction that has nothing to do, without the taps of a CONV."""
+    return cycles(op, rows=machines.rows, cols=machines.cols, count=0, positions=0, taps=0)
+
+
+def step_counts(
+    step: Step, tiling: Tiling, machines: Machines, resident: Array, load: Array, save: Array
+) -> StepCounts:
+    """Cycles, instructions and accesses of ``step``.
+
+    Args:
+        step, tiling, machines: what runs where, and how it is cut.
+        resident: the weights are on chip already.
+        load, save: the input comes from, and the output goes to, external memory (bool).
+    """
+    m, t = machines, tiling
+    positions = step.out_height * step.out_width * step.pool * step.pool
+    stored = step.out_height * step.out_width
+    taps = t.blocks * step.taps
+    tile_passes = t.tiles * t.passes
+    # external memory
+    rows_total = weight_rows(step, t, m)
+    streamed_rows = np.where(resident, 0, t.chunks * rows_total)
+    p_moves = np.where(resident, 0, t.chunks * t.tiles)
+    a_moves = np.where(load, np.where(t.whole, 1, t.chunks * t.in_groups), 0)
+    a_words = np.where(load, t.in_groups * step.width * t.loaded_rows, 0)
+    s_moves = np.where(save, np.where(t.whole, 1, t.chunks * t.out_groups), 0)
+    s_words = np.where(save, t.out_groups * stored, 0)
+    load_cycle = p_moves * _fixed(Op.LOADP, m) + streamed_rows * m.weight_beats
+    load_cycle = load_cycle + a_moves * _fixed(Op.LOADA, m) + a_words * m.activation_beats
+    store_cycle = s_moves * _fixed(Op.SAVE, m) + s_words * m.activation_beats
+    # array and lanes: every pass runs each tap of its tile; the positions of all passes are those of the map
+    a_tap = cycles(Op.CONV, rows=m.rows, cols=m.cols, positions=0, taps=1) - _fixed(Op.CONV, m)
+    conv = tile_passes * _fixed(Op.CONV, m) + taps * (t.passes * a_tap + positions)
+    store = tile_passes * _fixed(Op.STORE, m) + t.tiles * positions
+    q_loads = t.chunks * t.tiles
+    quant = q_loads * (_fixed(Op.LOADQ, m) + m.quant_rows)
+    # accesses, in bits
+    row_bits, p_bits, sum_bits = m.rows * m.weight_bits, m.word_bit["weight"], m.word_bit["accumulator"]
+    word_bits = m.word_bit["activation"]
+    array_cycle = taps * positions
+    instructions = p_moves + a_moves + s_moves + q_loads + 2 * tile_passes
+    accesses = {
+        ("dram", "W", "read"): streamed_rows * m.weight_beats * m.bus_bits,
+        ("dram", "I", "read"): a_words * word_bits,
+        ("dram", "O", "write"): s_words * word_bits,
+        ("activation", "I", "write"): a_words * word_bits,
+        ("activation", "I", "read"): array_cycle * row_bits,
+        ("activation", "O", "write"): t.tiles * stored * p_bits,
+        ("activation", "O", "read"): s_words * word_bits,
+        ("weight", "W", "write"): streamed_rows * p_bits,
+        ("weight", "W", "read"): (taps * t.passes * m.rows + q_loads * m.quant_rows) * p_bits,
+        ("accumulator", "O", "write"): array_cycle * sum_bits,
+        ("accumulator", "O", "read"): (array_cycle + t.tiles * positions) * sum_bits,
+        ("instruction", "-", "read"): instructions * INSTRUCTION_BITS,
+    }
+    n = step.repeat
+    return StepCounts(
+        load_cycle=n * load_cycle,
+        compute_cycle=n * (conv + store + quant),
+        store_cycle=n * store_cycle,
+        instructions=n * instructions,
+        array_cycle=n * array_cycle,
+        outputs=n * t.tiles * stored * m.cols,
+        accesses={key: n * bits for key, bits in accesses.items()},
+    )

@@ -1,0 +1,131 @@
+"""Design and DesignSpace: one point, and all points, of what can be chosen."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from codesign_kernel.accelerator.types import FIELDS, Accelerator
+from codesign_kernel.errors import InvalidInputError
+
+
+@dataclass(frozen=True)
+class Design:
+    """An accelerator as a point of a search; ``digest`` names the machine."""
+
+    accelerator: Accelerator
+
+    @classmethod
+    def of(cls, parameters: Mapping[str, Any]) -> Design:
+        """The design of a row of a sweep: the fields of :class:`Accelerator` among ``parameters``."""
+        whole = ("rows", "cols", "weight_bits", "acc_bits")
+        fields: dict[str, Any] = {
+            name: (int if name in whole else float)(parameters[name]) for name in FIELDS if name in parameters
+        }
+        return cls(Accelerator(**fields))
+
+    @property
+    def digest(self) -> str:
+        """sha256 of the accelerator."""
+        return self.accelerator.digest
+
+    def __str__(self) -> str:
+        return str(self.accelerator)
+
+
+class DesignSpace:
+    """The product of choices for the fields of :class:`Accelerator`.
+
+    Design ``i`` takes its choices as digits of ``i``, the last parameter changing fastest. A field that is not given
+    has the default of :meth:`Accelerator.systolic`. Combinations that break a law of the template are members; a sweep
+    marks them as infeasible and says so.
+    """
+
+    def __init__(self, **choices: Any) -> None:
+        """``choices``: a number, or several, for each field.
+
+        Raises:
+            InvalidInputError: a name is no field, or a list of choices is empty, not numeric, or names a value twice.
+        """
+        unknown = sorted(set(choices) - set(FIELDS))
+        if unknown:
+            raise InvalidInputError(f"a design space has the parameters {', '.join(FIELDS)}, but got {unknown}")
+        if "rows" not in choices or "cols" not in choices:
+            raise InvalidInputError("a design space has choices for rows and for cols; give both")
+        self.choices: dict[str, tuple[float, ...]] = {}
+        for name, values in choices.items():
+            several = tuple(values) if isinstance(values, Sequence | np.ndarray | range) else (values,)
+            numeric = all(
+                isinstance(v, int | float | np.number) and not isinstance(v, bool) and math.isfinite(v) for v in several
+            )
+            if not several or not numeric or len(set(several)) != len(several):
+                raise InvalidInputError(
+                    f"{name} has one or more different finite numbers to choose from, but got {values!r}"
+                )
+            self.choices[name] = tuple(v.item() if isinstance(v, np.number) else v for v in several)
+
+    @classmethod
+    def default(cls) -> DesignSpace:
+        """The space of the demo: 120,960 small accelerators beside one 16-bit LPDDR channel, at 28 nm."""
+        return cls(
+            rows=(2, 4, 8, 16, 32, 64),
+            cols=(2, 4, 8, 16, 32, 64),
+            activation_kib=(1, 2, 4, 8, 16, 32, 64, 128),
+            weight_kib=(2, 4, 8, 16, 32, 64, 128, 256, 512, 1024),
+            accumulator_kib=(0.5, 1, 2, 4, 8, 16, 32),
+            bandwidth_gb_s=(0.8, 1.6, 3.2, 6.4),
+            frequency_mhz=(100, 200, 400),
+            instruction_kib=4,
+        )
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """Names, in order."""
+        return tuple(self.choices)
+
+    @property
+    def size(self) -> int:
+        """Number of designs."""
+        return math.prod(len(values) for values in self.choices.values())
+
+    def __len__(self) -> int:
+        return self.size
+
+    def columns(self, indices: Any = None) -> dict[str, np.ndarray[Any, Any]]:
+        """Parameters of the designs ``indices`` (all without), one array a parameter.
+
+        Raises:
+            InvalidInputError: an index lies outside of the space.
+        """
+        index = np.arange(self.size) if indices is None else np.asarray(indices, dtype=np.int64)
+        if index.size and (index.min() < 0 or index.max() >= self.size):
+            raise InvalidInputError(
+                f"designs are numbered 0 to {self.size - 1}, but got {index.min()} to {index.max()}"
+            )
+        columns = {}
+        for name, values in reversed(self.choices.items()):
+            index, digit = np.divmod(index, len(values))
+            columns[name] = np.array(values)[digit]
+        return dict(reversed(columns.items()))
+
+    def design(self, index: int) -> Design:
+        """Design number ``index``.
+
+        Raises:
+            InvalidInputError: the index lies outside of the space, or the combination breaks a law of the template.
+        """
+        return Design.of({name: values[0].item() for name, values in self.columns([index]).items()})
+
+    def __iter__(self) -> Iterator[dict[str, float]]:
+        for values in itertools.product(*self.choices.values()):
+            yield dict(zip(self.choices, values, strict=True))
+
+    def __repr__(self) -> str:
+        return (
+            f"DesignSpace({self.size:,} designs: " + ", ".join(f"{n} x{len(v)}" for n, v in self.choices.items()) + ")"
+        )

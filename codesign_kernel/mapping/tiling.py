@@ -1,0 +1,134 @@
+"""Tiling: how a step is cut so that its pieces fit the memories. Arrays over machines; lengths in words and rows.
+
+A step whose input and output maps fit the activation memory together stays there whole. Otherwise its output rows are
+cut into chunks: a chunk's input rows are loaded, with the rows that neighbouring chunks share, and its results saved.
+Within a chunk, output channels are taken ``cols`` at a time (a tile), and as many output rows at a time as the
+accumulators hold (a pass).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from codesign_kernel.accelerator.columns import Machines
+from codesign_kernel.mapping.steps import Step
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """One step on N machines.
+
+    Attributes:
+        in_groups, out_groups: words of ``lanes`` channels for one position of the input and output map.
+        tiles: output tiles of ``cols`` channels.
+        blocks, blocks_max: input tiles of ``rows`` channels that the output tiles need: their sum, and the most of one.
+        whole: both maps stay in the activation memory.
+        chunk_rows, chunks: output rows (after pooling) of a chunk; their number (1 where ``whole``).
+        pass_rows, passes: output rows of a pass; passes over all chunks.
+        loaded_rows: input rows that all chunks load (of the whole map where ``whole``).
+        activation_need, accumulator_need, weight_need: the least depth in words with which the step would run.
+    """
+
+    in_groups: Array
+    out_groups: Array
+    tiles: Array
+    blocks: Array
+    blocks_max: Array
+    whole: Array
+    chunk_rows: Array
+    chunks: Array
+    pass_rows: Array
+    passes: Array
+    loaded_rows: Array
+    activation_need: Array
+    accumulator_need: Array
+    weight_need: Array
+
+
+def ceil_div(a: Any, b: Any) -> Any:
+    """a / b, rounded up."""
+    return -(-a // b)
+
+
+def block_range(step: Step, tile: int, rows: int, cols: int) -> tuple[int, int]:
+    """The input tiles of ``rows`` channels that output tile ``tile`` reads: first, and last + 1."""
+    per_in, per_out = step.channels_in // step.groups, step.channels_out // step.groups
+    first = tile * cols // per_out
+    last = (min((tile + 1) * cols, step.channels_out) - 1) // per_out
+    return first * per_in // rows, ceil_div((last + 1) * per_in, rows)
+
+
+def _blocks(step: Step, machines: Machines) -> tuple[Array, Array]:
+    """(sum, maximum) over the output tiles of the input tiles that they read."""
+    if step.groups == 1:
+        each = ceil_div(step.channels_in, machines.rows)
+        return each * ceil_div(step.channels_out, machines.cols), each
+    # a grouped layer's tiles straddle groups: count them once for each shape of array
+    shapes, inverse = np.unique(machines.rows * 512 + machines.cols, return_inverse=True)
+    counts = []
+    for shape in shapes:
+        rows, cols = divmod(int(shape), 512)
+        spans = [block_range(step, tile, rows, cols) for tile in range(ceil_div(step.channels_out, cols))]
+        each_span = [high - low for low, high in spans]
+        counts.append((sum(each_span), max(each_span)))
+    table = np.array(counts, dtype=np.int64)[inverse]
+    return table[:, 0], table[:, 1]
+
+
+def input_rows(step: Step, first: int, last: int) -> tuple[int, int]:
+    """Input rows (first, last + 1) that the output rows (after pooling) from ``first`` up to ``last`` need."""
+    top = first * step.pool * step.stride[0] - step.padding[0]
+    bottom = (last * step.pool - 1) * step.stride[0] + step.reach[0] - step.padding[0]
+    return max(0, top), min(step.height, bottom)
+
+
+def _loaded_rows(step: Step, chunk_rows: Array, chunks: Array) -> Array:
+    """The sum of :func:`input_rows` over all chunks: what they reach, less what lies above and below the map."""
+    stride, reach, padding = step.stride[0], step.reach[0], step.padding[0]
+    advance = step.pool * stride
+    rows = step.out_height * advance + chunks * (reach - stride)
+    for k in range(padding):
+        # the k-th chunk from the top starts above the map; the k-th from the bottom ends below it
+        rows = rows - np.where(k < chunks, np.maximum(0, padding - k * chunk_rows * advance), 0)
+        end = step.out_height if k == 0 else (chunks - k) * chunk_rows
+        below = end * advance - stride + reach - padding - step.height
+        rows = rows - np.where(k < chunks, np.maximum(0, below), 0)
+    return rows
+
+
+def tile(step: Step, machines: Machines) -> Tiling:
+    """Cut ``step`` for each of ``machines``. Where a memory is too small, its ``*_need`` is above its depth."""
+    in_groups, out_groups = ceil_div(step.channels_in, machines.lanes), ceil_div(step.channels_out, machines.lanes)
+    in_row, out_row = in_groups * step.width, out_groups * step.out_width
+    depth = machines.depth["activation"]
+    whole = in_row * step.height + out_row * step.out_height <= depth
+    halo = step.reach[0] - step.stride[0]
+    a_row = in_row * (step.pool * step.stride[0]) + out_row
+    fit = (depth - in_row * halo) // a_row
+    chunk_rows = np.where(whole, step.out_height, np.clip(fit, 1, step.out_height))
+    chunks = ceil_div(step.out_height, chunk_rows)
+    a_pass = step.out_width * step.pool * step.pool
+    pass_rows = np.maximum(machines.depth["accumulator"] // a_pass, 1)
+    last = step.out_height - (chunks - 1) * chunk_rows
+    blocks, blocks_max = _blocks(step, machines)
+    return Tiling(
+        in_groups=in_groups,
+        out_groups=out_groups,
+        tiles=ceil_div(step.channels_out, machines.cols),
+        blocks=blocks,
+        blocks_max=blocks_max,
+        whole=whole,
+        chunk_rows=chunk_rows,
+        chunks=chunks,
+        pass_rows=pass_rows,
+        passes=(chunks - 1) * ceil_div(chunk_rows, pass_rows) + ceil_div(last, pass_rows),
+        loaded_rows=np.where(whole, step.height, _loaded_rows(step, chunk_rows, chunks)),
+        activation_need=np.minimum(in_row * halo + a_row, in_row * step.height + out_row * step.out_height),
+        accumulator_need=np.full(len(machines), a_pass),
+        weight_need=blocks_max * step.taps * machines.rows + machines.quant_rows,
+    )
