@@ -1,0 +1,274 @@
+"""The accelerator: sequencer, memories, array, lanes and the mover, wired together."""
+
+from myhdl import ConcatSignal, ResetSignal, Signal, always, always_comb, always_seq, block
+
+from codesign_kernel.accelerator.isa import EXTERNAL_BITS
+from codesign_kernel.accelerator.types import ADDRESS_BITS, INSTRUCTION_BITS
+from codesign_kernel.rtl.array import systolic
+from codesign_kernel.rtl.bits import counter, join, unsigned
+from codesign_kernel.rtl.lanes import accumulate, lane
+from codesign_kernel.rtl.memory import ram
+from codesign_kernel.rtl.mover import mover
+from codesign_kernel.rtl.sequencer import Control, sequencer
+
+
+class Ports:
+    """The ports of :func:`core`, with the widths that ``accelerator`` gives them."""
+
+    def __init__(self, accelerator):
+        self.clk = Signal(bool(0))
+        self.rst = ResetSignal(0, active=1, isasync=False)
+        self.start = Signal(bool(0))
+        self.entry = Signal(unsigned(ADDRESS_BITS))
+        self.busy = Signal(bool(0))
+        self.cycles = Signal(counter(32))
+        self.error = Signal(bool(0))
+        self.prog_we = Signal(bool(0))
+        self.prog_addr = Signal(unsigned(ADDRESS_BITS))
+        self.prog_data = Signal(unsigned(INSTRUCTION_BITS))
+        self.ext_addr = Signal(unsigned(EXTERNAL_BITS))
+        self.ext_we = Signal(bool(0))
+        self.ext_wdata = Signal(unsigned(accelerator.bus_bits))
+        self.ext_rdata = Signal(unsigned(accelerator.bus_bits))
+
+    def as_dict(self):
+        """Port by name, in the order of :func:`core`."""
+        return dict(vars(self))
+
+
+@block
+def bits_of(word, part, low, high):
+    """``part`` is bits ``low`` to ``high`` of ``word``."""
+
+    @always_comb
+    def take():
+        part.next = word[high:low]
+
+    return take
+
+
+@block
+def pick_bank(outputs, bank, index, others, word):
+    """``word`` is ``outputs`` when ``bank`` is ``index``, else ``others``."""
+
+    @always_comb
+    def choose():
+        if bank == index:
+            word.next = outputs
+        else:
+            word.next = others
+
+    return choose
+
+
+@block
+def bank_write(store, every, bank, we, index):
+    """Write enable of bank ``index``: a load writes every bank, a result only the bank that it names."""
+
+    @always_comb
+    def enable():
+        we.next = every or (store and bank == index)
+
+    return enable
+
+
+@block
+def either(a, b, y):
+    """``y = a or b``."""
+
+    @always_comb
+    def gate():
+        y.next = a or b
+
+    return gate
+
+
+@block
+def choose_word(loading, loaded, result, word, low):
+    """What a bank of the activation memory takes: its bits of the loaded word, or the lanes' results."""
+    high = low + len(word)
+    r_high = len(result)
+
+    @always_comb
+    def mux():
+        if loading:
+            word.next = loaded[high:low]
+        else:
+            word.next = result[r_high:0]
+
+    return mux
+
+
+@block
+def activation_memory(clk, ctl, read, loading, loaded, storing, result, waddr, row_word, full_word, accelerator):
+    """The activation memory in banks of the array's shorter side.
+
+    With fewer columns than rows, a tile of results fills one bank of a word that the rows then read whole; with more
+    columns than rows, results fill whole words and the rows read one bank.
+    """
+    narrow = min(accelerator.rows, accelerator.cols) * accelerator.weight_bits
+    count = accelerator.word_bits // narrow
+    depth = accelerator.memory("activation").depth
+    by_bank = accelerator.cols < accelerator.rows
+    blocks = []
+    outputs = []
+    for b in range(count):
+        we, data, out = Signal(bool(0)), Signal(unsigned(narrow)), Signal(unsigned(narrow))
+        if by_bank:
+            blocks.append(bank_write(storing, loading, ctl.bank, we, b))
+            blocks.append(choose_word(loading, loaded, result, data, b * narrow))
+        else:
+            part = Signal(unsigned(narrow))
+            blocks.append(either(loading, storing, we))
+            blocks.append(bits_of(result, part, b * narrow, (b + 1) * narrow))
+            blocks.append(choose_word(loading, loaded, part, data, b * narrow))
+        blocks.append(ram(clk, we, waddr, data, read, out, depth))
+        outputs.append(out)
+    word = join(outputs, ConcatSignal)
+
+    @always_comb
+    def whole():
+        full_word.next = word
+
+    picked = full_word
+    if not by_bank:
+        picked = outputs[0]
+        for b in range(1, count):
+            word_b = Signal(unsigned(narrow))
+            blocks.append(pick_bank(outputs[b], ctl.bank, b, picked, word_b))
+            picked = word_b
+
+    @always_comb
+    def rows():
+        row_word.next = picked
+
+    return blocks, whole, rows
+
+
+@block
+def core(
+    clk,
+    rst,
+    start,
+    entry,
+    busy,
+    cycles,
+    error,
+    prog_we,
+    prog_addr,
+    prog_data,
+    ext_addr,
+    ext_we,
+    ext_wdata,
+    ext_rdata,
+    accelerator,
+):
+    """The accelerator.
+
+    Args:
+        clk, rst: clock; synchronous reset, active high.
+        start, entry: run the program from instruction ``entry``.
+        busy, cycles: running; cycles since ``start``.
+        error: stopped at a word that is no instruction; cleared by the next ``start``.
+        prog_we, prog_addr, prog_data: write the instruction memory while not busy.
+        ext_addr, ext_we, ext_wdata, ext_rdata: the external memory, addressed in beats of the bus; see
+            :mod:`codesign_kernel.rtl.mover`.
+        accelerator: its sizes.
+    """
+    rows, cols, data_bits, acc_bits = accelerator.rows, accelerator.cols, accelerator.weight_bits, accelerator.acc_bits
+    row_bits, sum_bits = cols * data_bits, cols * acc_bits
+    blocks = []
+    ctl = Control()
+
+    # instruction memory and sequencer
+    pc, instruction = Signal(counter(ADDRESS_BITS)), Signal(unsigned(INSTRUCTION_BITS))
+    imem = ram(clk, prog_we, prog_addr, prog_data, pc, instruction, accelerator.memory("instruction").depth)
+    control = sequencer(clk, rst, start, entry, busy, cycles, error, pc, instruction, ctl, accelerator)
+
+    # memories
+    waddr = Signal(counter(ADDRESS_BITS))
+    loaded = Signal(unsigned(accelerator.word_bits))
+    row_word, full_word = Signal(unsigned(rows * data_bits)), Signal(unsigned(accelerator.word_bits))
+    results = [Signal(unsigned(data_bits)) for _ in range(cols)]
+    result = join(results, ConcatSignal)
+    p_write, a_write, r_write = [Signal(bool(0)) for _ in range(3)]
+    amem = activation_memory(
+        clk, ctl, ctl.addr, a_write, loaded, r_write, result, waddr, row_word, full_word, accelerator
+    )
+    p_row, w_word = Signal(unsigned(row_bits)), Signal(unsigned(row_bits))
+    # a row of weights arrives in the last beats, so it starts that many beats below the top
+    p_low = accelerator.word_bits - accelerator.weight_beats * accelerator.bus_bits
+    blocks.append(bits_of(loaded, p_row, p_low, p_low + row_bits))
+    wmem = ram(clk, p_write, waddr, p_row, ctl.waddr, w_word, accelerator.memory("weight").depth)
+    moves = mover(
+        clk, rst, ctl, full_word, ext_addr, ext_we, ext_wdata, ext_rdata, loaded, p_write, a_write, accelerator
+    )
+
+    # array and accumulators
+    load, valid, live = [Signal(bool(0)) for _ in range(3)]
+    sums, sums_held = Signal(unsigned(sum_bits)), Signal(unsigned(sum_bits))
+    sums_valid, c_write = Signal(bool(0)), Signal(bool(0))
+    array = systolic(clk, rst, load, w_word, row_word, live, valid, sums, sums_valid, rows, cols, data_bits, acc_bits)
+    c_read, c_at, c_waddr = [Signal(counter(ADDRESS_BITS)) for _ in range(3)]
+    stored, totals_word = Signal(unsigned(sum_bits)), Signal(unsigned(sum_bits))
+    totals = [Signal(counter(acc_bits)) for _ in range(cols)]
+    for j in range(cols):
+        blocks.append(accumulate(stored, sums_held, ctl.keep, totals[j], j * acc_bits, (j + 1) * acc_bits))
+    totals_joined = join(totals, ConcatSignal)
+    cmem = ram(clk, c_write, c_waddr, totals_word, c_read, stored, accelerator.memory("accumulator").depth)
+
+    # lanes
+    first, take = Signal(bool(0)), Signal(bool(0))
+    stages = Signal(unsigned(4))
+    for j in range(cols):
+        blocks.append(lane(clk, stored, first, take, w_word, ctl.relu, results[j], j, data_bits, acc_bits))
+
+    @always_seq(clk.posedge, reset=rst)
+    def array_inputs():
+        load.next = ctl.weights
+        take.next = ctl.loadq
+        valid.next = ctl.conv
+        live.next = ctl.live
+
+    @always_seq(clk.posedge, reset=rst)
+    def accumulator_pipeline():
+        c_write.next = sums_valid
+        c_waddr.next = c_at
+        if ctl.restart:
+            c_at.next = 0
+        elif sums_valid:
+            c_at.next = c_at + 1
+
+    @always(clk.posedge)
+    def sums_pipeline():
+        sums_held.next = sums
+
+    @always_comb
+    def accumulator_ports():
+        totals_word.next = totals_joined
+        if ctl.store:
+            c_read.next = ctl.addr
+        else:
+            c_read.next = c_at
+
+    @always_seq(clk.posedge, reset=rst)
+    def lane_pipeline():
+        first.next = ctl.window_first
+        # window_last travels along: maximum, bias, multiply, clamp
+        stages.next[0] = ctl.store and ctl.window_last
+        stages.next[1] = stages[0]
+        stages.next[2] = stages[1]
+        stages.next[3] = stages[2]
+        r_write.next = stages[3]
+
+    @always_seq(clk.posedge, reset=rst)
+    def write_address():
+        if ctl.issue:
+            waddr.next = ctl.write_start
+        elif p_write or a_write or r_write:
+            waddr.next = waddr + 1
+
+    return (
+        imem, control, amem, wmem, moves, array, cmem, blocks,
+        array_inputs, accumulator_pipeline, sums_pipeline, accumulator_ports, lane_pipeline, write_address,
+    )  # fmt: skip

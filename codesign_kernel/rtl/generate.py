@@ -1,0 +1,119 @@
+"""``generate_rtl``: an accelerator as Verilog and VHDL text."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+from types import MappingProxyType
+
+from codesign_kernel.accelerator.types import Accelerator
+from codesign_kernel.errors import ConversionError, OutputError
+
+#: Converting takes seconds; an array of 64 x 64 some minutes.
+TIMEOUT_S = 1800
+
+
+@dataclass(frozen=True)
+class RtlBundle:
+    """The generated sources of one accelerator.
+
+    Attributes:
+        accelerator: what was generated.
+        top: name of the top module and entity.
+        files: text by file name: ``<top>.v``, ``<top>.vhd`` and MyHDL's VHDL package, which is compiled first.
+    """
+
+    accelerator: Accelerator
+    top: str
+    files: Mapping[str, str]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "files", MappingProxyType(dict(self.files)))
+
+    @property
+    def verilog(self) -> str:
+        """The Verilog text."""
+        return self.files[f"{self.top}.v"]
+
+    @property
+    def vhdl(self) -> str:
+        """The VHDL text of the top entity."""
+        return self.files[f"{self.top}.vhd"]
+
+    @property
+    def digest(self) -> str:
+        """sha256 over names and texts: equal sources, equal digest."""
+        return hashlib.sha256(json.dumps(sorted(self.files.items())).encode()).hexdigest()
+
+    @property
+    def lines(self) -> dict[str, int]:
+        """Lines by file name."""
+        return {name: text.count("\n") for name, text in self.files.items()}
+
+    def write(self, folder: str | Path) -> list[Path]:
+        """Write the files into ``folder`` (made where it is missing), each one whole or not at all.
+
+        Raises:
+            OutputError: the folder cannot be written.
+        """
+        folder = Path(folder)
+        written = []
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            for name, text in self.files.items():
+                part = folder / f".{name}.part"
+                part.write_text(text)
+                os.replace(part, folder / name)
+                written.append(folder / name)
+        except OSError as error:
+            raise OutputError(
+                f"the RTL needs a folder that can be written, but {folder}: {error.strerror}; choose another"
+            ) from error
+        return written
+
+    def __repr__(self) -> str:
+        return f"RtlBundle({self.top}, {self.accelerator}, {self.lines}, digest {self.digest[:12]})"
+
+
+@lru_cache(maxsize=16)
+def _convert(accelerator: Accelerator) -> RtlBundle:
+    run = subprocess.run(
+        [sys.executable, "-m", "codesign_kernel.rtl.convert"],
+        input=json.dumps(asdict(accelerator)),
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        env={**os.environ, "PYTHONHASHSEED": "0"},
+        check=False,
+    )
+    if run.returncode:
+        last = run.stderr.strip().splitlines()[-1] if run.stderr.strip() else f"exit status {run.returncode}"
+        raise ConversionError(f"MyHDL could not convert {accelerator}: {last}")
+    files = json.loads(run.stdout)
+    top = next(name for name in files if name.endswith(".v")).removesuffix(".v")
+    return RtlBundle(accelerator, top, files)
+
+
+def generate_rtl(design: object) -> RtlBundle:
+    """The accelerator of ``design`` as Verilog and VHDL, converted by MyHDL in a fresh process.
+
+    The same accelerator gives the same bytes on every run. Clock and node do not change the sources; the external
+    bandwidth does through the width of the bus.
+
+    Args:
+        design: an :class:`Accelerator`, or anything with one in ``.accelerator``.
+
+    Raises:
+        ConversionError: MyHDL rejects a construct.
+    """
+    accelerator = getattr(design, "accelerator", design)
+    if not isinstance(accelerator, Accelerator):
+        raise ConversionError(f"generate_rtl takes an Accelerator or a Design, but got {type(design).__name__}")
+    return _convert(accelerator)

@@ -1,0 +1,31 @@
+"""On-chip memories: one write port, one synchronous read port, written so that synthesis infers block RAM."""
+
+from myhdl import Signal, always, block, intbv
+
+
+@block
+def ram(clk, we, waddr, wdata, raddr, rdata, depth):
+    """``depth`` words. A word written in this cycle is read from the next one on (read first).
+
+    Addresses beyond ``depth`` are idle values of the address generators: they read nothing new and write nothing.
+    """
+    mem = [Signal(intbv(0)[len(wdata) :]) for _ in range(depth)]
+    n = (depth - 1).bit_length()
+
+    if depth == 1 << len(waddr):
+
+        @always(clk.posedge)
+        def port():
+            if we:
+                mem[waddr].next = wdata
+            rdata.next = mem[raddr]
+    else:
+
+        @always(clk.posedge)
+        def port():
+            if we and waddr < depth:
+                mem[waddr[n:]].next = wdata
+            if raddr < depth:
+                rdata.next = mem[raddr[n:]]
+
+    return port

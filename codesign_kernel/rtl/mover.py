@@ -1,0 +1,103 @@
+"""Load and save: words of either memory as beats on the external bus.
+
+The external memory is synchronous: it samples ``ext_addr`` (in beats), ``ext_we`` and ``ext_wdata`` at the clock edge
+and shows ``ext_rdata`` in the next cycle. It keeps up with one beat a cycle; that is the bandwidth of the model.
+"""
+
+from myhdl import Signal, always, always_comb, always_seq, block
+
+from codesign_kernel.accelerator.isa import EXTERNAL_BITS
+from codesign_kernel.rtl.bits import counter, unsigned
+
+
+@block
+def gather(clk, take, beat, held, beats):
+    """The last ``beats`` beats, the newest in the highest bits."""
+    bus, width = len(beat), len(held)
+    kept = width - bus
+    if beats == 1:
+
+        @always(clk.posedge)
+        def shift():
+            if take:
+                held.next = beat
+    else:
+
+        @always(clk.posedge)
+        def shift():
+            if take:
+                held.next[kept:] = held[:bus]
+                held.next[width:kept] = beat
+
+    return shift
+
+
+@block
+def spread_one(clk, word, beat):
+    """A word that is one beat."""
+
+    @always(clk.posedge)
+    def move():
+        beat.next = word
+
+    return move
+
+
+@block
+def spread(clk, ctl, word, beat):
+    """``word`` beat by beat, lowest bits first, from the second cycle after its address on."""
+    bus = len(beat)
+    held = Signal(unsigned(len(word)))
+    first = Signal(bool(0))
+
+    @always(clk.posedge)
+    def shift():
+        first.next = ctl.beat == 0
+        if first:
+            held.next = word
+        else:
+            held.next = held >> bus
+
+    @always_comb
+    def out():
+        beat.next = held[bus:]
+
+    return shift, out
+
+
+@block
+def mover(clk, rst, ctl, saved, ext_addr, ext_we, ext_wdata, ext_rdata, loaded, p_write, a_write, accelerator):
+    """Turns the walk of LOADP, LOADA and SAVE into bus cycles and memory writes.
+
+    Args:
+        saved: the word read from the activation memory.
+        loaded: what came from the bus, newest beat in the highest bits.
+        p_write, a_write: write ``loaded`` to the weight or the activation memory.
+    """
+    position = Signal(counter(EXTERNAL_BITS))
+    arriving = Signal(bool(0))
+    p_last, a_last = Signal(bool(0)), Signal(bool(0))
+    leaving = Signal(bool(0))
+    beats = accelerator.activation_beats
+    gathering = gather(clk, arriving, ext_rdata, loaded, beats)
+    spreading = spread_one(clk, saved, ext_wdata) if beats == 1 else spread(clk, ctl, saved, ext_wdata)
+
+    @always_seq(clk.posedge, reset=rst)
+    def pipeline():
+        arriving.next = ctl.loadp or ctl.loada
+        p_last.next = ctl.loadp and ctl.beat_last
+        a_last.next = ctl.loada and ctl.beat_last
+        p_write.next = p_last
+        a_write.next = a_last
+        leaving.next = ctl.save
+        ext_we.next = leaving
+        if ctl.issue:
+            position.next = ctl.ext_start
+        elif ctl.loadp or ctl.loada or ext_we:
+            position.next = position + 1
+
+    @always_comb
+    def address():
+        ext_addr.next = position
+
+    return gathering, spreading, pipeline, address
