@@ -1,0 +1,6 @@
+"""Co-simulation: a network on the generated RTL, beside the integer golden model and the predicted cycles."""
+
+from codesign_kernel.cosim.check import CosimReport, Mismatch, check
+from codesign_kernel.cosim.simulators import SIMULATORS, find_simulator
+
+__all__ = ["SIMULATORS", "CosimReport", "Mismatch", "check", "find_simulator"]

@@ -1,0 +1,198 @@
+"""The MyHDL test bench: drives the accelerator's ports as a host and an external memory would.
+
+It serves the MyHDL model itself, and Icarus through MyHDL's co-simulation.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sysconfig
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from myhdl import Cosimulation, StopSimulation, block, delay, instance
+
+from codesign_kernel.accelerator.types import Accelerator
+from codesign_kernel.cosim.cache import cached_folder, scratch_folder
+from codesign_kernel.cosim.job import Answer, Job, Progress, Simulator
+from codesign_kernel.errors import SimulatorError
+from codesign_kernel.rtl.core import Ports, core
+from codesign_kernel.rtl.generate import RtlBundle
+
+
+class _Host:
+    """The far side of the ports: writes the program, starts runs, and is the external memory."""
+
+    def __init__(self, accelerator: Accelerator, job: Job, progress: Progress | None, name: str) -> None:
+        self.accelerator, self.job, self.progress, self.name = accelerator, job, progress, name
+        self.p, self.answer = Ports(accelerator), Answer.blank(job)
+        self.memory = job.memory.copy()
+        self.beat_bytes = accelerator.bus_bits // 8
+
+    def tick(self) -> Iterator[Any]:
+        """One clock: the memory samples before the edge and answers after it."""
+        p, size = self.p, self.beat_bytes
+        at = int(p.ext_addr.val) * size
+        if p.ext_we.val:
+            self.memory[at : at + size] = list(int(p.ext_wdata.val).to_bytes(size, "little"))
+        read = int.from_bytes(self.memory[at : at + size].tobytes(), "little")
+        p.clk.next = 1
+        yield delay(1)
+        p.ext_rdata.next = read
+        p.clk.next = 0
+        yield delay(1)
+
+    def run(self, entry: int) -> Iterator[Any]:
+        """One program from ``entry`` to its HALT."""
+        p = self.p
+        p.start.next, p.entry.next = 1, entry
+        yield from self.tick()
+        p.start.next = 0
+        ticks = 0
+        while p.busy.val:
+            yield from self.tick()
+            ticks += 1
+            if ticks > self.job.limit:
+                raise SimulatorError(
+                    f"a run ends within {self.job.limit} cycles, but {self.name} is still busy; is the program damaged?"
+                )
+        if p.error.val:
+            raise SimulatorError(f"{self.name} stopped at a word that is no instruction; is the program damaged?")
+
+    def session(self) -> Iterator[Any]:
+        """Everything: reset, program, boot, every input."""
+        p, job = self.p, self.job
+        p.rst.next = 1
+        yield from self.tick()
+        yield from self.tick()
+        p.rst.next = 0
+        for address, word in enumerate(job.words):
+            p.prog_we.next, p.prog_addr.next, p.prog_data.next = 1, address, word
+            yield from self.tick()
+        p.prog_we.next = 0
+        if job.boot:
+            yield from self.run(0)
+            self.answer.boot_cycles = int(p.cycles.val)
+        for index, data in enumerate(job.inputs):
+            self.memory[job.input_at] = data
+            yield from self.run(job.entry)
+            self.answer.take(job, index, self.memory, int(p.cycles.val))
+            if self.progress is not None:
+                self.progress(index + 1, len(job.inputs), f"inputs simulated by {self.name}")
+        raise StopSimulation
+
+
+@block
+def _bench_model(ports, host):  # type: ignore[no-untyped-def]
+    dut = core(**ports.as_dict(), accelerator=host.accelerator)
+
+    @instance
+    def drive():  # type: ignore[no-untyped-def]
+        yield from host.session()
+
+    return dut, drive
+
+
+@block
+def _bench_verilog(ports, host, command):  # type: ignore[no-untyped-def]
+    dut = Cosimulation(command, **ports.as_dict())
+
+    @instance
+    def drive():  # type: ignore[no-untyped-def]
+        yield from host.session()
+
+    return dut, drive
+
+
+def _simulate(bench: Any, host: _Host) -> Answer:
+    try:
+        bench.run_sim(quiet=1)
+    finally:
+        # only ends a simulation that an error or an interrupt has left open
+        if bench.sim is not None and not bench.sim._finished:
+            bench.quit_sim()
+    return host.answer
+
+
+class MyhdlSimulator(Simulator):
+    """The MyHDL model itself: slow, needs nothing."""
+
+    name = "myhdl"
+
+    def missing(self) -> str | None:
+        return None
+
+    def run(self, bundle: RtlBundle, job: Job, progress: Progress | None = None) -> Answer:
+        host = _Host(bundle.accelerator, job, progress, self.name)
+        return _simulate(_bench_model(host.p, host), host)
+
+
+class IcarusSimulator(Simulator):
+    """The generated Verilog in Icarus Verilog, driven over VPI by MyHDL's ``Cosimulation``."""
+
+    name = "icarus"
+
+    def missing(self) -> str | None:
+        absent = [tool for tool in ("iverilog", "vvp", "iverilog-vpi", "g++") if shutil.which(tool) is None]
+        if absent:
+            return f"{', '.join(absent)} not found on PATH; install Debian's iverilog and g++"
+        if not _vpi_source().exists():
+            return f"MyHDL's VPI module is not installed ({_vpi_source().name} is missing); reinstall myhdl"
+        return None
+
+    def run(self, bundle: RtlBundle, job: Job, progress: Progress | None = None) -> Answer:
+        vpi = cached_folder("icarus-vpi", _vpi_source().read_text(), _build_vpi) / "myhdl.vpi"
+        with scratch_folder("icarus") as folder:
+            (folder / "core.v").write_text(bundle.verilog)
+            (folder / "bench.v").write_text(_bench_text(bundle))
+            call(["iverilog", "-g2005", "-o", "bench.vvp", "bench.v", "core.v"], folder, "Icarus Verilog")
+            host = _Host(bundle.accelerator, job, progress, self.name)
+            command = f"vvp -m {vpi} {folder / 'bench.vvp'}"
+            return _simulate(_bench_verilog(host.p, host, command), host)
+
+
+def call(command: list[str], folder: Path, what: str) -> None:
+    """Run a tool in ``folder``.
+
+    Raises:
+        SimulatorError: it ended with an error; the message has its first complaint.
+    """
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+    if done.returncode:
+        complaint = (done.stderr or done.stdout).strip().splitlines()
+        raise SimulatorError(
+            f"{what} failed with exit status {done.returncode}: {complaint[0] if complaint else command[0]}"
+        )
+
+
+def _vpi_source() -> Path:
+    return Path(sysconfig.get_path("data")) / "share" / "myhdl" / "cosimulation" / "icarus" / "myhdl.c"
+
+
+def _build_vpi(folder: Path) -> None:
+    for path in _vpi_source().parent.iterdir():
+        if path.is_file():
+            shutil.copy(path, folder)
+    call(["iverilog-vpi", "myhdl.c", "myhdl_table.c"], folder, "building MyHDL's VPI module")
+
+
+def _bench_text(bundle: RtlBundle) -> str:
+    """A module that hands the ports of the top to MyHDL. Memories start at zero: simulation's X would outlive the
+    multiplication by a zero weight that silences an unused lane in hardware."""
+    ports = Ports(bundle.accelerator).as_dict()
+    outputs = ("busy", "cycles", "error", "ext_addr", "ext_we", "ext_wdata")
+    lines = ["module bench;"]
+    for name, signal in ports.items():
+        width = f"[{len(signal) - 1}:0] " if len(signal) > 1 else ""
+        lines.append(f"  {'wire' if name in outputs else 'reg'} {width}{name};")
+    inputs = [name for name in ports if name not in outputs]
+    lines.append(f"  initial begin $from_myhdl({', '.join(inputs)}); $to_myhdl({', '.join(outputs)}); end")
+    lines.append(f"  {bundle.top} dut({', '.join(f'.{name}({name})' for name in ports)});")
+    lines.append("  integer i;")
+    lines.append("  initial begin")
+    for name, last in re.findall(r"^reg (?:signed )?\[\d+:0\] (\w+) \[0:(\d+)-1\];", bundle.verilog, re.MULTILINE):
+        lines.append(f"    for (i = 0; i < {last}; i = i + 1) dut.{name}[i] = 0;")
+    return "\n".join([*lines, "  end", "endmodule", ""])

@@ -1,0 +1,60 @@
+"""Folders for what is built: a cache by content, and scratch folders that vanish."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from codesign_kernel.errors import OutputError
+
+
+def cache_root() -> Path:
+    """``$CODESIGN_CACHE_DIR``, else ``codesign`` in the user's cache folder (``$XDG_CACHE_HOME`` or ``~/.cache``)."""
+    given = os.environ.get("CODESIGN_CACHE_DIR")
+    if given:
+        return Path(given)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "codesign"
+
+
+def cached_folder(kind: str, content: str, build: Callable[[Path], None]) -> Path:
+    """The folder that ``build`` fills for ``content``; built at most once, and never seen half-built.
+
+    Processes that build the same at once each build their own; the first to finish is kept. The path is new for every
+    content, because a library that is replaced under its old path goes on being served from memory.
+
+    Raises:
+        OutputError: the cache cannot be written.
+    """
+    final = cache_root() / kind / hashlib.sha256(content.encode()).hexdigest()
+    if final.is_dir():
+        return final
+    try:
+        final.parent.mkdir(parents=True, exist_ok=True)
+        part = Path(tempfile.mkdtemp(prefix=".part-", dir=final.parent))
+    except OSError as error:
+        raise OutputError(
+            f"builds are kept in a folder that can be written, but {final.parent}: {error.strerror}; "
+            "set CODESIGN_CACHE_DIR"
+        ) from error
+    try:
+        build(part)
+        try:
+            os.replace(part, final)
+        except OSError:
+            if not final.is_dir():  # else another process was first
+                raise
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return final
+
+
+@contextmanager
+def scratch_folder(kind: str) -> Iterator[Path]:
+    """A folder that is gone afterwards."""
+    with tempfile.TemporaryDirectory(prefix=f"codesign-{kind}-") as folder:
+        yield Path(folder)

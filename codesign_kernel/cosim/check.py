@@ -1,0 +1,214 @@
+"""``check``: run a program on RTL, and compare bits with the golden model and cycles with two predictions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from codesign_kernel.cosim.job import Job, Progress, Simulator
+from codesign_kernel.errors import InvalidInputError
+from codesign_kernel.lower import Program, lower
+from codesign_kernel.optimize.integer import IntegerNetwork
+from codesign_kernel.rtl.generate import RtlBundle
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class Mismatch:
+    """The first difference, at the first layer where one can be seen.
+
+    Attributes:
+        vector: number of the input.
+        layer: its name; channel, y, x: the position in its result.
+        expected, got: of the golden model and of the RTL.
+    """
+
+    vector: int
+    layer: str
+    channel: int
+    y: int
+    x: int
+    expected: int
+    got: int
+
+    def __str__(self) -> str:
+        return (
+            f"input {self.vector}, layer {self.layer!r}, channel {self.channel}, position ({self.y}, {self.x}): "
+            f"expected {self.expected}, got {self.got}"
+        )
+
+
+@dataclass(frozen=True)
+class CosimReport:
+    """What a co-simulation found.
+
+    Attributes:
+        simulator: its name.
+        vectors: inputs that were run.
+        mismatches: inputs whose result differs from the golden model's in at least one bit.
+        first_mismatch: where the first of them begins to differ; ``None`` without one.
+        cycles_rtl: of one inference, as the RTL counts them (of the first input on which they are not
+            ``cycles_model``, where there is one).
+        cycles_model: of one inference, as the cost model says from the layers' shapes.
+        cycles_program: the sum over the instructions of the program that ran.
+        cycle_mismatches: inputs on which the RTL took another number of cycles than ``cycles_model``.
+        boot_cycles_rtl, boot_cycles_model: of loading the weights once; 0 where they are loaded every time.
+        outputs: results of the RTL, integers [N, ...].
+    """
+
+    simulator: str
+    vectors: int
+    mismatches: int
+    first_mismatch: Mismatch | None
+    cycles_rtl: int
+    cycles_model: int
+    cycles_program: int
+    cycle_mismatches: int
+    boot_cycles_rtl: int
+    boot_cycles_model: int
+    design: str
+    network: str
+    rtl_digest: str
+    outputs: Array = field(repr=False, compare=False)
+
+    @property
+    def passed(self) -> bool:
+        """Equal bits and equal cycles: RTL, model and program."""
+        return (
+            self.mismatches == 0
+            and self.cycle_mismatches == 0
+            and self.cycles_rtl == self.cycles_model == self.cycles_program
+            and self.boot_cycles_rtl == self.boot_cycles_model
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report without the outputs, ready for JSON."""
+        body = {
+            name: getattr(self, name) for name in self.__dataclass_fields__ if name not in ("outputs", "first_mismatch")
+        }
+        body["first_mismatch"] = None if self.first_mismatch is None else vars(self.first_mismatch)
+        return {**body, "passed": self.passed}
+
+    def __str__(self) -> str:
+        bits = "bits equal" if not self.mismatches else f"{self.mismatches} differ, first at {self.first_mismatch}"
+        return (
+            f"{self.vectors} inputs on {self.simulator}: {bits}; cycles RTL {self.cycles_rtl:,}, "
+            f"model {self.cycles_model:,}, program {self.cycles_program:,}"
+        )
+
+
+def _job(program: Program, inputs: Array, every: bool) -> Job:
+    memory = np.zeros(program.memory_bytes, dtype=np.uint8)
+    memory[: len(program.parameters)] = program.parameters
+    last = len(program.network.layers) - 1
+    outputs = range(last + 1) if every else (last,)
+    first = program.maps[-1]
+    # a network that begins with a fully connected layer reads its input as a vector
+    maps = inputs.reshape(len(inputs), first.channels, first.height, first.width)
+    return Job(
+        words=program.words,
+        boot=bool(program.boot),
+        entry=program.entry,
+        memory=memory,
+        inputs=program.pack(maps),
+        input_at=program.bytes_of(first),
+        outputs_at=tuple(program.bytes_of(program.maps[i]) for i in outputs),
+        # generous, but bounded: the prediction is exact unless the RTL is broken
+        limit=4 * max(program.cycles, sum(program.cycles_of(i) for i in program.boot)) + 1000,
+    )
+
+
+def _locate(bundle: RtlBundle, simulator: Simulator, network: IntegerNetwork, x: Array, vector: int) -> Mismatch | None:
+    """Run one input again with every layer's result saved, and compare layer by layer."""
+    program = lower(network, bundle.accelerator, every=True)
+    answer = simulator.run(bundle, _job(program, x, True))
+    for i, (golden, data) in enumerate(zip(network.layer_outputs(x), answer.outputs, strict=True)):
+        place = program.maps[i]
+        got = program.unpack(data, place)
+        expected = golden.reshape(got.shape)
+        if not np.array_equal(got, expected):
+            _, channel, row, column = (int(v) for v in np.argwhere(got != expected)[0])
+            at = (0, channel, row, column)
+            return Mismatch(vector, place.name, channel, row, column, int(expected[at]), int(got[at]))
+    return None
+
+
+def check(
+    bundle: RtlBundle,
+    network: IntegerNetwork,
+    inputs: Any,
+    simulator: Simulator,
+    *,
+    cycles_model: int,
+    boot_cycles_model: int,
+    progress: Progress | None = None,
+) -> CosimReport:
+    """Run ``inputs`` through ``network`` on the RTL of ``bundle``.
+
+    Args:
+        bundle: the RTL, of an accelerator that the network fits.
+        network: what to run.
+        inputs: [N, C, H, W]; floats are quantised by the network, integers taken as quantised.
+        simulator: one that runs here.
+        cycles_model, boot_cycles_model: the prediction to hold the RTL to.
+        progress: called as ``progress(done, total, message)``.
+
+    Raises:
+        InvalidInputError: the inputs do not fit the network.
+        SimulatorError: the simulator failed.
+    """
+    x = np.asarray(inputs)
+    if x.ndim == 0 or len(x) == 0:
+        raise InvalidInputError(f"a co-simulation has at least one input, but got an array of shape {x.shape}")
+    if not np.issubdtype(x.dtype, np.integer):
+        x = network.quantize_input(x)
+    golden = network.predict(x)
+    program = lower(network, bundle.accelerator)
+    answer = simulator.run(bundle, _job(program, x, False), progress)
+    place = program.maps[len(network.layers) - 1]
+    outputs = program.unpack(answer.outputs[0], place).reshape(golden.shape)
+    differs = (outputs != golden).reshape(len(x), -1).any(axis=1)
+    first = int(np.argmax(differs)) if differs.any() else None
+    off = [cycles for cycles in answer.cycles if cycles != cycles_model]
+    mismatch = None
+    if first is not None:
+        mismatch = _locate(bundle, simulator, network, x[first : first + 1], first) or _end(
+            network, golden, outputs, first
+        )
+    return CosimReport(
+        simulator=simulator.name,
+        vectors=len(x),
+        mismatches=int(differs.sum()),
+        first_mismatch=mismatch,
+        cycles_rtl=off[0] if off else answer.cycles[0],
+        cycles_model=cycles_model,
+        cycles_program=program.cycles,
+        cycle_mismatches=len(off),
+        boot_cycles_rtl=answer.boot_cycles,
+        boot_cycles_model=boot_cycles_model,
+        design=str(bundle.accelerator),
+        network=network.name,
+        rtl_digest=bundle.digest,
+        outputs=outputs,
+    )
+
+
+def _end(network: IntegerNetwork, golden: Array, outputs: Array, vector: int) -> Mismatch:
+    """The difference at the network's end, where the repeated run did not show it."""
+    expected, got = golden[vector].reshape(-1), outputs[vector].reshape(-1)
+    at = int(np.argmax(expected != got))
+    channels = golden.shape[1]
+    plane = len(expected) // channels
+    side = golden.shape[3] if golden.ndim == 4 else 1
+    return Mismatch(
+        vector,
+        network.layers[-1].name,
+        at // plane,
+        at % plane // side,
+        at % plane % side,
+        int(expected[at]),
+        int(got[at]),
+    )

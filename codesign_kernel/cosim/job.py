@@ -1,0 +1,81 @@
+"""What a simulator is asked to do, what it answers, and the contract between."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from codesign_kernel.rtl.generate import RtlBundle
+
+Array = np.ndarray[Any, Any]
+Progress = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True)
+class Job:
+    """Runs of one program on other inputs.
+
+    Attributes:
+        words: the instruction memory, from address 0 on.
+        boot: start at 0 once, before the first input.
+        entry: where every inference starts.
+        memory: the external memory before the first run, shape (bytes,), uint8. It keeps its contents between runs.
+        inputs: what is written at ``input_at`` before each run, shape (runs, bytes), uint8.
+        input_at: slice of the memory, in bytes.
+        outputs_at: slices that are read after each run.
+        limit: cycles after which a run is given up.
+    """
+
+    words: list[int]
+    boot: bool
+    entry: int
+    memory: Array
+    inputs: Array
+    input_at: slice
+    outputs_at: tuple[slice, ...]
+    limit: int
+
+
+@dataclass
+class Answer:
+    """What came out: for each of ``outputs_at`` an array (runs, bytes), and the cycles of the boot and of each run."""
+
+    outputs: tuple[Array, ...]
+    cycles: list[int] = field(default_factory=list)
+    boot_cycles: int = 0
+
+    @classmethod
+    def blank(cls, job: Job) -> Answer:
+        """Room for the answer to ``job``."""
+        runs = len(job.inputs)
+        return cls(tuple(np.zeros((runs, at.stop - at.start), dtype=np.uint8) for at in job.outputs_at))
+
+    def take(self, job: Job, run: int, memory: Array, cycles: int) -> None:
+        """Note the end of run ``run``."""
+        self.cycles.append(cycles)
+        for output, at in zip(self.outputs, job.outputs_at, strict=True):
+            output[run] = memory[at]
+
+
+class Simulator(ABC):
+    """Runs generated RTL. A new one is a subclass, an entry in ``SIMULATORS`` and a parameter of the contract tests."""
+
+    name: str
+
+    @abstractmethod
+    def missing(self) -> str | None:
+        """What to install before this simulator runs here; ``None`` where it does. Called before any work; cheap."""
+
+    @abstractmethod
+    def run(self, bundle: RtlBundle, job: Job, progress: Progress | None = None) -> Answer:
+        """Simulate ``job`` on ``bundle``, cycle by cycle, from reset. Called by :func:`codesign_kernel.cosim.check`.
+
+        Implementations leave no process and no file behind outside of their cache, also when they are interrupted.
+
+        Raises:
+            SimulatorError: it could not be built, died, met a word that is no instruction, or passed ``job.limit``.
+        """

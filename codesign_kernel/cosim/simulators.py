@@ -1,0 +1,45 @@
+"""The simulators by name. MyHDL itself is loaded only when one that needs it is asked for."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+from codesign_kernel.cosim.job import Simulator
+from codesign_kernel.errors import InvalidInputError, SimulatorError
+
+#: name -> (module, class), the fastest first; ``auto`` takes the first that runs here among those of ``AUTO``.
+SIMULATORS = {
+    "verilator": ("codesign_kernel.cosim.verilated", "VerilatorSimulator"),
+    "icarus": ("codesign_kernel.cosim.bench", "IcarusSimulator"),
+    "myhdl": ("codesign_kernel.cosim.bench", "MyhdlSimulator"),
+}
+AUTO = ("verilator", "myhdl")
+
+
+def simulator_named(name: str) -> Simulator:
+    """The simulator called ``name``.
+
+    Raises:
+        InvalidInputError: there is none; the message lists those there are.
+    """
+    if name not in SIMULATORS:
+        raise InvalidInputError(f"simulator is one of {', '.join(map(repr, ('auto', *SIMULATORS)))}, but got {name!r}")
+    module, cls = SIMULATORS[name]
+    simulator: Simulator = getattr(import_module(module), cls)()
+    return simulator
+
+
+def find_simulator(name: str = "auto") -> Simulator:
+    """A simulator that runs here.
+
+    Raises:
+        InvalidInputError: the name is unknown.
+        SimulatorError: it does not run here; the message says what to install.
+    """
+    if name == "auto":
+        return next(s for s in map(simulator_named, AUTO) if s.missing() is None)
+    simulator = simulator_named(name)
+    missing = simulator.missing()
+    if missing is not None:
+        raise SimulatorError(f"the simulator {name!r} does not run here: {missing}")
+    return simulator
