@@ -71,7 +71,7 @@ class DesignSpace:
 
     @classmethod
     def default(cls) -> DesignSpace:
-        """The space of the demo: 120,960 small accelerators beside one 16-bit LPDDR channel, at 28 nm."""
+        """The space of the demo: 241,920 small accelerators beside one 16-bit LPDDR channel, at 28 nm."""
         return cls(
             rows=(2, 4, 8, 16, 32, 64),
             cols=(2, 4, 8, 16, 32, 64),
@@ -82,6 +82,30 @@ class DesignSpace:
             frequency_mhz=(100, 200, 400),
             instruction_kib=4,
         )
+
+    @classmethod
+    def large(cls) -> DesignSpace:
+        """For networks of megabytes, such as ResNet-18: 100,800 larger accelerators, at 28 nm."""
+        return cls(
+            rows=(8, 16, 32, 64, 128),
+            cols=(8, 16, 32, 64, 128),
+            activation_kib=(64, 128, 256, 512, 1024, 2048),
+            weight_kib=(128, 256, 512, 1024, 2048, 4096, 8192),
+            accumulator_kib=(8, 16, 32, 64, 128, 256),
+            bandwidth_gb_s=(3.2, 6.4, 12.8, 25.6),
+            frequency_mhz=(100, 200, 400, 800),
+            instruction_kib=512,
+        )
+
+    @classmethod
+    def suited_to(cls, workload: Any) -> DesignSpace:
+        """:meth:`default` for a network of at most a million weights, else :meth:`large`.
+
+        Args:
+            workload: a Workload, or anything with one in ``.workload``.
+        """
+        weights = sum(layer.weights for layer in getattr(workload, "workload", workload).layers)
+        return cls.default() if weights <= 1_000_000 else cls.large()
 
     @property
     def parameters(self) -> tuple[str, ...]:

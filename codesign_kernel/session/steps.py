@@ -1,0 +1,79 @@
+"""``sweep`` and ``cosimulate``: the two places where the wing that estimates and the wing that builds meet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from codesign_kernel.cosim import CosimReport, check, find_simulator
+from codesign_kernel.cost import evaluate
+from codesign_kernel.cost.table import result_columns
+from codesign_kernel.design import DesignSpace
+from codesign_kernel.errors import InvalidInputError
+from codesign_kernel.explore import sweep as explore_sweep
+from codesign_kernel.optimize.integer import IntegerNetwork
+from codesign_kernel.rtl import generate_rtl
+from codesign_kernel.workload import Workload
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Progress = Callable[[int, int, str], None]
+
+
+def sweep(workload: Any, space: DesignSpace, *, indices: Any = None, progress: Progress | None = None) -> pd.DataFrame:
+    """Every design of ``space`` running ``workload``: one row a design.
+
+    Args:
+        workload: a :class:`Workload`, or anything with one in ``.workload``.
+        space: the designs.
+        indices: numbers of the designs to evaluate; all without.
+        progress: called as ``progress(done, total, message)``.
+
+    Returns:
+        A frame with the parameters of the space, ``latency_cycle``, ``latency_ms``, ``energy_uj``, ``energy_low_uj``,
+        ``energy_high_uj``, ``area_mm2``, ``power_mw``, ``utilization`` (NaN where a design cannot run the workload),
+        ``feasible`` and ``reason``; its index is the number of the design.
+
+    Raises:
+        InvalidInputError: an argument is of another kind, or the workload does no MACs.
+    """
+    work = getattr(workload, "workload", workload)
+    if not isinstance(work, Workload):
+        raise InvalidInputError(
+            f"sweep takes a Workload, a Profile or an IntegerNetwork, but got {type(workload).__name__}"
+        )
+    if not isinstance(space, DesignSpace):
+        raise InvalidInputError(f"sweep takes a DesignSpace, but got {type(space).__name__}")
+    return explore_sweep(space, partial(result_columns, work), indices=indices, progress=progress)
+
+
+def cosimulate(
+    design: Any, network: IntegerNetwork, inputs: Any, simulator: str = "auto", progress: Progress | None = None
+) -> CosimReport:
+    """Run ``network`` on the generated RTL of ``design`` and compare with the golden model and the cost model.
+
+    Args:
+        design: an :class:`Accelerator` or a :class:`Design`.
+        network: a quantised network of the accelerator's precision.
+        inputs: [N, C, H, W]; floats are quantised by the network, integers taken as quantised.
+        simulator: ``"verilator"``, ``"icarus"``, ``"myhdl"``, or ``"auto"`` for the fastest that runs here.
+        progress: called as ``progress(done, total, message)``.
+
+    Raises:
+        InvalidInputError: an argument does not fit; the simulator is unknown.
+        InfeasibleDesignError, CapacityError: the network does not fit the accelerator.
+        SimulatorError: the simulator is not installed or failed.
+    """
+    if not isinstance(network, IntegerNetwork):
+        raise InvalidInputError(
+            f"cosimulate takes an IntegerNetwork, but got {type(network).__name__}; call quantize first"
+        )
+    chosen = find_simulator(simulator)
+    cost = evaluate(network, design)
+    bundle = generate_rtl(design)
+    return check(
+        bundle, network, inputs, chosen,
+        cycles_model=cost.latency_cycle, boot_cycles_model=cost.boot_cycle, progress=progress,
+    )  # fmt: skip
