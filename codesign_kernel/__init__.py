@@ -1,0 +1,94 @@
+"""Hardware-software co-design for small neural accelerators: profile, choose, generate, prove.
+
+    import codesign_kernel as ck
+
+This is the front door. Its names load when first used, so that ``import codesign_kernel`` itself is instant; the rooms
+behind it import one another directly and never through here.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:  # what _HOME says, in the words that type checkers and editors read
+    from codesign_kernel import figures
+    from codesign_kernel.accelerator import Accelerator, MemoryLevel
+    from codesign_kernel.cosim import CosimReport
+    from codesign_kernel.cost import Cost, evaluate
+    from codesign_kernel.design import Design, DesignSpace
+    from codesign_kernel.optimize import IntegerNetwork, quantize
+    from codesign_kernel.pareto import knee, pareto_front
+    from codesign_kernel.profiler import Profile, profile, zoo
+    from codesign_kernel.rtl import RtlBundle, generate_rtl
+    from codesign_kernel.session import cosimulate, sweep
+    from codesign_kernel.workload import Layer, Workload
+
+_HOME = {
+    "Accelerator": "accelerator",
+    "Cost": "cost",
+    "CosimReport": "cosim",
+    "Design": "design",
+    "DesignSpace": "design",
+    "IntegerNetwork": "optimize",
+    "Layer": "workload",
+    "MemoryLevel": "accelerator",
+    "Profile": "profiler",
+    "RtlBundle": "rtl",
+    "Workload": "workload",
+    "cosimulate": "session",
+    "evaluate": "cost",
+    "figures": "figures",
+    "generate_rtl": "rtl",
+    "knee": "pareto",
+    "pareto_front": "pareto",
+    "profile": "profiler",
+    "quantize": "optimize",
+    "sweep": "session",
+    "zoo": "profiler.zoo",
+}
+#: Names that are modules themselves.
+_MODULES = frozenset({"figures", "zoo"})
+
+__all__ = [
+    "Accelerator",
+    "CosimReport",
+    "Cost",
+    "Design",
+    "DesignSpace",
+    "IntegerNetwork",
+    "Layer",
+    "MemoryLevel",
+    "Profile",
+    "RtlBundle",
+    "Workload",
+    "__version__",
+    "cosimulate",
+    "evaluate",
+    "figures",
+    "generate_rtl",
+    "knee",
+    "pareto_front",
+    "profile",
+    "quantize",
+    "sweep",
+    "zoo",
+]
+
+
+def __getattr__(name: str) -> object:
+    """Load the public name ``name`` from its room (PEP 562)."""
+    if name not in _HOME:
+        raise AttributeError(
+            f"module {__name__!r} has no attribute {name!r}; its public names are {', '.join(__all__)}"
+        )
+    module = import_module(f"{__name__}.{_HOME[name]}")
+    value = module if name in _MODULES else getattr(module, name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

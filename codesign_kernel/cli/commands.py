@@ -1,0 +1,237 @@
+"""One function per command: arguments in, :class:`Answer` out. Rooms are imported where they are used."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from codesign_kernel.cli.output import Answer, rows_text, table_text
+from codesign_kernel.cli.parser import DESIGN_OPTIONS
+from codesign_kernel.cli.progress import Progress
+from codesign_kernel.errors import InvalidInputError
+from codesign_kernel.files import check_file, check_folder, write_whole
+from codesign_kernel.units import quantity, three_digits
+from codesign_kernel.workload import LOOPS
+
+if TYPE_CHECKING:
+    from codesign_kernel.design import Design
+    from codesign_kernel.profiler import Profile
+
+#: Rows of a front printed for people; ``--json`` and ``--out`` have all of them.
+FRONT_ROWS = 12
+#: Options of ``--design FILE.json``: those of the command line and the two that it leaves at their only or usual value.
+FILE_FIELDS = (*(option.field for option in DESIGN_OPTIONS), "instruction_kib", "name")
+
+
+def demo(args: argparse.Namespace, progress: Progress) -> Answer:
+    """``codesign demo``: the whole walk, results in a folder."""
+    check_folder(args.out)
+    from codesign_kernel import session
+
+    result = session.run_demo(
+        out=args.out, seed=args.seed, images=args.images, simulator=args.simulator, progress=progress
+    )
+    return Answer(rows_text(result.table), result.to_dict(), result.passed)
+
+
+def _profile(name: str, progress: Progress) -> Profile:
+    """The profile of a network of the zoo, or of the digits network that ``demo`` and ``cosim`` train."""
+    from codesign_kernel.profiler import profile, zoo
+
+    if name != "digits" and name not in zoo.names():
+        raise InvalidInputError(f"there is no network {name!r}; choose from digits, {', '.join(zoo.names())}")
+    progress(0, 0, f"profiling {name}")
+    if name != "digits":
+        return profile(*zoo.build(name), name=name)
+    from codesign_kernel.optimize import DigitsCNN
+
+    model = DigitsCNN()
+    return profile(model, model.conv1.weight.new_zeros((1, 1, 8, 8)), name=name)
+
+
+def profile(args: argparse.Namespace, progress: Progress) -> Answer:
+    """``codesign profile``: operations, parameters and bytes by layer."""
+    result = _profile(args.network, progress)
+    frame = result.table()
+    layers = [dict(zip(frame.columns, row, strict=True)) for row in frame.to_numpy().tolist()]
+    rows = [
+        [
+            *(row[key] for key in ("name", "op", *LOOPS)),
+            *(f"{row[key]:,}" for key in ("macs", "parameters")),
+            three_digits(row["intensity"]),
+        ]
+        for row in layers
+    ]
+    totals = [
+        ("network", result.name),
+        ("operations", quantity(result.macs, "MAC")),
+        ("parameters", f"{result.parameters:,} in {quantity(result.parameter_bytes, 'B')}"),
+        *((f"not costed: {op}", f"{count:,} times") for op, count in sorted(result.workload.uncosted.items())),
+    ]
+    body = {
+        "network": result.name,
+        "macs": result.macs,
+        "parameters": result.parameters,
+        "parameter_bytes": result.parameter_bytes,
+        "uncosted": result.workload.uncosted,
+        "layers": layers,
+    }
+    header = ["name", "op", *LOOPS, "MAC", "parameters", "MAC/byte"]
+    return Answer(f"{table_text(header, rows, left=2)}\n\n{rows_text(totals)}", body)
+
+
+def sweep(args: argparse.Namespace, progress: Progress) -> Answer:
+    """``codesign sweep``: every design of a space that suits the network, and the front of the best compromises."""
+    if args.out is not None:
+        check_file(args.out)
+    from codesign_kernel import session
+    from codesign_kernel.design import DesignSpace
+    from codesign_kernel.pareto import knee, pareto_front
+
+    workload = _profile(args.network, progress).workload
+    space = DesignSpace.suited_to(workload)
+    started = time.perf_counter()
+    frame = session.sweep(workload, space, progress=progress)
+    wall_s = time.perf_counter() - started
+    front = pareto_front(frame, args.objectives)
+    chosen = knee(front, args.objectives)
+    if args.out is not None:
+        write_whole(args.out, frame.assign(pareto=frame.index.isin(front.index)).to_csv(index=False))
+    feasible = int(frame["feasible"].sum())
+    columns = [option.field for option in DESIGN_OPTIONS if option.field in frame.columns] + list(args.objectives)
+    shown = [
+        ["knee" if index == chosen.name else "", *(three_digits(float(row[column])) for column in columns)]
+        for index, row in front.head(FRONT_ROWS).iterrows()
+    ]
+    totals: list[tuple[str, object]] = [
+        ("network", args.network),
+        ("designs", f"{len(frame):,} evaluated in {quantity(wall_s, 's')}, {feasible:,} feasible"),
+        ("front", f"{len(front):,} designs for {', '.join(args.objectives)}"),
+        ("knee", ", ".join(f"{column} {three_digits(float(chosen[column]))}" for column in columns)),
+    ]
+    if args.out is not None:
+        totals.append(("written", args.out))
+    body = {
+        "network": args.network,
+        "designs": len(frame),
+        "feasible": feasible,
+        "wall_s": wall_s,
+        "objectives": args.objectives,
+        "front": [row.to_dict() for _, row in front.iterrows()],
+        "knee": chosen.to_dict(),
+        "out": args.out,
+    }
+    return Answer(f"{table_text(['', *columns], shown)}\n\n{rows_text(totals)}", body)
+
+
+def _design_fields(args: argparse.Namespace) -> dict[str, Any]:
+    """The accelerator's fields from the options or from ``--design FILE.json``."""
+    given = {option.field: getattr(args, option.field) for option in DESIGN_OPTIONS}
+    given = {field: value for field, value in given.items() if value is not None}
+    if args.design is None:
+        return {option.field: option.default for option in DESIGN_OPTIONS} | given
+    if given:
+        flags = ", ".join(option.flag for option in DESIGN_OPTIONS if option.field in given)
+        raise InvalidInputError(
+            f"an accelerator comes from --design or from options, but got both ({flags}); leave one out"
+        )
+    try:
+        fields = json.loads(args.design.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InvalidInputError(f"--design {args.design} cannot be read: {error.strerror or error}") from error
+    except ValueError as error:
+        raise InvalidInputError(f"--design {args.design} is not JSON: {error}") from error
+    if not isinstance(fields, dict):
+        raise InvalidInputError(f"--design {args.design} holds a JSON object, but got a {type(fields).__name__}")
+    unknown = sorted(set(fields) - set(FILE_FIELDS))
+    if unknown:
+        raise InvalidInputError(
+            f"--design {args.design} has unknown fields {', '.join(unknown)}; known are {', '.join(FILE_FIELDS)}"
+        )
+    missing = [field for field in ("rows", "cols") if field not in fields]
+    if missing:
+        raise InvalidInputError(f"--design {args.design} lacks {' and '.join(missing)}")
+    return fields
+
+
+def _design(args: argparse.Namespace) -> Design:
+    fields = _design_fields(args)  # before numpy is loaded: a mistake answers at once
+    from codesign_kernel.accelerator import Accelerator
+
+    accelerator = Accelerator.systolic(**fields)
+    from codesign_kernel.design import Design
+
+    return Design(accelerator)
+
+
+def rtl(args: argparse.Namespace, progress: Progress) -> Answer:
+    """``codesign rtl``: Verilog and VHDL files in a folder."""
+    design = _design(args)
+    check_folder(args.out)
+    from codesign_kernel.rtl import generate_rtl
+
+    progress(0, 0, f"generating {design.accelerator}")
+    bundle = generate_rtl(design)
+    written = bundle.write(args.out)
+    rows = [
+        ("design", design.accelerator),
+        ("top", bundle.top),
+        ("digest", bundle.digest),
+        *((path, f"{bundle.lines[path.name]:,} lines") for path in written),
+    ]
+    body = {"design": asdict(design.accelerator), "top": bundle.top, "digest": bundle.digest, "files": written}
+    return Answer(rows_text(rows), body)
+
+
+def cosim(args: argparse.Namespace, progress: Progress) -> Answer:
+    """``codesign cosim``: the digits network on the RTL, compared bit for bit and cycle for cycle."""
+    design = _design(args)
+    from codesign_kernel import session
+    from codesign_kernel.optimize import load_digits, quantize, train_digits
+
+    available = len(load_digits().test_x)
+    if args.images > available:
+        raise InvalidInputError(f"--images is at most {available}, the test images there are, but got {args.images}")
+    model, data, accuracy = train_digits(seed=args.seed, progress=progress)
+    network = quantize(model, data.calibration_x, bits=design.accelerator.weight_bits)
+    report = session.cosimulate(
+        design, network, data.test_x[: args.images], simulator=args.simulator, progress=progress
+    )
+    differ = f"; first: {report.first_mismatch}" if report.first_mismatch else ""
+    rows = [
+        ("design", report.design),
+        ("network", f"{report.network}, {accuracy:.1%} of the test images right before quantising"),
+        ("simulator", report.simulator),
+        ("bits", f"{report.vectors:,} images compared, {report.mismatches:,} differ{differ}"),
+        ("cycles", f"RTL {report.cycles_rtl:,}, model {report.cycles_model:,}, program {report.cycles_program:,}"),
+        ("verdict", "bits and cycles agree" if report.passed else "RTL AND MODEL DIFFER"),
+    ]
+    return Answer(rows_text(rows), {**report.to_dict(), "float_accuracy": accuracy}, report.passed)
+
+
+def doctor(args: argparse.Namespace, progress: Progress) -> Answer:
+    """``codesign doctor``: what is installed, and how to get the rest."""
+    from codesign_kernel.session.doctor import doctor as examine
+
+    checks = examine()
+    rows = []
+    for check in checks:
+        mark = "ok     " if check.found else "MISSING" if check.required else "absent "
+        rows.append((f"{mark}  {check.name}", check.detail + (f"; {check.remedy}" if check.remedy else "")))
+    fit = all(check.found for check in checks if check.required)
+    verdict = "Everything that `codesign demo` needs is here." if fit else "`codesign demo` cannot run: see MISSING."
+    return Answer(f"{rows_text(rows)}\n\n{verdict}", {"fit": fit, "checks": [check._asdict() for check in checks]}, fit)
+
+
+COMMANDS: dict[str, Callable[[argparse.Namespace, Progress], Answer]] = {
+    "demo": demo,
+    "profile": profile,
+    "sweep": sweep,
+    "rtl": rtl,
+    "cosim": cosim,
+    "doctor": doctor,
+}

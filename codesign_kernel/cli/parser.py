@@ -1,0 +1,165 @@
+"""The command line as a table: commands, options, defaults. Imports no room, so that ``--help`` is instant."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import NamedTuple, NoReturn
+
+from codesign_kernel import __version__
+
+SIMULATORS = ("auto", "verilator", "icarus", "myhdl")
+#: Columns of a sweep that can be objectives, and the direction that is better when none is given.
+OBJECTIVES = {
+    "latency_ms": "min",
+    "latency_cycle": "min",
+    "energy_uj": "min",
+    "energy_low_uj": "min",
+    "energy_high_uj": "min",
+    "area_mm2": "min",
+    "power_mw": "min",
+    "utilization": "max",
+}
+
+
+class DesignOption(NamedTuple):
+    """One option of the accelerator: the field of ``Accelerator`` that it sets, the default there, the help."""
+
+    field: str
+    default: int | float
+    help: str
+
+    @property
+    def flag(self) -> str:
+        return "--" + self.field.replace("_", "-")
+
+
+DESIGN_OPTIONS = (
+    DesignOption("rows", 8, "processing elements along the reduction"),
+    DesignOption("cols", 8, "processing elements along the output channels"),
+    DesignOption("weight_bits", 8, "width of weights and activations (bit)"),
+    DesignOption("activation_kib", 16.0, "activation memory (KiB)"),
+    DesignOption("weight_kib", 64.0, "weight memory (KiB)"),
+    DesignOption("accumulator_kib", 8.0, "accumulator memory (KiB)"),
+    DesignOption("bandwidth_gb_s", 3.2, "external memory (10^9 byte a second)"),
+    DesignOption("frequency_mhz", 200.0, "clock (MHz)"),
+    DesignOption("node_nm", 28.0, "process node (nm)"),
+)
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """A parser whose every complaint is one line on stderr; the exit status is 2."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {' '.join(message.split())} (see {self.prog} --help)\n")
+
+
+def _whole(text: str, low: int, high: int) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        value = low - 1
+    if not low <= value <= high:
+        bounds = f"of {low} to {high}" if high < 2**31 else f">= {low}"
+        raise argparse.ArgumentTypeError(f"must be an integer {bounds}, but got {text!r}")
+    return value
+
+
+def _count(text: str) -> int:
+    return _whole(text, 1, 2**31)
+
+
+def _seed(text: str) -> int:
+    return _whole(text, 0, 2**31 - 1)
+
+
+def _objectives(text: str) -> dict[str, str]:
+    """``latency_ms,utilization:max`` as {column: "min" | "max"}."""
+    objectives = {}
+    for part in text.split(","):
+        column, _, direction = part.strip().partition(":")
+        if column not in OBJECTIVES:
+            raise argparse.ArgumentTypeError(f"{column!r} is no objective; choose from {', '.join(OBJECTIVES)}")
+        if direction not in ("", "min", "max"):
+            raise argparse.ArgumentTypeError(f"an objective is followed by :min or :max, but got {part.strip()!r}")
+        if column in objectives:
+            raise argparse.ArgumentTypeError(f"{column!r} is named twice")
+        objectives[column] = direction or OBJECTIVES[column]
+    return objectives
+
+
+def _add_design(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("the accelerator")
+    for option in DESIGN_OPTIONS:
+        group.add_argument(
+            option.flag,
+            type=type(option.default),
+            metavar="N",
+            default=None,  # so that an option given and one left out can be told apart
+            help=f"{option.help} (default {option.default:g})",
+        )
+    group.add_argument(
+        "--design",
+        type=Path,
+        metavar="FILE.json",
+        help="read the accelerator from a JSON object with these fields instead",
+    )
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of ``codesign``; ``args.command`` names the command."""
+    parser = OneLineParser(
+        prog="codesign",
+        description="Profile a neural network, choose an accelerator for it, generate its RTL and prove it.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"codesign {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, title="commands")
+
+    def command(name: str, help: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=help, description=help[0].upper() + help[1:] + ".", allow_abbrev=False)
+        sub.add_argument("--json", action="store_true", help="print the result as one JSON object on stdout")
+        return sub
+
+    demo = command("demo", "train a digits network, choose an accelerator, generate it and prove it; about a minute")
+    demo.add_argument(
+        "--out", type=Path, default=Path("demo_out"), metavar="DIR", help="where results go (default demo_out)"
+    )
+    demo.add_argument("--seed", type=_seed, default=0, metavar="N", help="of the training (default 0)")
+    demo.add_argument(
+        "--images",
+        type=_count,
+        metavar="N",
+        help="images to prove in RTL (default: as many as the simulator is good for)",
+    )
+
+    profile = command("profile", "count the operations, parameters and bytes of a network, layer by layer")
+    profile.add_argument("network", metavar="NETWORK", help="a network of the zoo, or digits")
+
+    sweep = command("sweep", "evaluate every design of the default space and print the best compromises")
+    sweep.add_argument("network", metavar="NETWORK", help="a network of the zoo, or digits")
+    sweep.add_argument(
+        "--objectives",
+        type=_objectives,
+        default="latency_ms,energy_uj,area_mm2",
+        metavar="A,B",
+        help="what to trade, separated by commas, each with :min or :max where the usual direction is not meant "
+        f"(default latency_ms,energy_uj,area_mm2; also {', '.join(name for name in OBJECTIVES)})",
+    )
+    sweep.add_argument("--out", type=Path, metavar="FILE.csv", help="write every design with its results")
+
+    rtl = command("rtl", "write the Verilog and VHDL of an accelerator")
+    rtl.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the files go")
+    _add_design(rtl)
+
+    cosim = command("cosim", "run the digits network on the RTL and compare bits and cycles with the model")
+    cosim.add_argument("--images", type=_count, default=16, metavar="N", help="test images to run (default 16)")
+    cosim.add_argument("--seed", type=_seed, default=0, metavar="N", help="of the training (default 0)")
+    _add_design(cosim)
+    for sub in (demo, cosim):
+        sub.add_argument(
+            "--simulator", choices=SIMULATORS, default="auto", help="default: the fastest that is installed"
+        )
+
+    command("doctor", "list what is installed, and how to get what is not")
+    return parser
