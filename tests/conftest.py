@@ -1,0 +1,61 @@
+"""What every test shares: which programs are there, and that CI may not do without them."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Generator
+
+import pytest
+
+from codesign_kernel.session.doctor import doctor
+
+#: Marker -> the check of `codesign doctor` that must be good for the test to run.
+NEEDS = {"browser": "chromium", "icarus": "icarus", "ghdl": "ghdl", "verilator": "verilator"}
+
+#: Words by which a skip gives away that a program of tests/apt.txt or a package of constraints.txt is missing.
+PROGRAMS = re.compile(
+    r"\b(icarus|iverilog|vvp|ghdl|verilator|chromium|playwright|browser|perl|make|g\+\+)", re.IGNORECASE
+)
+
+
+def must_not_skip(reason: str, markers: set[str]) -> bool:
+    """Whether a skip for ``reason`` of a test with ``markers`` says that an installation step is missing."""
+    return bool(markers & set(NEEDS)) or PROGRAMS.search(reason) is not None or "could not import" in reason
+
+
+def _fail_in_ci(report: pytest.TestReport | pytest.CollectReport, markers: set[str]) -> None:
+    if not (os.environ.get("CI") and report.skipped) or hasattr(report, "wasxfail"):
+        return
+    reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+    if must_not_skip(reason, markers):
+        report.outcome = "failed"
+        report.longrepr = f"in CI this may not be skipped; `make test` should have installed what it needs: {reason}"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    _fail_in_ci(report, {marker.name for marker in item.iter_markers()})
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    report = yield
+    _fail_in_ci(report, set())
+    return report
+
+
+@pytest.fixture(scope="session")
+def machine() -> dict[str, tuple[bool, str]]:
+    """{check of `codesign doctor`: (found, what to do)}."""
+    return {check.name: (check.found, f"{check.detail}; {check.remedy}") for check in doctor()}
+
+
+@pytest.fixture(autouse=True)
+def _programs_are_there(request: pytest.FixtureRequest, machine: dict[str, tuple[bool, str]]) -> None:
+    """Skip a marked test where its program is missing, and say what would bring it."""
+    for marker, name in NEEDS.items():
+        if request.node.get_closest_marker(marker) and not machine[name][0]:
+            pytest.skip(f"{name}: {machine[name][1]}")
