@@ -1,0 +1,44 @@
+"""Every lesson runs from top to bottom, in a fresh kernel, and shows what it says."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
+
+
+def test_there_are_lessons() -> None:
+    assert [path.name for path in NOTEBOOKS][0] == "00_quickstart.ipynb"
+
+
+#: Run apart, so that a client's sockets and event loop are gone when it ends.
+RUNNER = """
+import sys, nbclient, nbformat
+notebook = nbformat.read(sys.argv[1], as_version=4)
+manager = nbclient.client.KernelManager(kernel_name="python3")
+manager.kernel_spec.argv[0] = sys.executable  # this interpreter, whatever kernels are installed beside it
+nbclient.NotebookClient(notebook, timeout=240, km=manager, resources={"metadata": {"path": sys.argv[2]}}).execute()
+nbformat.write(notebook, sys.argv[3])
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_runs_from_top_to_bottom(path: Path, tmp_path: Path) -> None:
+    pytest.importorskip("nbclient")
+    executed = tmp_path / "executed.ipynb"
+    command = [sys.executable, "-c", RUNNER, str(path), str(tmp_path), str(executed)]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr[-3000:]
+    cells = [cell for cell in json.loads(executed.read_text())["cells"] if cell["cell_type"] == "code"]
+    outputs = [output for cell in cells for output in cell["outputs"]]
+    assert not [o for o in outputs if o.get("name") == "stderr"], "a lesson prints no warning"
+    figures = [o for o in outputs if "application/vnd.plotly.v1+json" in o.get("data", {})]
+    assert len(figures) >= 3
+    assert "bits equal" in "".join("".join(o["text"]) for o in outputs if o["output_type"] == "stream")
