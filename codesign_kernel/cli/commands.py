@@ -97,21 +97,24 @@ def sweep(args: argparse.Namespace, progress: Progress) -> Answer:
     started = time.perf_counter()
     frame = session.sweep(workload, space, progress=progress)
     wall_s = time.perf_counter() - started
-    front = pareto_front(frame, args.objectives)
+    front = pareto_front(frame, args.objectives).drop_duplicates(args.objectives)  # equal ones once
     chosen = knee(front, args.objectives)
     if args.out is not None:
         write_whole(args.out, frame.assign(pareto=frame.index.isin(front.index)).to_csv(index=False))
     feasible = int(frame["feasible"].sum())
     columns = [option.field for option in DESIGN_OPTIONS if option.field in frame.columns] + list(args.objectives)
+
+    def cells(row: Any) -> list[str]:
+        return [three_digits(row[c]) if c in args.objectives else f"{row[c]:g}" for c in columns]
+
     shown = [
-        ["knee" if index == chosen.name else "", *(three_digits(float(row[column])) for column in columns)]
-        for index, row in front.head(FRONT_ROWS).iterrows()
+        ["knee" if index == chosen.name else "", *cells(row)] for index, row in front.head(FRONT_ROWS).iterrows()
     ]
     totals: list[tuple[str, object]] = [
         ("network", args.network),
         ("designs", f"{len(frame):,} evaluated in {quantity(wall_s, 's')}, {feasible:,} feasible"),
         ("front", f"{len(front):,} designs for {', '.join(args.objectives)}"),
-        ("knee", ", ".join(f"{column} {three_digits(float(chosen[column]))}" for column in columns)),
+        ("knee", ", ".join(f"{column} {cell}" for column, cell in zip(columns, cells(chosen), strict=True))),
     ]
     if args.out is not None:
         totals.append(("written", args.out))
