@@ -1,0 +1,35 @@
+"""Results as figures: ``*_info`` says what there is to see, ``plot_*`` draws it, ``report`` tells the whole loop."""
+
+from codesign_kernel.figures.cosim import CosimInfo, cosim_figure, cosim_info, plot_cosim
+from codesign_kernel.figures.front import ParetoInfo, Point, pareto_info
+from codesign_kernel.figures.layers import LayerBar, LayersInfo, layers_figure, layers_info, plot_layers
+from codesign_kernel.figures.pareto import pareto_figure, plot_pareto
+from codesign_kernel.figures.report import LoopResult, render_report
+from codesign_kernel.figures.roofline import RooflineInfo, RoofPoint, plot_roofline, roofline_figure, roofline_info
+from codesign_kernel.figures.theme import dark, narrowed
+
+__all__ = [
+    "CosimInfo",
+    "LayerBar",
+    "LayersInfo",
+    "LoopResult",
+    "ParetoInfo",
+    "Point",
+    "RoofPoint",
+    "RooflineInfo",
+    "cosim_figure",
+    "cosim_info",
+    "dark",
+    "layers_figure",
+    "layers_info",
+    "narrowed",
+    "pareto_figure",
+    "pareto_info",
+    "plot_cosim",
+    "plot_layers",
+    "plot_pareto",
+    "plot_roofline",
+    "render_report",
+    "roofline_figure",
+    "roofline_info",
+]

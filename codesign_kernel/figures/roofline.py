@@ -1,0 +1,296 @@
+"""The roofline: what each layer reaches, under what the array and the external memory allow.
+
+Williams, Waterman, Patterson, "Roofline: an insightful visual performance model for multicore architectures",
+CACM 52(4), 2009, with MAC in place of FLOP.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+import plotly.graph_objects as go
+
+from codesign_kernel.errors import InvalidInputError
+from codesign_kernel.figures import theme
+from codesign_kernel.figures.words import percent, short
+from codesign_kernel.units import quantity, three_digits
+
+if TYPE_CHECKING:
+    from codesign_kernel.accelerator.types import Accelerator
+
+#: Labels of more layers than this would lie over each other; then only the slowest few are named.
+_LABELS = 6
+
+
+class LayerRun(Protocol):
+    """What the figures need of a layer's cost: cycles, MACs, external traffic (bit), utilisation (of 1)."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def macs(self) -> int: ...
+    @property
+    def latency_cycle(self) -> int: ...
+    @property
+    def dram_bit(self) -> float: ...
+
+
+class Runs(Protocol):
+    """A cost, as far as its layers go."""
+
+    @property
+    def layers(self) -> Sequence[LayerRun]: ...
+
+
+class RoofPoint(NamedTuple):
+    """One layer. ``intensity`` is None where it moves nothing over the external memory.
+
+    intensity: MAC/byte. rate: MAC/s. share: of the latency of all layers shown. bound: ``compute`` or ``memory``.
+    """
+
+    name: str
+    intensity: float | None
+    rate: float
+    share: float
+    bound: str
+
+
+class RooflineInfo(NamedTuple):
+    """peak: MAC/s. bandwidth: byte/s, what the external bus carries. ridge: MAC/byte where the two roofs meet.
+
+    offered: byte/s that the external memory could deliver. without_macs: layers that are left out.
+    """
+
+    peak: float
+    bandwidth: float
+    ridge: float
+    offered: float
+    points: tuple[RoofPoint, ...]
+    without_macs: int
+    finding: str
+
+    def roof(self, intensity: float) -> float:
+        """The attainable rate at ``intensity`` (MAC/s)."""
+        return min(self.peak, intensity * self.bandwidth)
+
+
+def roofline_info(cost: Runs, accelerator: Accelerator) -> RooflineInfo:
+    """Where the layers of ``cost`` lie under the roof of ``accelerator``.
+
+    A layer's intensity counts the traffic that the cost model counts (loads and stores of the external memory). The
+    bandwidth is that of the bus, whose width is a power of two and may carry less than the memory could.
+
+    Raises:
+        InvalidInputError: no layer does MACs.
+    """
+    frequency_hz = accelerator.frequency_mhz * 1e6
+    peak, bandwidth = accelerator.peak_macs_per_s, accelerator.bus_bits / 8 * frequency_hz
+    ridge = peak / bandwidth
+    layers = [layer for layer in cost.layers if layer.macs]
+    if not layers:
+        raise InvalidInputError("a roofline needs a layer that does MACs, but this cost has none")
+    total = sum(layer.latency_cycle for layer in layers)
+    points = []
+    for layer in layers:
+        intensity = layer.macs / (layer.dram_bit / 8) if layer.dram_bit else None
+        bound = "compute" if intensity is None or intensity >= ridge else "memory"
+        rate = layer.macs * frequency_hz / layer.latency_cycle
+        points.append(RoofPoint(layer.name, intensity, rate, layer.latency_cycle / total, bound))
+    return RooflineInfo(
+        peak,
+        bandwidth,
+        ridge,
+        accelerator.bandwidth_gb_s * 1e9,
+        tuple(points),
+        len(cost.layers) - len(layers),
+        _finding(points, peak),
+    )
+
+
+def _finding(points: list[RoofPoint], peak: float) -> str:
+    compute = sum(point.bound == "compute" for point in points)
+    slow = sum(point.share for point in points if point.bound == "memory")
+    best = max(points, key=lambda point: point.rate)
+    layers = "layer" if len(points) == 1 else "layers"
+    if slow > 0.5:
+        return f"Memory bound: {len(points) - compute} of {len(points)} {layers} wait for the external memory"
+    reached = percent(best.rate / peak)
+    return f"Compute bound: {compute} of {len(points)} {layers} under the flat roof, {best.name} at {reached} of it"
+
+
+def plot_roofline(cost: Runs, accelerator: Accelerator) -> go.Figure:
+    """The layers of ``cost`` under the roof of ``accelerator``; see :func:`roofline_info` for the numbers."""
+    return roofline_figure(roofline_info(cost, accelerator))
+
+
+def roofline_figure(info: RooflineInfo) -> go.Figure:
+    """The figure for ``info``. Layers without external traffic stand at the right edge: intensity has no bound."""
+    known = [point.intensity for point in info.points if point.intensity is not None]
+    left = min([*known, info.ridge]) / 4
+    right = max([*known, info.ridge]) * 4
+    edge = right * 2.5
+    low = min([*(point.rate for point in info.points), info.roof(left)]) / 2
+    figure = go.Figure()
+    grid = [left, info.ridge, edge * 1.6]
+    figure.add_scatter(
+        x=theme.lists(grid),
+        y=theme.lists([info.roof(value) / 1e9 for value in grid]),
+        mode="lines",
+        name="roof",
+        line={"color": theme.LIGHT["text"], "width": 2},
+        hoverinfo="skip",
+        showlegend=False,
+    )
+    named = _named(info, edge, left, low)
+    for bound, words in (("compute", "limited by the array"), ("memory", "limited by external memory")):
+        points = [point for point in info.points if point.bound == bound]
+        if points:
+            figure.add_trace(_trace(info, points, words, edge, named))
+    figure.update_layout(
+        xaxis=_log("Intensity (MAC per byte of external traffic, log scale)", left, edge * 1.6),
+        yaxis=_log("Rate (GMAC/s, log scale), higher is better", low / 1e9, info.peak / 1e9 * 2.2),
+        annotations=_roof_words(info, left, right),
+        legend={"y": -0.2},
+        showlegend=len({point.bound for point in info.points}) > 1,
+    )
+    if any(point.intensity is None for point in info.points):
+        _mark_edge(figure, edge, right)
+    return theme.finish(
+        figure,
+        title=info.finding,
+        subtitle="What each layer reaches, under the roof of peak rate and bandwidth; size: its share of the time.",
+        caption=_caption(info),
+        alt=_alt(info),
+        height=440,
+        top=16,
+        narrow={
+            "height": 420,
+            "legend.y": -0.24,
+            "xaxis.title.text": "MAC per external byte (log scale)",
+            "yaxis.title.text": "GMAC/s (log scale)",
+        },
+    )
+
+
+def _named(info: RooflineInfo, edge: float, left: float, low: float) -> set[str]:
+    """The layers that are named: the slowest ones, as long as their names do not lie over one another."""
+    placed: dict[str, tuple[float, float]] = {}
+    wide, high = math.log(edge * 1.6 / left), math.log(info.peak * 2.2 / low)
+    for point in sorted(info.points, key=lambda point: -point.share):
+        x = math.log((edge if point.intensity is None else point.intensity) / left) / wide
+        y = math.log(point.rate / low) / high
+        if all(abs(x - a) > 0.36 or abs(y - b) > 0.1 for a, b in placed.values()):
+            placed[point.name] = (x, y)
+        if len(placed) == _LABELS:
+            break
+    return set(placed)
+
+
+def _trace(info: RooflineInfo, points: list[RoofPoint], words: str, edge: float, named: set[str]) -> go.Scatter:
+    hover = []
+    for point in points:
+        at = f"{three_digits(point.intensity)} MAC/byte" if point.intensity is not None else "no external traffic"
+        limit = info.peak if point.intensity is None else info.roof(point.intensity)
+        hover.append(
+            f"{theme.plain(point.name)}: {quantity(point.rate, 'MAC/s')}, {percent(point.rate / limit)} of its roof, "
+            f"{at}, {percent(point.share)} of the time"
+        )
+    memory = points[0].bound == "memory"
+    return go.Scatter(
+        x=theme.lists([edge if point.intensity is None else point.intensity for point in points]),
+        y=theme.lists([point.rate / 1e9 for point in points]),
+        text=[theme.plain(short(point.name)) if point.name in named else "" for point in points],
+        customdata=hover,
+        hovertemplate="%{customdata}<extra></extra>",
+        mode="markers+text",
+        name=words,
+        cliponaxis=False,
+        textposition="bottom center",
+        textfont={"size": 13},
+        marker={
+            "color": theme.CATEGORY["memory" if memory else "compute"],
+            "symbol": "square" if memory else "circle",
+            "size": [8 + 22 * math.sqrt(point.share) for point in points],
+            "opacity": 0.9,
+            "line": {"color": theme.LIGHT["ground"], "width": 1},
+        },
+    )
+
+
+def _log(title: str, low: float, high: float) -> dict[str, Any]:
+    ticks = [10.0**decade for decade in range(-9, 10)]
+    return {
+        "type": "log",
+        "title": {"text": title},
+        "range": [math.log10(low), math.log10(high)],
+        "tickvals": ticks,
+        "ticktext": [f"{tick:,.10g}" for tick in ticks],
+    }
+
+
+def _roof_words(info: RooflineInfo, left: float, right: float) -> list[dict[str, Any]]:
+    """Direct labels: the peak over the flat roof, the bandwidth along the slope."""
+    middle = math.sqrt(left * info.ridge)
+    common = {"showarrow": False, "font": {"size": 13, "color": theme.LIGHT["muted"]}}
+    return [
+        {
+            **common,
+            "x": math.log10(info.ridge),
+            "y": math.log10(info.peak / 1e9),
+            "xanchor": "left",
+            "yanchor": "bottom",
+            "text": f"peak {quantity(info.peak, 'MAC/s')}",
+        },
+        {
+            **common,
+            "x": math.log10(middle),
+            "y": math.log10(info.roof(middle) / 1e9),
+            "xanchor": "left",
+            "yanchor": "top",
+            "text": quantity(info.bandwidth, "B/s"),
+            "xshift": 8,
+        },
+    ]
+
+
+def _mark_edge(figure: go.Figure, edge: float, right: float) -> None:
+    figure.add_vline(x=math.sqrt(edge * right), line={"color": theme.LIGHT["line"], "width": 1, "dash": "dot"})
+    figure.add_annotation(
+        x=math.log10(edge * 1.6),
+        y=0,
+        yref="paper",
+        xanchor="right",
+        yanchor="bottom",
+        showarrow=False,
+        align="right",
+        text="no external<br>traffic",
+        font={"size": 13, "color": theme.LIGHT["muted"]},
+    )
+
+
+def _caption(info: RooflineInfo) -> str:
+    parts = ["Loading, computing and storing follow one another here, so the roof is a bound that no layer touches."]
+    if info.bandwidth < 0.999 * info.offered:
+        parts.append(
+            f"The memory offers {quantity(info.offered, 'B/s')}; the bus carries {quantity(info.bandwidth, 'B/s')}."
+        )
+    inside = sum(point.intensity is None for point in info.points)
+    if inside:
+        what = "1 layer moves" if inside == 1 else f"{inside} layers move"
+        parts.append(f"{what} nothing over the external memory: drawn at the right edge, its intensity has no bound.")
+    if info.without_macs:
+        parts.append(f"{info.without_macs} operators without MACs are not drawn.")
+    if len(info.points) > _LABELS:
+        parts.append("Only slow layers are named.")
+    return " ".join(parts)
+
+
+def _alt(info: RooflineInfo) -> str:
+    slowest = max(info.points, key=lambda point: point.share)
+    return (
+        f"{info.finding}. Peak {quantity(info.peak, 'MAC/s')}, external bandwidth {quantity(info.bandwidth, 'B/s')}, "
+        f"ridge at {three_digits(info.ridge)} MAC per byte. The slowest layer, {slowest.name}, takes "
+        f"{percent(slowest.share)} of the time and reaches {quantity(slowest.rate, 'MAC/s')}."
+    )
