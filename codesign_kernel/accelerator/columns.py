@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -27,11 +29,27 @@ MEMORIES = ("activation", "weight", "accumulator", "instruction")
 _DEFAULTS = Accelerator(1, 1)
 
 
+class Grid(dict[str, Array]):
+    """Columns of all combinations of some choices, the last parameter changing fastest: flat arrays of one length.
+
+    ``axes`` holds the choices themselves, as arrays that broadcast to ``shape``. A formula over these computes what
+    depends on few parameters for their combinations only, and gives the same values.
+    """
+
+    def __init__(self, choices: Mapping[str, Any]) -> None:
+        """``choices``: numbers by parameter."""
+        self.axes: dict[str, Array] = dict(zip(choices, np.ix_(*choices.values()), strict=True))
+        self.shape = np.broadcast_shapes(*(axis.shape for axis in self.axes.values()))
+        super().__init__({name: np.broadcast_to(axis, self.shape).reshape(-1) for name, axis in self.axes.items()})
+
+
 @dataclass(frozen=True)
 class Machines:
-    """N accelerators as arrays of length N; every attribute is what :class:`Accelerator` says of one of them.
+    """N accelerators as arrays; every attribute is what :class:`Accelerator` says of one of them.
 
-    ``lawful`` is false where :class:`Accelerator` would refuse the values; the other attributes mean nothing there.
+    The arrays have length N, unless the machines are a grid: then they broadcast to ``shape``, of N elements.
+    ``lawful`` is false where :class:`Accelerator` would refuse the values; the other attributes mean nothing there, but
+    are such that every formula is defined.
     """
 
     rows: Array
@@ -56,7 +74,18 @@ class Machines:
     lawful: Array
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return math.prod(self.shape)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(N,), or the lengths of the axes of a grid."""
+        return np.broadcast_shapes(*(getattr(self, name).shape for name in FIELDS))
+
+    @cached_property
+    def sides(self) -> tuple[list[tuple[int, int]], Array]:
+        """The distinct (rows, cols), and for each machine the position of its own among them."""
+        codes, inverse = np.unique(self.rows * 512 + self.cols, return_inverse=True)
+        return [divmod(code, 512) for code in codes.tolist()], inverse
 
     @classmethod
     def of(cls, accelerators: Iterable[Accelerator]) -> Machines:
@@ -66,42 +95,34 @@ class Machines:
 
     @classmethod
     def from_columns(cls, columns: Mapping[str, Any]) -> Machines:
-        """Arrays by field name of :class:`Accelerator`; a field that is missing takes its default."""
-        unknown = sorted(set(columns) - set(FIELDS))
-        if unknown:
-            raise InvalidInputError(f"columns are fields of an Accelerator ({', '.join(FIELDS)}), but got {unknown}")
-        given = {name: np.atleast_1d(np.asarray(columns.get(name, getattr(_DEFAULTS, name)))) for name in FIELDS}
-        size = max(len(values) for values in given.values())
-        whole = ("rows", "cols", "weight_bits", "acc_bits")
-        f: dict[str, Any] = {
-            n: np.broadcast_to(v.astype(np.int64 if n in whole else np.float64), size) for n, v in given.items()
-        }
-        # values that break a law are replaced by harmless ones, so that the arithmetic below is defined everywhere
-        lawful = (
-            np.isin(f["weight_bits"], DATA_BITS) & (f["acc_bits"] == _DEFAULTS.acc_bits) & (f["bandwidth_gb_s"] > 0)
-        )
-        for name in ("rows", "cols"):
-            lawful &= (f[name] >= 1) & (f[name] <= 256)
-        for name, (low, high) in (("frequency_mhz", FREQUENCY_MHZ), ("node_nm", NODE_NM)):
-            lawful &= (f[name] >= low) & (f[name] <= high)
-        f = {name: np.where(lawful, values, getattr(_DEFAULTS, name)) for name, values in f.items()}
+        """Arrays by field name of :class:`Accelerator`; a field that is missing takes its default.
+
+        Columns of one length give N machines; arrays of several axes (those of a :class:`Grid`) all combinations.
+        """
+        f, lawful = _fields(columns)
         rows, cols, bits = f["rows"], f["cols"], f["weight_bits"]
+        even = np.maximum(rows, cols) % np.minimum(rows, cols) == 0
+        cols = f["cols"] = _harmless(even, cols, rows)
         lanes = np.maximum(rows, cols)
         word = lanes * bits
         per_cycle = f["bandwidth_gb_s"] * 8000.0 / f["frequency_mhz"]
         covered = np.int64(1) << np.clip(np.frexp(per_cycle)[1] - 1, 0, 10).astype(np.int64)
-        bus = np.minimum(np.minimum(covered, 1024), word & -word)
-        capacity = {name: (f[f"{name}_kib"] * BIT_PER_KIB).astype(np.int64) for name in MEMORIES}
+        bus = np.minimum(covered, word & -word)
         words = {
             "activation": word,
             "weight": cols * bits,
             "accumulator": cols * f["acc_bits"],
-            "instruction": np.full(size, INSTRUCTION_BITS),
+            "instruction": np.full_like(rows, INSTRUCTION_BITS),
         }
-        depth = {name: capacity[name] // words[name] for name in MEMORIES}
-        lawful &= (lanes % np.minimum(rows, cols) == 0) & (word % 8 == 0) & (per_cycle >= 8)
+        lawful = lawful & even & (word % 8 == 0) & (per_cycle >= 8)
+        capacity, depth = {}, {}
         for name in MEMORIES:
-            lawful &= (depth[name] >= 2) & (depth[name] <= 1 << ADDRESS_BITS)
+            # what is no number or beyond any memory becomes a capacity that breaks the law
+            bit = np.fmax(0.0, np.fmin(f[f"{name}_kib"] * BIT_PER_KIB, 2.0**40)).astype(np.int64)
+            depth[name] = bit // words[name]
+            fits = (depth[name] >= 2) & (depth[name] <= 1 << ADDRESS_BITS)
+            capacity[name] = _harmless(fits, bit, 2 * words[name])
+            lawful = lawful & fits
         return cls(
             **f,
             lanes=lanes,
@@ -114,3 +135,43 @@ class Machines:
             depth=depth,
             lawful=lawful,
         )
+
+
+def _harmless(lawful: Array, values: Array, instead: Any) -> Array:
+    """``values``, and ``instead`` where they break a law: so that the arithmetic behind is defined everywhere."""
+    return values if lawful.all() else np.where(lawful, values, instead)
+
+
+def _fields(columns: Mapping[str, Any]) -> tuple[dict[str, Array], Array]:
+    """(all fields as arrays, made harmless; where each of them keeps its own law).
+
+    Raises:
+        InvalidInputError: a column is no field.
+    """
+    unknown = sorted(set(columns) - set(FIELDS))
+    if unknown:
+        raise InvalidInputError(f"columns are fields of an Accelerator ({', '.join(FIELDS)}), but got {unknown}")
+    whole = ("rows", "cols", "weight_bits", "acc_bits")
+    f: dict[str, Array] = {}
+    for name in FIELDS:
+        values = np.asarray(columns.get(name, getattr(_DEFAULTS, name)))
+        f[name] = values.astype(np.int64 if name in whole else np.float64)
+    shape = np.broadcast_shapes((1,), *(values.shape for values in f.values()))
+    if len(shape) == 1:
+        f = {name: np.broadcast_to(values, shape) for name, values in f.items()}
+    else:
+        f = {name: values.reshape((1,) * (len(shape) - values.ndim) + values.shape) for name, values in f.items()}
+    laws = {
+        "rows": (f["rows"] >= 1) & (f["rows"] <= 256),
+        "cols": (f["cols"] >= 1) & (f["cols"] <= 256),
+        "weight_bits": np.isin(f["weight_bits"], DATA_BITS),
+        "acc_bits": f["acc_bits"] == _DEFAULTS.acc_bits,
+        "bandwidth_gb_s": (f["bandwidth_gb_s"] > 0) & (f["bandwidth_gb_s"] < np.inf),
+    }
+    for name, (low, high) in (("frequency_mhz", FREQUENCY_MHZ), ("node_nm", NODE_NM)):
+        laws[name] = (f[name] >= low) & (f[name] <= high)
+    lawful = np.ones((1,) * len(shape), dtype=bool)
+    for name, kept in laws.items():
+        f[name] = _harmless(kept, f[name], getattr(_DEFAULTS, name))
+        lawful = lawful & kept
+    return f, lawful

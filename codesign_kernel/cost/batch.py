@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -31,7 +33,8 @@ REASONS = (
 
 @dataclass(frozen=True)
 class BatchCost:
-    """Cost of one workload on N machines. Arrays over machines; they mean something where ``reason`` is 0.
+    """Cost of one workload on N machines. Arrays over machines, or, of a grid of them, arrays that broadcast to its
+    shape; they mean something where the machine is lawful and ``reason`` is 0.
 
     Attributes:
         steps, counts, tilings: what ran, step by step.
@@ -71,25 +74,23 @@ class BatchCost:
 
 
 def part_energies(step: Step, counts: StepCounts, machines: Machines, silicon: Silicon) -> dict[str, dict[str, Array]]:
-    """Energy of one step by part and band (pJ), without leakage.
+    """Energy of one step by part and band (pJ), without leakage."""
+    return _energies(step.layer.macs, counts, machines, silicon)
+
+
+def _energies(macs: int, counts: StepCounts, machines: Machines, silicon: Silicon) -> dict[str, dict[str, Array]]:
+    """Energy of ``macs`` and ``counts`` by part and band (pJ).
 
     A MAC costs its arithmetic; every PE clocks its registers whenever a position enters the array, whether it has work
     or not; every output pays for its lane; every access its bits.
     """
-    pes = machines.rows * machines.cols
-    registers = counts.array_cycle * pes * silicon.register_pj
-    parts: dict[str, dict[str, Array]] = {
-        "compute": {
-            b: step.layer.macs * silicon.mac_pj[b] + registers + counts.outputs * silicon.lane_pj[b] for b in BANDS
-        }
-    }
+    registers = counts.array_cycle * (machines.rows * machines.cols) * silicon.register_pj
+    compute = {b: macs * silicon.mac_pj[b] + registers + counts.outputs * silicon.lane_pj[b] for b in BANDS}
+    levels: dict[str, Array] = {}
     for key, bits in counts.accesses.items():
         pj = access_energy(key, bits, silicon)
-        level = key[0]
-        if level in parts:
-            pj = parts[level]["nominal"] + pj
-        parts[level] = dict.fromkeys(BANDS, pj)
-    return parts
+        levels[key[0]] = levels[key[0]] + pj if key[0] in levels else pj
+    return {"compute": compute, **{level: dict.fromkeys(BANDS, pj) for level, pj in levels.items()}}
 
 
 def access_energy(key: tuple[str, str, str], bits: Array, silicon: Silicon) -> Array:
@@ -101,65 +102,53 @@ def access_energy(key: tuple[str, str, str], bits: Array, silicon: Silicon) -> A
 
 
 def _reason(m: Machines, tilings: list[Tiling], resident: Array, instructions: Array) -> Array:
+    def lacks(memory: str) -> Any:
+        needs = [getattr(t, f"{memory}_need") for t in tilings]
+        return reduce(np.maximum, needs) > m.depth[memory]
+
+    # every tile's weights are on chip while it runs, resident or not
     reason = np.where(instructions > m.depth["instruction"], 4, 0)
-    for t in tilings:
-        # every tile's weights are on chip while it runs, resident or not
-        reason = np.where(~resident & (t.weight_need > m.depth["weight"]), 3, reason)
-    for t in tilings:
-        reason = np.where(t.accumulator_need > m.depth["accumulator"], 2, reason)
-    for t in tilings:
-        reason = np.where(t.activation_need > m.depth["activation"], 1, reason)
-    return reason
+    reason = np.where(~resident & lacks("weight"), 3, reason)
+    reason = np.where(lacks("accumulator"), 2, reason)
+    return np.where(lacks("activation"), 1, reason)
 
 
-def evaluate_batch(workload: Workload, machines: Machines) -> BatchCost:
-    """Cost of ``workload`` on each of ``machines``, all of them lawful; ``reason`` says which cannot run it, and why.
+def _each(steps: tuple[Step, ...], tilings: list[Tiling], m: Machines, resident: Array) -> Iterator[StepCounts]:
+    """The counts of every step. A map stays on chip between two steps that both hold their maps whole."""
+    for i, (step, t) in enumerate(zip(steps, tilings, strict=True)):
+        load = ~(t.whole & tilings[i - 1].whole) if step.from_previous else True
+        save = ~(t.whole & tilings[i + 1].whole) if step.to_next else True
+        yield step_counts(step, t, m, resident, load, save)
 
-    Weights stay on chip where all of them fit; otherwise each output tile's are loaded when it runs. A map stays on
-    chip between two steps that both hold their maps whole.
+
+def evaluate_batch(workload: Workload, machines: Machines, *, by_step: bool = True) -> BatchCost:
+    """Cost of ``workload`` on each of ``machines``; ``reason`` says which lawful ones cannot run it, and why.
+
+    Weights stay on chip where all of them fit; otherwise each output tile's are loaded when it runs. Without
+    ``by_step`` the counts of single steps are not kept: ``counts`` is empty, and a large batch takes less memory.
     """
     m = machines
     steps, uncosted = steps_of(workload)
     tilings = [tile(step, m) for step in steps]
-    rows = [weight_rows(step, t, m) for step, t in zip(steps, tilings, strict=True)]
-    total_rows = sum(rows[1:], rows[0])
+    total_rows = reduce(np.add, (weight_rows(step, t, m) for step, t in zip(steps, tilings, strict=True)))
     resident = (total_rows <= m.depth["weight"]) & (not any(step.streamed for step in steps))
-    counts = []
-    halts = max(step.layer.B for step in steps)
-    halt = cycles(Op.HALT)
-    latency: Any = halts * halt
-    instructions: Any = 1
-    for i, (step, t) in enumerate(zip(steps, tilings, strict=True)):
-        load = ~(t.whole & tilings[i - 1].whole) if step.from_previous else np.ones(len(m), bool)
-        save = ~(t.whole & tilings[i + 1].whole) if step.to_next else np.ones(len(m), bool)
-        c = step_counts(step, t, m, resident, load, save)
-        counts.append(c)
-        latency = latency + (c.load_cycle + c.compute_cycle + c.store_cycle)
-        instructions = instructions + c.instructions // step.layer.B
-    instructions = instructions + 2 * resident
+    halts, halt = max(step.layer.B for step in steps), cycles(Op.HALT)
+    each = _each(steps, tilings, m, resident)
+    counts = tuple(each) if by_step else ()
+    total = reduce(StepCounts.plus, counts or each)
+    program = 1 + 2 * resident + total.program
+    latency = halts * halt + (total.compute_cycle + total.store_cycle) + total.load_cycle
     boot = np.where(resident, cycles(Op.LOADP, count=0) + total_rows * m.weight_beats + halt, 0)
     silicon = silicon_of(m)
-    seconds = latency / (m.frequency_mhz * 1e6)
-    parts: dict[str, dict[str, Array]] = {}
-    for step, c in zip(steps, counts, strict=True):
-        for name, bands in part_energies(step, c, m, silicon).items():
-            parts[name] = {b: parts[name][b] + pj for b, pj in bands.items()} if name in parts else bands
-    fetch = access_energy(("instruction", "-", "read"), np.array([halts * INSTRUCTION_BITS]), silicon)
-    parts["instruction"] = {b: pj + fetch for b, pj in parts["instruction"].items()}
+    fetch = ("instruction", "-", "read")
+    total = replace(total, accesses={**total.accesses, fetch: total.accesses[fetch] + halts * INSTRUCTION_BITS})
+    parts = _energies(sum(step.layer.macs for step in steps), total, m, silicon)
     # mW = 1e9 pJ/s
-    parts["leakage"] = dict.fromkeys(BANDS, silicon.leak_mw * 1e9 * seconds)
-    energy = {b: _sum([bands[b] for bands in parts.values()]) for b in BANDS}
-    area = {b: _sum([bands[b] for bands in silicon.area_um2.values()]) for b in BANDS}
-    reason = _reason(m, tilings, resident, instructions)
+    parts["leakage"] = dict.fromkeys(BANDS, silicon.leak_mw * 1e9 * (latency / (m.frequency_mhz * 1e6)))
+    energy = {b: reduce(np.add, (bands[b] for bands in parts.values())) for b in BANDS}
+    area = {b: reduce(np.add, (bands[b] for bands in silicon.area_um2.values())) for b in BANDS}
+    reason = _reason(m, tilings, resident, program)
     return BatchCost(
-        steps, uncosted, m, tuple(counts), tuple(tilings), silicon, latency, boot, resident, instructions,
+        steps, uncosted, m, counts, tuple(tilings), silicon, latency, boot, resident, program,
         energy, area, parts, reason,
     )  # fmt: skip
-
-
-def _sum(terms: list[Array]) -> Array:
-    """The sum in order: the same rounding for one machine as for a million."""
-    total = terms[0]
-    for term in terms[1:]:
-        total = total + term
-    return total

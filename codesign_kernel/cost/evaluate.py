@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NoReturn
+
+import numpy as np
 
 from codesign_kernel.accelerator.columns import Machines
 from codesign_kernel.accelerator.isa import Op, cycles
-from codesign_kernel.accelerator.types import Accelerator
+from codesign_kernel.accelerator.types import INSTRUCTION_BITS, Accelerator
 from codesign_kernel.cost.batch import REASONS, BatchCost, access_energy, evaluate_batch, part_energies
 from codesign_kernel.cost.result import Access, Cost, LayerCost
 from codesign_kernel.errors import InfeasibleDesignError, InvalidInputError
@@ -58,12 +61,16 @@ def evaluate(workload: Any, design: Any) -> Cost:
         )
         for key, bits in counts.accesses.items():
             accesses.append(Access(name, *key, int(bits[0]), float(access_energy(key, bits, batch.silicon)[0])))
+    halts = max(step.layer.B for step in batch.steps)
+    fetch = ("instruction", "-", "read")
+    bits = np.array([halts * INSTRUCTION_BITS])
+    accesses.append(Access("end", *fetch, int(bits[0]), float(access_energy(fetch, bits, batch.silicon)[0])))
     return Cost(
         workload=work.name,
         accelerator=accelerator,
         macs=batch.macs,
         latency_cycle=int(batch.latency_cycle[0]),
-        overhead_cycle=max(step.layer.B for step in batch.steps) * cycles(Op.HALT),
+        overhead_cycle=halts * cycles(Op.HALT),
         boot_cycle=int(batch.boot_cycle[0]),
         resident=bool(batch.resident[0]),
         instructions=int(batch.instructions[0]),
@@ -82,22 +89,24 @@ def evaluate(workload: Any, design: Any) -> Cost:
     )
 
 
+def _kib(bits: int) -> str:
+    """``bits`` in KiB, rounded up to a hundredth, so that what is suggested suffices."""
+    return f"{math.ceil(bits * 100 / BIT_PER_KIB) / 100:.15g}"
+
+
 def _explain(batch: BatchCost, accelerator: Accelerator) -> NoReturn:
-    """Raise what the first step that does not fit needs."""
+    """Raise what the hungriest step needs of the memory that is too small."""
     memory = REASONS[batch.reason[0]].split()[0]
     level = accelerator.memory(memory)
     if memory == "instruction":
         need, where = int(batch.instructions[0]), "the program"
     else:
-        needs = [
-            (int(getattr(t, f"{memory}_need")[0]), s.layer.name)
-            for s, t in zip(batch.steps, batch.tilings, strict=True)
-        ]
-        need, name = next((n, name) for n, name in needs if n > level.depth)
-        where = f"one tile of layer {name!r}"
+        needs = [int(getattr(t, f"{memory}_need")[0]) for t in batch.tilings]
+        need = max(needs)
+        where = f"one tile of layer {batch.steps[needs.index(need)].layer.name!r}"
+    bits = need * level.word_bit
     raise InfeasibleDesignError(
-        f"the {memory} memory holds {where}, but that takes {need * level.word_bit / BIT_PER_KIB:.3g} KiB and "
-        f"{memory}_kib = {getattr(accelerator, f'{memory}_kib'):g} is "
-        f"{(need * level.word_bit - level.capacity_bit) / BIT_PER_KIB:.3g} KiB too small; "
-        f"make it at least {need * level.word_bit / BIT_PER_KIB:.3g}"
+        f"the {memory} memory holds {where}, but that takes {_kib(bits)} KiB and {memory}_kib = "
+        f"{getattr(accelerator, f'{memory}_kib'):g} is {_kib(bits - level.capacity_bit)} KiB too small; "
+        f"make it at least {_kib(bits)}"
     )

@@ -7,7 +7,7 @@ are of each and how long.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -28,6 +28,7 @@ class StepCounts:
     Attributes:
         load_cycle, compute_cycle, store_cycle: from external memory; on the array and in the lanes; to external memory.
         instructions: executed.
+        program: instructions in the memory; the items of a batch run the same.
         array_cycle: cycles in which positions enter the array.
         outputs: values that pass a lane.
         accesses: bits by (level, operand, direction).
@@ -37,9 +38,25 @@ class StepCounts:
     compute_cycle: Array
     store_cycle: Array
     instructions: Array
+    program: Array
     array_cycle: Array
     outputs: Array
     accesses: dict[tuple[str, str, str], Array]
+
+    def times(self, number: int) -> StepCounts:
+        """All of it ``number`` times."""
+        if number == 1:
+            return self
+        counts = {name: number * getattr(self, name) for name in _COUNTS}
+        return StepCounts(**counts, accesses={key: number * bits for key, bits in self.accesses.items()})
+
+    def plus(self, other: StepCounts) -> StepCounts:
+        """Both, one after the other."""
+        counts = {name: getattr(self, name) + getattr(other, name) for name in _COUNTS}
+        return StepCounts(**counts, accesses={key: bits + other.accesses[key] for key, bits in self.accesses.items()})
+
+
+_COUNTS = ("load_cycle", "compute_cycle", "store_cycle", "instructions", "program", "array_cycle", "outputs")
 
 
 def weight_rows(step: Step, tiling: Tiling, machines: Machines) -> Array:
@@ -47,20 +64,25 @@ def weight_rows(step: Step, tiling: Tiling, machines: Machines) -> Array:
     return tiling.blocks * step.taps * machines.rows + tiling.tiles * machines.quant_rows
 
 
-def _fixed(op: Op, machines: Machines) -> Any:
+def _fixed(op: Op) -> int:
     """Cycles of an instruction that has nothing to do, without the taps of a CONV."""
-    return cycles(op, rows=machines.rows, cols=machines.cols, count=0, positions=0, taps=0)
+    return int(cycles(op, count=0, positions=0, taps=0))
+
+
+def _only(condition: Array | bool, values: Any) -> Any:
+    """``values`` where ``condition`` holds, else 0."""
+    return values if condition is True else np.where(condition, values, 0)
 
 
 def step_counts(
-    step: Step, tiling: Tiling, machines: Machines, resident: Array, load: Array, save: Array
+    step: Step, tiling: Tiling, machines: Machines, resident: Array, load: Array | bool, save: Array | bool
 ) -> StepCounts:
     """Cycles, instructions and accesses of ``step``.
 
     Args:
         step, tiling, machines: what runs where, and how it is cut.
         resident: the weights are on chip already.
-        load, save: the input comes from, and the output goes to, external memory (bool).
+        load, save: the input comes from, and the output goes to, external memory (``True``: on every machine).
     """
     m, t = machines, tiling
     positions = step.out_height * step.out_width * step.pool * step.pool
@@ -69,28 +91,29 @@ def step_counts(
     tile_passes = t.tiles * t.passes
     # external memory
     rows_total = weight_rows(step, t, m)
-    streamed_rows = np.where(resident, 0, t.chunks * rows_total)
-    p_moves = np.where(resident, 0, t.chunks * t.tiles)
-    a_moves = np.where(load, np.where(t.whole, 1, t.chunks * t.in_groups), 0)
-    a_words = np.where(load, t.in_groups * step.width * t.loaded_rows, 0)
-    s_moves = np.where(save, np.where(t.whole, 1, t.chunks * t.out_groups), 0)
-    s_words = np.where(save, t.out_groups * stored, 0)
-    load_cycle = p_moves * _fixed(Op.LOADP, m) + streamed_rows * m.weight_beats
-    load_cycle = load_cycle + a_moves * _fixed(Op.LOADA, m) + a_words * m.activation_beats
-    store_cycle = s_moves * _fixed(Op.SAVE, m) + s_words * m.activation_beats
-    # array and lanes: every pass runs each tap of its tile; the positions of all passes are those of the map
-    a_tap = cycles(Op.CONV, rows=m.rows, cols=m.cols, positions=0, taps=1) - _fixed(Op.CONV, m)
-    conv = tile_passes * _fixed(Op.CONV, m) + taps * (t.passes * a_tap + positions)
-    store = tile_passes * _fixed(Op.STORE, m) + t.tiles * positions
     q_loads = t.chunks * t.tiles
-    quant = q_loads * (_fixed(Op.LOADQ, m) + m.quant_rows)
+    streamed_rows = np.where(resident, 0, t.chunks * rows_total)
+    p_moves = np.where(resident, 0, q_loads)
+    a_moves = _only(load, np.where(t.whole, 1, t.chunks * t.in_groups))
+    a_words = _only(load, t.in_groups * step.width * t.loaded_rows)
+    s_moves = _only(save, np.where(t.whole, 1, t.chunks * t.out_groups))
+    s_words = _only(save, t.out_groups * stored)
+    p_beats = streamed_rows * m.weight_beats
+    load_cycle = p_moves * _fixed(Op.LOADP) + p_beats + (a_moves * _fixed(Op.LOADA) + a_words * m.activation_beats)
+    store_cycle = s_moves * _fixed(Op.SAVE) + s_words * m.activation_beats
+    # array and lanes: every pass runs each tap of its tile; the positions of all passes are those of the map
+    a_tap = cycles(Op.CONV, rows=m.rows, cols=m.cols, positions=0, taps=1) - _fixed(Op.CONV)
+    outputs = t.tiles * positions
+    conv = tile_passes * _fixed(Op.CONV) + taps * (t.passes * a_tap + positions)
+    store = tile_passes * _fixed(Op.STORE) + outputs
+    quant = q_loads * (_fixed(Op.LOADQ) + m.quant_rows)
     # accesses, in bits
     row_bits, p_bits, sum_bits = m.rows * m.weight_bits, m.word_bit["weight"], m.word_bit["accumulator"]
     word_bits = m.word_bit["activation"]
     array_cycle = taps * positions
     instructions = p_moves + a_moves + s_moves + q_loads + 2 * tile_passes
     accesses = {
-        ("dram", "W", "read"): streamed_rows * m.weight_beats * m.bus_bits,
+        ("dram", "W", "read"): p_beats * m.bus_bits,
         ("dram", "I", "read"): a_words * word_bits,
         ("dram", "O", "write"): s_words * word_bits,
         ("activation", "I", "write"): a_words * word_bits,
@@ -100,16 +123,18 @@ def step_counts(
         ("weight", "W", "write"): streamed_rows * p_bits,
         ("weight", "W", "read"): (taps * t.passes * m.rows + q_loads * m.quant_rows) * p_bits,
         ("accumulator", "O", "write"): array_cycle * sum_bits,
-        ("accumulator", "O", "read"): (array_cycle + t.tiles * positions) * sum_bits,
+        ("accumulator", "O", "read"): (array_cycle + outputs) * sum_bits,
         ("instruction", "-", "read"): instructions * INSTRUCTION_BITS,
     }
-    n = step.repeat
-    return StepCounts(
-        load_cycle=n * load_cycle,
-        compute_cycle=n * (conv + store + quant),
-        store_cycle=n * store_cycle,
-        instructions=n * instructions,
-        array_cycle=n * array_cycle,
-        outputs=n * t.tiles * stored * m.cols,
-        accesses={key: n * bits for key, bits in accesses.items()},
+    once = StepCounts(
+        load_cycle=load_cycle,
+        compute_cycle=conv + store + quant,
+        store_cycle=store_cycle,
+        instructions=instructions,
+        program=instructions,
+        array_cycle=array_cycle,
+        outputs=t.tiles * stored * m.cols,
+        accesses=accesses,
     )
+    # a step runs once, or once for each product of a batched GEMM, for every item of the batch
+    return replace(once.times(step.repeat), program=step.repeat // step.layer.B * instructions)

@@ -44,7 +44,7 @@ class Access:
     """Traffic of one operand of one layer at one level.
 
     Attributes:
-        layer: its name.
+        layer: its name; ``end`` for the HALT of every inference.
         level: ``dram``, ``activation``, ``weight``, ``accumulator`` or ``instruction``.
         operand: ``W``, ``I`` or ``O``; ``-`` for instructions.
         direction: ``read`` or ``write``, as the memory sees it.

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from codesign_kernel.accelerator.columns import Machines
+from codesign_kernel.accelerator.columns import Grid, Machines
 from codesign_kernel.cost.batch import REASONS, evaluate_batch
 from codesign_kernel.workload import Workload
 
@@ -25,31 +25,27 @@ def result_columns(workload: Workload, columns: Mapping[str, Array]) -> dict[str
     ``latency_cycle`` (cycle), ``latency_ms`` (ms), ``energy_uj`` with ``energy_low_uj`` and ``energy_high_uj`` (µJ),
     ``area_mm2`` (mm²), ``power_mw`` (mW), ``utilization`` (0 to 1): NaN where a design cannot run the workload;
     ``feasible`` (bool) and ``reason`` (text, empty where feasible).
+
+    The designs of a :class:`Grid` are evaluated over its axes, which is many times faster and gives the same numbers.
     """
-    machines = Machines.from_columns(columns)
-    n = len(machines)
-    results = {name: np.full(n, np.nan) for name in RESULTS}
-    reason = np.full(n, LAWLESS, dtype=object)
-    lawful = np.flatnonzero(machines.lawful)
-    if len(lawful):
-        if len(lawful) < n:
-            machines = Machines.from_columns(
-                {name: np.broadcast_to(values, n)[lawful] for name, values in columns.items()}
-            )
-        batch = evaluate_batch(workload, machines)
-        fits = batch.reason == 0
-        seconds = batch.latency_cycle / (machines.frequency_mhz * 1e6)
-        values = {
-            "latency_cycle": batch.latency_cycle,
-            "latency_ms": seconds * 1e3,
-            "energy_uj": batch.energy_pj["nominal"] * 1e-6,
-            "energy_low_uj": batch.energy_pj["low"] * 1e-6,
-            "energy_high_uj": batch.energy_pj["high"] * 1e-6,
-            "area_mm2": batch.area_um2["nominal"] * 1e-6,
-            "power_mw": batch.energy_pj["nominal"] * 1e-9 / seconds,
-            "utilization": batch.utilization,
-        }
-        for name, value in values.items():
-            results[name][lawful] = np.where(fits, value, np.nan)
-        reason[lawful] = np.array(REASONS, dtype=object)[batch.reason]
-    return {**results, "feasible": reason == "", "reason": reason}
+    machines = Machines.from_columns(columns.axes if isinstance(columns, Grid) else columns)
+    batch = evaluate_batch(workload, machines, by_step=False)
+    reason = np.broadcast_to(np.where(machines.lawful, batch.reason, -1), machines.shape)
+    feasible = reason == 0
+    seconds = batch.latency_cycle / (machines.frequency_mhz * 1e6)
+    results = {
+        "latency_cycle": batch.latency_cycle,
+        "latency_ms": seconds * 1e3,
+        "energy_uj": batch.energy_pj["nominal"] * 1e-6,
+        "energy_low_uj": batch.energy_pj["low"] * 1e-6,
+        "energy_high_uj": batch.energy_pj["high"] * 1e-6,
+        "area_mm2": batch.area_um2["nominal"] * 1e-6,
+        "power_mw": batch.energy_pj["nominal"] * 1e-9 / seconds,
+        "utilization": batch.utilization,
+    }
+    texts = np.array([*REASONS, LAWLESS], dtype=object)
+    return {
+        **{name: np.where(feasible, results[name], np.nan).reshape(-1) for name in RESULTS},
+        "feasible": feasible.reshape(-1),
+        "reason": texts[reason.reshape(-1)],
+    }

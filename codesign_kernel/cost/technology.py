@@ -31,36 +31,39 @@ class Silicon:
     leak_mw: Array
 
 
-def _look_up(function: Callable[..., tuple[float, ...]], *keys: Array) -> dict[str, Array]:
-    """``function`` of each distinct row of ``keys``, by the name of its fields, as arrays over the rows."""
-    # one integer for each distinct combination: cheaper than sorting rows
-    index = np.zeros(len(keys[0]), dtype=np.int64)
-    values = []
-    for key in keys:
-        unique, inverse = np.unique(key, return_inverse=True)
-        index = index * len(unique) + inverse
-        values.append(unique)
-    combinations, inverse = np.unique(index, return_inverse=True)
-    results = []
-    for combination in combinations.tolist():
-        arguments: list[Any] = []
-        for unique in reversed(values):
-            combination, position = divmod(combination, len(unique))
-            arguments.insert(0, unique[position].item())
-        results.append(function(*arguments))
-    table = np.array(results)
-    return {name: table[inverse, i] for i, name in enumerate(results[0]._fields)}  # type: ignore[attr-defined]
+def _look_up(function: Callable[..., Any], *keys: Array) -> dict[str, Array]:
+    """``function`` of each distinct combination of ``keys``, by the name of its fields, as arrays over the machines."""
+    keys = np.broadcast_arrays(*keys)
+    shape = keys[0].shape
+    varying = [key for key in keys if (key != key.flat[0]).any()]
+    if not varying:
+        only = function(*(key.flat[0].item() for key in keys))
+        return {name: np.broadcast_to(value, shape) for name, value in only._asdict().items()}
+    # one integer for each combination, so that one sort finds the distinct ones
+    code = np.zeros(shape, dtype=np.int64)
+    for key in varying:
+        number = key if key.dtype.kind == "i" else np.unique(key, return_inverse=True)[1]
+        code = code * (int(number.max()) + 1) + number
+    distinct, inverse = np.unique(code, return_inverse=True)
+    member = np.empty(len(distinct), dtype=np.int64)
+    member[inverse] = np.arange(code.size).reshape(shape)
+    results = [function(*(key.flat[i].item() for key in keys)) for i in member.tolist()]
+    return {name: np.array([getattr(r, name) for r in results])[inverse] for name in results[0]._fields}
 
 
 def silicon_of(machines: Machines) -> Silicon:
-    """The figures of ``machines``, all of them lawful."""
+    """The figures of ``machines``."""
     m = machines
-    read, write, area, leak = {}, {}, {}, np.zeros(len(m))
-    narrow = np.minimum(m.rows, m.cols)
+    read, write, area = {}, {}, {}
+    leak: Any = 0.0
     for name in MEMORIES:
-        # the activation memory is built in banks of the array's shorter side
-        banks = m.lanes // narrow if name == "activation" else np.ones(len(m), dtype=np.int64)
-        found = _look_up(technology.sram, m.capacity_bit[name] // banks, m.word_bit[name] // banks, m.node_nm)
+        banks: Any = 1
+        capacity, word = m.capacity_bit[name], m.word_bit[name]
+        if name == "activation":
+            # built in banks of the array's shorter side
+            banks = m.lanes // np.minimum(m.rows, m.cols)
+            capacity, word = capacity // banks, word // banks
+        found = _look_up(technology.sram, capacity, word, m.node_nm)
         read[name], write[name] = found["read_pj_per_bit"], found["write_pj_per_bit"]
         area[name] = dict.fromkeys(BANDS, found["area_um2"] * banks)
         leak = leak + found["leak_mw"] * banks

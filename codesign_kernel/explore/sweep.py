@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import itertools
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from codesign_kernel.accelerator.columns import Grid
 from codesign_kernel.design import DesignSpace
 
 if TYPE_CHECKING:
     import pandas as pd
 
-#: Designs evaluated at once: arrays of this length stay in a core's cache.
+#: Designs evaluated at once: enough to outweigh the calls, and few enough for their arrays to stay in a core's cache.
 CHUNK = 16384
+#: The same where they are all combinations of some choices, most of whose arrays are much smaller.
+GRID = 131072
 
 Progress = Callable[[int, int, str], None]
 
@@ -29,7 +33,8 @@ def sweep(
 
     Args:
         space: what to sweep.
-        evaluate: from arrays by parameter to arrays by result, all of one length.
+        evaluate: from arrays by parameter to arrays by result, all of one length. Of a whole space the arrays come as
+            a :class:`Grid`, for those who can make use of its axes.
         indices: numbers of the designs to evaluate; all without.
         progress: called as ``progress(done, total, message)`` after each chunk.
 
@@ -39,13 +44,35 @@ def sweep(
     import pandas as pd
 
     chosen = np.arange(space.size) if indices is None else np.asarray(indices, dtype=np.int64)
-    frames = []
-    for start in range(0, len(chosen), CHUNK):
-        part = chosen[start : start + CHUNK]
-        columns = space.columns(part)
-        frames.append(pd.DataFrame({**columns, **evaluate(columns)}, index=pd.Index(part, name="design")))
+    chunks = _grids(space) if indices is None else _chunks(space, chosen)
+    found: dict[str, list[Any]] = {}
+    done = 0
+    for columns in chunks:
+        for name, values in {**columns, **evaluate(columns)}.items():
+            found.setdefault(name, []).append(values)
+        done += len(next(iter(columns.values())))
         if progress is not None:
-            progress(min(start + CHUNK, len(chosen)), len(chosen), "designs evaluated")
-    if not frames:
+            progress(done, len(chosen), "designs evaluated")
+    if not found:
         return pd.DataFrame(columns=[*space.parameters])
-    return pd.concat(frames)
+    # piece by piece, so that no column is held twice for longer than it takes to join it
+    whole = {name: np.concatenate(found.pop(name)) for name in [*found]}
+    return pd.DataFrame(whole, index=pd.Index(chosen, name="design"), copy=False)
+
+
+def _chunks(space: DesignSpace, indices: Any) -> Iterator[dict[str, Any]]:
+    """The parameters of the designs ``indices``, ``CHUNK`` at a time."""
+    for start in range(0, len(indices), CHUNK):
+        yield space.columns(indices[start : start + CHUNK])
+
+
+def _grids(space: DesignSpace) -> Iterator[Grid]:
+    """The whole space in order: of the last parameters all choices, of one before them a run, of the first one each."""
+    room = GRID
+    pieces: list[list[Any]] = []
+    for values in reversed(space.choices.values()):
+        run = max(1, min(room, len(values)))
+        pieces.insert(0, [np.array(values)[i : i + run] for i in range(0, len(values), run)])
+        room //= len(values)
+    for choices in itertools.product(*pieces):
+        yield Grid(dict(zip(space.parameters, choices, strict=True)))

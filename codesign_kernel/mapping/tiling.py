@@ -9,6 +9,7 @@ accumulators hold (a pass).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -69,15 +70,16 @@ def _blocks(step: Step, machines: Machines) -> tuple[Array, Array]:
         each = ceil_div(step.channels_in, machines.rows)
         return each * ceil_div(step.channels_out, machines.cols), each
     # a grouped layer's tiles straddle groups: count them once for each shape of array
-    shapes, inverse = np.unique(machines.rows * 512 + machines.cols, return_inverse=True)
-    counts = []
-    for shape in shapes:
-        rows, cols = divmod(int(shape), 512)
-        spans = [block_range(step, tile, rows, cols) for tile in range(ceil_div(step.channels_out, cols))]
-        each_span = [high - low for low, high in spans]
-        counts.append((sum(each_span), max(each_span)))
-    table = np.array(counts, dtype=np.int64)[inverse]
-    return table[:, 0], table[:, 1]
+    shapes, which = machines.sides
+    counts = np.array([_count_blocks(step, rows, cols) for rows, cols in shapes], dtype=np.int64)
+    return counts[:, 0][which], counts[:, 1][which]
+
+
+@lru_cache(maxsize=65536)
+def _count_blocks(step: Step, rows: int, cols: int) -> tuple[int, int]:
+    spans = [block_range(step, tile, rows, cols) for tile in range(ceil_div(step.channels_out, cols))]
+    counts = [high - low for low, high in spans]
+    return sum(counts), max(counts)
 
 
 def input_rows(step: Step, first: int, last: int) -> tuple[int, int]:
@@ -129,6 +131,6 @@ def tile(step: Step, machines: Machines) -> Tiling:
         passes=(chunks - 1) * ceil_div(chunk_rows, pass_rows) + ceil_div(last, pass_rows),
         loaded_rows=np.where(whole, step.height, _loaded_rows(step, chunk_rows, chunks)),
         activation_need=np.minimum(in_row * halo + a_row, in_row * step.height + out_row * step.out_height),
-        accumulator_need=np.full(len(machines), a_pass),
+        accumulator_need=np.full_like(machines.rows, a_pass),
         weight_need=blocks_max * step.taps * machines.rows + machines.quant_rows,
     )
