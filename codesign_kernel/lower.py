@@ -350,7 +350,9 @@ def lower(network: IntegerNetwork, design: Any, *, every: bool = False) -> Progr
             "raise instruction_kib"
         )
     parameters = np.concatenate([_row_bytes(rows, a) for tiles in blocks for rows in tiles])
-    return Program(network, a, boot, tuple(e.main), tuple(e.owners), parameters, maps, beats * a.bus_bits // 8)
+    program = Program(network, a, boot, tuple(e.main), tuple(e.owners), parameters, maps, beats * a.bus_bits // 8)
+    _ = program.words  # every field fits, or the refusal comes now
+    return program
 
 
 def _check_sizes(steps: tuple[Step, ...], tilings: tuple[Tiling, ...], a: Accelerator) -> None:

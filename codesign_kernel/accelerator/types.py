@@ -127,6 +127,7 @@ class Accelerator:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value) or value <= 0:
                 raise InvalidInputError(f"{name} is a finite number above 0, but got {value!r}")
+            object.__setattr__(self, name, float(value))  # 16 and 16.0 are one machine, with one digest
         for name, (low, high) in (("frequency_mhz", FREQUENCY_MHZ), ("node_nm", NODE_NM)):
             if not low <= getattr(self, name) <= high:
                 raise InvalidInputError(f"{name} lies between {low:g} and {high:g}, but got {getattr(self, name)!r}")
@@ -137,16 +138,18 @@ class Accelerator:
                 "bits are not; use an even number of lanes or weight_bits = 8"
             )
         if self.bits_per_cycle < 8:
+            # the next round number, and the one after it where the quotient rounds to just below 8 bits
+            enough = [math.ceil(self.frequency_mhz + more) / 1000 for more in (0, 1)]
             raise InvalidInputError(
                 f"the external memory delivers at least 8 bits a cycle, but {self.bandwidth_gb_s:g} GB/s at "
                 f"{self.frequency_mhz:g} MHz are {self.bits_per_cycle:.3g}; raise bandwidth_gb_s to "
-                f"{self.frequency_mhz / 1000:g} or lower frequency_mhz"
+                f"{next(g for g in enough if g * 8000.0 / self.frequency_mhz >= 8):.15g} or lower frequency_mhz"
             )
         for level in self.memories:
             if level.depth < 2:
                 raise InvalidInputError(
                     f"the {level.name} memory holds at least two words of {level.word_bit} bits, but has "
-                    f"{level.capacity_bit} bits; make it at least {2 * level.word_bit / BIT_PER_KIB:g} KiB"
+                    f"{level.capacity_bit} bits; make it at least {2 * level.word_bit / BIT_PER_KIB:.15g} KiB"
                 )
             if level.depth > 1 << ADDRESS_BITS:
                 raise InvalidInputError(

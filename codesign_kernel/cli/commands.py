@@ -107,9 +107,7 @@ def sweep(args: argparse.Namespace, progress: Progress) -> Answer:
     def cells(row: Any) -> list[str]:
         return [three_digits(row[c]) if c in args.objectives else f"{row[c]:g}" for c in columns]
 
-    shown = [
-        ["knee" if index == chosen.name else "", *cells(row)] for index, row in front.head(FRONT_ROWS).iterrows()
-    ]
+    shown = [["knee" if index == chosen.name else "", *cells(row)] for index, row in front.head(FRONT_ROWS).iterrows()]
     totals: list[tuple[str, object]] = [
         ("network", args.network),
         ("designs", f"{len(frame):,} evaluated in {quantity(wall_s, 's')}, {feasible:,} feasible"),

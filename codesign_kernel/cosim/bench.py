@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from myhdl import Cosimulation, StopSimulation, block, delay, instance
+from myhdl import Cosimulation, CosimulationError, StopSimulation, block, delay, instance
 
 from codesign_kernel.accelerator.types import Accelerator
 from codesign_kernel.cosim.cache import cached_folder, scratch_folder
@@ -37,6 +37,10 @@ class _Host:
         p, size = self.p, self.beat_bytes
         at = int(p.ext_addr.val) * size
         if p.ext_we.val:
+            if at + size > len(self.memory):
+                raise SimulatorError(
+                    f"{self.name} wrote to external memory that the program does not have; is the program damaged?"
+                )
             self.memory[at : at + size] = list(int(p.ext_wdata.val).to_bytes(size, "little"))
         read = int.from_bytes(self.memory[at : at + size].tobytes(), "little")
         p.clk.next = 1
@@ -96,9 +100,31 @@ def _bench_model(ports, host):  # type: ignore[no-untyped-def]
     return dut, drive
 
 
+class _Vvp(Cosimulation):
+    """MyHDL's end of the pipes to Icarus, with its troubles in the words of the contract."""
+
+    def __init__(self, command: list[str], **ports: Any) -> None:
+        try:
+            super().__init__(command, **ports)
+        except CosimulationError as error:
+            raise SimulatorError(f"Icarus Verilog's vvp did not start: {error}") from error
+
+    def _get(self) -> None:
+        try:
+            super()._get()
+        except CosimulationError as error:
+            raise SimulatorError(f"Icarus Verilog's vvp died: {error}") from error
+
+    def _put(self, time: int) -> None:
+        try:
+            super()._put(time)
+        except BrokenPipeError as error:
+            raise SimulatorError(f"Icarus Verilog's vvp died: {error}") from error
+
+
 @block
 def _bench_verilog(ports, host, command):  # type: ignore[no-untyped-def]
-    dut = Cosimulation(command, **ports.as_dict())
+    dut = _Vvp(command, **ports.as_dict())
 
     @instance
     def drive():  # type: ignore[no-untyped-def]
@@ -150,7 +176,8 @@ class IcarusSimulator(Simulator):
             (folder / "bench.v").write_text(_bench_text(bundle))
             call(["iverilog", "-g2005", "-o", "bench.vvp", "bench.v", "core.v"], folder, "Icarus Verilog")
             host = _Host(bundle.accelerator, job, progress, self.name)
-            command = f"vvp -m {vpi} {folder / 'bench.vvp'}"
+            # -n: an interrupt ends vvp, which would else wait for commands on standard input
+            command = ["vvp", "-n", "-m", str(vpi), str(folder / "bench.vvp")]
             return _simulate(_bench_verilog(host.p, host, command), host)
 
 

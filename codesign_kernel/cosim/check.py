@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from codesign_kernel.cosim.job import Job, Progress, Simulator
-from codesign_kernel.errors import InvalidInputError
+from codesign_kernel.errors import CapacityError, InvalidInputError
 from codesign_kernel.lower import Program, lower
 from codesign_kernel.optimize.integer import IntegerNetwork
 from codesign_kernel.rtl.generate import RtlBundle
@@ -123,7 +123,10 @@ def _job(program: Program, inputs: Array, every: bool) -> Job:
 
 def _locate(bundle: RtlBundle, simulator: Simulator, network: IntegerNetwork, x: Array, vector: int) -> Mismatch | None:
     """Run one input again with every layer's result saved, and compare layer by layer."""
-    program = lower(network, bundle.accelerator, every=True)
+    try:
+        program = lower(network, bundle.accelerator, every=True)
+    except CapacityError:  # the instruction memory has no room for saving every layer
+        return None
     answer = simulator.run(bundle, _job(program, x, True))
     for i, (golden, data) in enumerate(zip(network.layer_outputs(x), answer.outputs, strict=True)):
         place = program.maps[i]

@@ -1,7 +1,8 @@
 """Steps: what the accelerator runs as one, found from the shapes and edges of a workload.
 
 A step is a convolution or a matrix product together with the ReLU and the max pooling that follow it: these cost
-nothing but the walk over the pooling windows. Everything else has no place on this datapath and is counted, not costed.
+nothing but the walk over the pooling windows. Batch normalisation right behind a convolution is folded into its
+weights. Everything else has no place on this datapath and is counted, not costed.
 """
 
 from __future__ import annotations
@@ -83,7 +84,9 @@ def _fused(workload: Workload) -> tuple[dict[str, int], dict[str, str], Counter[
         before = sources[layer.name][0] if len(sources[layer.name]) == 1 else None
         mine = origin.get(before) if before is not None and len(readers[before]) == 1 else None
         square = layer.FY == layer.FX and layer.stride == (layer.FY, layer.FX) and layer.padding == (0, 0)
-        if mine is not None and layer.op == "relu":
+        if mine is not None and layer.op == "batch_norm" and before == mine and layers[mine].op == "conv2d":
+            origin[layer.name] = mine  # folded into the weights
+        elif mine is not None and layer.op == "relu":
             origin[layer.name] = mine
         elif (
             mine is not None and layer.op == "max_pool2d" and square and layers[mine].op == "conv2d" and pool[mine] == 1

@@ -163,17 +163,15 @@ def core(
     ext_rdata,
     accelerator,
 ):
-    """The accelerator.
+    """A systolic-array accelerator for integer neural networks.
 
-    Args:
-        clk, rst: clock; synchronous reset, active high.
-        start, entry: run the program from instruction ``entry``.
-        busy, cycles: running; cycles since ``start``.
-        error: stopped at a word that is no instruction; cleared by the next ``start``.
-        prog_we, prog_addr, prog_data: write the instruction memory while not busy.
-        ext_addr, ext_we, ext_wdata, ext_rdata: the external memory, addressed in beats of the bus; see
-            :mod:`codesign_kernel.rtl.mover`.
-        accelerator: its sizes.
+    clk, rst: clock; synchronous reset, active high.
+    start, entry: run the program from instruction entry; start is high for one cycle.
+    busy, cycles: running; cycles since start.
+    error: stopped at a word that is no instruction; cleared by the next start.
+    prog_we, prog_addr, prog_data: write the instruction memory while not busy.
+    ext_addr, ext_we, ext_wdata, ext_rdata: external memory, addressed in words of the bus. It samples address, write
+    enable and write data at the clock edge, and shows read data in the next cycle.
     """
     rows, cols, data_bits, acc_bits = accelerator.rows, accelerator.cols, accelerator.weight_bits, accelerator.acc_bits
     row_bits, sum_bits = cols * data_bits, cols * acc_bits

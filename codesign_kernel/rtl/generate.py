@@ -84,15 +84,20 @@ class RtlBundle:
 
 @lru_cache(maxsize=16)
 def _convert(accelerator: Accelerator) -> RtlBundle:
-    run = subprocess.run(
-        [sys.executable, "-m", "codesign_kernel.rtl.convert"],
-        input=json.dumps(asdict(accelerator)),
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT_S,
-        env={**os.environ, "PYTHONHASHSEED": "0"},
-        check=False,
-    )
+    try:
+        run = subprocess.run(
+            [sys.executable, "-m", "codesign_kernel.rtl.convert"],
+            input=json.dumps(asdict(accelerator)),
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT_S,
+            env={**os.environ, "PYTHONHASHSEED": "0"},
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise ConversionError(
+            f"converting takes at most {TIMEOUT_S} s, but {accelerator} took longer; choose fewer rows and cols"
+        ) from error
     if run.returncode:
         last = run.stderr.strip().splitlines()[-1] if run.stderr.strip() else f"exit status {run.returncode}"
         raise ConversionError(f"MyHDL could not convert {accelerator}: {last}")
