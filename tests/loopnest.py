@@ -1,0 +1,192 @@
+"""The slow road to the figures of the cost model: walk chunks, tiles, passes, blocks and taps one by one, and count.
+
+Nothing here comes from the mapping or the cost rooms: the rules are those of the documented machine, written out as
+loops over rows, channels and filter positions, with sets of what is touched in place of formulas.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from codesign_kernel.accelerator import Accelerator
+from codesign_kernel.optimize import IntegerNetwork
+
+
+@dataclass(frozen=True)
+class Nest:
+    """One layer: channels in and out of all groups, the map that it reads and the one that it stores."""
+
+    name: str
+    c: int
+    k: int
+    groups: int
+    h: int
+    w: int
+    fy: int
+    fx: int
+    stride: int
+    padding: int
+    dilation: int
+    pool: int
+    oh: int
+    ow: int
+
+
+@dataclass
+class Counts:
+    """What one layer did: cycles by phase, instructions, bits by (level, operand, direction)."""
+
+    load: int = 0
+    compute: int = 0
+    store: int = 0
+    instructions: int = 0
+    bits: Counter[tuple[str, str, str]] = field(default_factory=Counter)
+
+
+def nests(network: IntegerNetwork) -> list[Nest]:
+    """The layers of ``network``; a flattened map is read by a filter as large as the map."""
+    found = []
+    for layer, (c, h, w), (k, oh, ow) in zip(network.layers, network.shapes, network.shapes[1:], strict=False):
+        fy, fx = layer.weight.shape[2:]
+        if layer.flatten and found:
+            fy, fx = h, w
+        elif layer.flatten:  # the input arrives as a vector
+            c, h, w = c * h * w, 1, 1
+        found.append(
+            Nest(layer.name, c, k, layer.groups, h, w, fy, fx, layer.stride[0], layer.padding[0],
+                 layer.dilation[0], layer.pool, oh, ow)
+        )  # fmt: skip
+    return found
+
+
+def input_rows(n: Nest, chunk: range) -> int:
+    """Rows of the input map from the first to the last that lie under a window of the output rows ``chunk``."""
+    under = set()
+    for row in chunk:
+        for y in range(row * n.pool, (row + 1) * n.pool):
+            top = y * n.stride - n.padding
+            under |= {i for i in range(top, top + (n.fy - 1) * n.dilation + 1) if 0 <= i < n.h}
+    return max(under) - min(under) + 1
+
+
+def cut(total: int, size: int) -> list[range]:
+    """``range(total)`` in pieces of ``size``; the last one may be shorter."""
+    return [range(at, min(at + size, total)) for at in range(0, total, size)]
+
+
+def blocks_of(n: Nest, outs: range, rows: int) -> range:
+    """Tiles of ``rows`` input channels that the output channels ``outs`` read, from the first to the last."""
+    read = {g * (n.c // n.groups) + i for g in {o * n.groups // n.k for o in outs} for i in range(n.c // n.groups)}
+    tiles = {c // rows for c in read}
+    return range(min(tiles), max(tiles) + 1)
+
+
+class Walk:
+    """A network on a machine."""
+
+    def __init__(self, network: IntegerNetwork, a: Accelerator) -> None:
+        self.a, self.nests = a, nests(network)
+        self.lanes = max(a.rows, a.cols)
+        self.word = self.lanes * a.weight_bits
+        self.row = a.cols * a.weight_bits
+        self.sums = a.cols * 32
+        self.act_depth = int(a.activation_kib * 8192) // self.word
+        self.weight_depth = int(a.weight_kib * 8192) // self.row
+        self.acc_depth = int(a.accumulator_kib * 8192) // self.sums
+        self.bus = 8
+        deliverable = a.bandwidth_gb_s * 8e9 / (a.frequency_mhz * 1e6)
+        while self.bus * 2 <= min(1024, deliverable) and self.word % (self.bus * 2) == 0:
+            self.bus *= 2
+        self.act_beats = self.word // self.bus
+        self.row_beats = len(cut(self.row, self.bus))
+        self.quant_rows = len(cut(32 + 16 + 8, a.weight_bits))
+        self.whole = [
+            self.map_words(n.c, n.h, n.w) + self.map_words(n.k, n.oh, n.ow) <= self.act_depth for n in self.nests
+        ]
+        self.rows_needed = sum(self.tile_rows(n, o) for n in self.nests for o in cut(n.k, a.cols))
+        self.resident = self.rows_needed <= self.weight_depth
+        self.layers = [self.layer(i) for i in range(len(self.nests))]
+        self.latency = sum(c.load + c.compute + c.store for c in self.layers) + 2
+        self.boot = (2 + self.rows_needed * self.row_beats + 2) + 2 if self.resident else 0
+        # HALT of the program; LOADP and HALT of the boot
+        self.instructions = sum(c.instructions for c in self.layers) + 1 + (2 if self.resident else 0)
+
+    def map_words(self, channels: int, height: int, width: int) -> int:
+        return len(cut(channels, self.lanes)) * height * width
+
+    def tile_rows(self, n: Nest, outs: range) -> int:
+        return len(blocks_of(n, outs, self.a.rows)) * n.fy * n.fx * self.a.rows + self.quant_rows
+
+    def chunk_rows(self, n: Nest) -> int:
+        """The most output rows whose input, as deep as an inner chunk's, and output fit the activation memory."""
+        for rows in range(n.oh, 1, -1):
+            deep = (rows * n.pool - 1) * n.stride + (n.fy - 1) * n.dilation + 1
+            if self.map_words(n.c, deep, n.w) + self.map_words(n.k, rows, n.ow) <= self.act_depth:
+                return rows
+        return 1
+
+    def pass_rows(self, n: Nest) -> int:
+        """The most output rows whose positions, before pooling, fit the accumulators."""
+        rows = 1
+        while (rows + 1) * n.pool * n.ow * n.pool <= self.acc_depth:
+            rows += 1
+        return rows
+
+    def layer(self, i: int) -> Counts:
+        n, whole, c = self.nests[i], self.whole[i], Counts()
+        loads = i == 0 or not (self.whole[i - 1] and whole)
+        saves = i == len(self.nests) - 1 or not (whole and self.whole[i + 1])
+        for chunk in cut(n.oh, n.oh if whole else self.chunk_rows(n)):
+            deep = n.h if whole else input_rows(n, chunk)
+            if loads:
+                self.move(c, "I", self.map_words(n.c, deep, n.w), 1 if whole else len(cut(n.c, self.lanes)))
+            for outs in cut(n.k, self.a.cols):
+                self.tile(c, n, outs, chunk)
+            if saves:
+                self.move(c, "O", self.map_words(n.k, len(chunk), n.ow), 1 if whole else len(cut(n.k, self.lanes)))
+        c.bits["instruction", "-", "read"] = c.instructions * 224
+        return c
+
+    def move(self, c: Counts, operand: str, words: int, moves: int) -> None:
+        """LOADA or SAVE, once for all groups of channels or once for each."""
+        c.instructions += moves
+        bits = words * self.word
+        if operand == "I":
+            c.load += moves * (2 + 2) + words * self.act_beats
+            c.bits["dram", "I", "read"] += bits
+            c.bits["activation", "I", "write"] += bits
+        else:
+            c.store += moves * (2 + 2) + words * self.act_beats
+            c.bits["activation", "O", "read"] += bits
+            c.bits["dram", "O", "write"] += bits
+
+    def tile(self, c: Counts, n: Nest, outs: range, chunk: range) -> None:
+        """LOADP where weights are streamed, LOADQ, and CONV and STORE for every pass."""
+        if not self.resident:
+            rows = self.tile_rows(n, outs)
+            c.instructions += 1
+            c.load += 2 + rows * self.row_beats + 2
+            c.bits["dram", "W", "read"] += rows * self.row_beats * self.bus
+            c.bits["weight", "W", "write"] += rows * self.row
+        c.instructions += 1
+        c.compute += 2 + self.quant_rows + 1
+        c.bits["weight", "W", "read"] += self.quant_rows * self.row
+        for lines in cut(len(chunk), self.pass_rows(n)):
+            c.instructions += 2
+            c.compute += 2
+            positions = len(lines) * n.pool * n.ow * n.pool
+            for _ in blocks_of(n, outs, self.a.rows):
+                for _ in range(n.fy * n.fx):
+                    self.tap(c, positions)
+            c.compute += 2 + positions + 5
+            c.bits["accumulator", "O", "read"] += positions * self.sums
+            c.bits["activation", "O", "write"] += len(lines) * n.ow * self.row
+
+    def tap(self, c: Counts, positions: int) -> None:
+        """Weights in, bottom row first; then every position through the array into the accumulators."""
+        c.compute += (self.a.rows + 1) + positions + 1 + (self.a.rows + self.a.cols - 1) + 1
+        c.bits["weight", "W", "read"] += self.a.rows * self.row
+        c.bits["activation", "I", "read"] += positions * self.a.rows * self.a.weight_bits
+        c.bits["accumulator", "O", "read"] += positions * self.sums
+        c.bits["accumulator", "O", "write"] += positions * self.sums

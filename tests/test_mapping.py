@@ -1,0 +1,237 @@
+"""Mapping: which operators run as one step, and how a step is cut, against loops over the rows and channels touched."""
+
+from __future__ import annotations
+
+from itertools import pairwise, product
+
+import numpy as np
+import pytest
+from cases import MACHINES, machine, random_layer
+from loopnest import blocks_of, cut, input_rows, nests
+
+from codesign_kernel.accelerator.columns import Machines
+from codesign_kernel.errors import InvalidInputError
+from codesign_kernel.mapping import steps_of
+from codesign_kernel.mapping.tiling import Tiling, block_range, tile
+from codesign_kernel.mapping.tiling import input_rows as input_rows_of
+from codesign_kernel.optimize import IntegerNetwork
+from codesign_kernel.workload import Layer, Workload
+
+
+def conv(name: str, k: int = 4, c: int = 3, side: int = 8, **rest) -> Layer:
+    """A 3x3 convolution that keeps the size of its map."""
+    return Layer(name, "conv2d", K=k, C=c, OY=side, OX=side, FY=3, FX=3, IY=side, IX=side, padding=(1, 1), **rest)
+
+
+def after(name: str, op: str, k: int = 4, side: int = 8, window: int = 1, **rest) -> Layer:
+    """An operator without MACs on a map of ``side``."""
+    small = side // window
+    size = {"K": k, "C": k, "OY": small, "OX": small, "IY": side, "IX": side, "FY": window, "FX": window}
+    return Layer(name, op, **size, **{"stride": (window, window), **rest})
+
+
+def chain(*layers: Layer) -> Workload:
+    """Each layer reads the one before."""
+    return Workload("chain", layers, tuple(pairwise(layer.name for layer in layers)))
+
+
+def one(tiling: Tiling, name: str) -> int:
+    """The only value of a field."""
+    return int(np.broadcast_to(getattr(tiling, name), 1)[0])
+
+
+def one_step(height, k, f, stride, padding, dilation, pool, c=1, width=3, groups=1):
+    """(step, nest) of a network of one layer whose filter is ``f`` x 1; the settings are those of its rows."""
+    layer = random_layer(
+        np.random.default_rng(0), "layer", k, c // groups, (f, 1), 8, stride=(stride, 1), padding=(padding, 0),
+        dilation=(dilation, 1), pool=pool, groups=groups,
+    )  # fmt: skip
+    network = IntegerNetwork("one", (c, height, width), 1.0, 8, (layer,))
+    return steps_of(network.workload)[0][0], nests(network)[0]
+
+
+class TestSteps:
+    def test_relu_and_pooling_run_with_the_convolution_before_them(self):
+        steps, left = steps_of(
+            chain(
+                conv("a"),
+                after("a.relu", "relu"),
+                after("a.pool", "max_pool2d", window=2),
+                Layer("fc", "linear", K=10, C=64),
+            )
+        )
+        assert [step.layer.name for step in steps] == ["a", "fc"]
+        assert not left
+        first, second = steps
+        assert (first.pool, first.out_height, first.out_width) == (2, 4, 4)
+        assert first.to_next
+        assert second.from_previous
+        # the flattened map is read where it lies: a filter of 4 x 4 over 4 channels
+        assert (second.channels_in, second.height, second.filter_height, second.filter_width) == (4, 4, 4, 4)
+        assert second.taps == 16
+
+    @pytest.mark.parametrize("relu_last", [False, True])
+    def test_pooling_is_fused_on_either_side_of_relu(self, relu_last):
+        tail = [after("pool", "max_pool2d", window=2), after("relu", "relu", side=4)]
+        if not relu_last:
+            tail = [after("relu", "relu"), after("pool", "max_pool2d", window=2)]
+        (step,), left = steps_of(chain(conv("a"), *tail))
+        assert step.pool == 2
+        assert not left
+
+    @pytest.mark.parametrize(
+        "odd",
+        [
+            after("odd", "max_pool2d", window=2, stride=(1, 1)),
+            after("odd", "max_pool2d", window=2, padding=(1, 1)),
+            Layer("odd", "max_pool2d", K=4, C=4, OY=4, OX=8, IY=8, IX=8, FY=2, FX=1, stride=(2, 1)),
+            after("odd", "avg_pool2d", window=2),
+            after("odd", "gelu"),
+        ],
+    )
+    def test_what_has_no_place_on_the_datapath_is_counted(self, odd):
+        (step,), left = steps_of(chain(conv("a"), odd))
+        assert step.pool == 1
+        assert left == {odd.op: 1}
+
+    def test_only_the_first_pooling_is_fused(self):
+        pools = (after("p", "max_pool2d", window=2), after("q", "max_pool2d", side=4, window=2))
+        (step,), left = steps_of(chain(conv("a"), *pools))
+        assert step.pool == 2
+        assert left == {"max_pool2d": 1}
+
+    def test_operators_that_the_profiler_could_not_name_stay_counted(self):
+        work = Workload("w", (conv("a"),), (), {"mystery": 3})
+        assert steps_of(work)[1] == {"mystery": 3}
+
+    def test_a_second_reader_has_the_map_stored(self):
+        """A residual: b reads a alone, but the sum behind it needs a once more."""
+        layers = (conv("a"), conv("b", c=4), after("add", "add"), conv("c", c=4))
+        edges = (("a", "b"), ("a", "add"), ("b", "add"), ("add", "c"))
+        (a, b, c), left = steps_of(Workload("residual", layers, edges))
+        assert b.from_previous
+        assert not a.to_next
+        assert not b.to_next
+        assert not c.from_previous
+        assert left == {"add": 1}
+
+    def test_a_result_that_is_read_before_relu_too_is_stored_as_it_is(self):
+        layers = (conv("a"), after("relu", "relu"), conv("b", c=4), conv("c", c=4))
+        (a, b, c), left = steps_of(Workload("w", layers, (("a", "relu"), ("relu", "b"), ("a", "c"))))
+        assert left == {"relu": 1}
+        assert (a.to_next, b.from_previous, c.from_previous) == (False, False, False)
+
+    def test_a_branch_is_loaded_again(self):
+        layers = (conv("a"), conv("b", c=4), conv("c", c=4))
+        (a, b, c), _ = steps_of(Workload("fork", layers, (("a", "b"), ("a", "c"))))
+        assert (a.to_next, b.from_previous, b.to_next, c.from_previous) == (False, True, False, False)
+
+    def test_matrix_products_run_row_by_row_once_for_each_head(self):
+        work = Workload("attention", (Layer("qk", "matmul", B=2, G=3, K=7, C=5, OY=11, IY=11),))
+        (step,), _ = steps_of(work)
+        assert (step.repeat, step.groups, step.streamed) == (6, 1, True)
+        assert (step.height, step.width, step.out_height, step.out_width) == (11, 1, 11, 1)
+
+    def test_nothing_to_do_is_refused(self):
+        with pytest.raises(InvalidInputError, match=r"at least one operator that does MACs, but 'chain' has none"):
+            steps_of(chain(after("r", "relu")))
+
+    def test_a_window_larger_than_its_map_is_refused(self):
+        odd = Layer("p", "max_pool2d", K=4, C=4, IY=8, IX=8, FY=9, FX=9, stride=(9, 9))
+        with pytest.raises(InvalidInputError, match=r"'a' pools 9x9 over 8x8"):
+            steps_of(chain(conv("a"), odd))
+
+    def test_padding_as_large_as_the_filter_is_refused(self):
+        wide = Layer("a", "conv2d", K=2, C=2, OY=8, OX=4, FY=3, FX=3, IY=4, IX=4, padding=(3, 1))
+        with pytest.raises(InvalidInputError, match=r"'a' pads \(3, 1\) around 3x3"):
+            steps_of(chain(wide))
+
+
+class TestTiling:
+    def test_loaded_rows_are_those_under_the_windows(self):
+        """Every stride, padding, reach and pool, for every size of the chunks: against sets of rows."""
+        cases = 0
+        seen = set()
+        for stride, f, dilation, pool in product((1, 2, 3), (1, 2, 3, 5), (1, 2), (1, 2, 3)):
+            for padding, height in product(range((f - 1) * dilation + 1), (7, 12)):
+                convolved = (height + 2 * padding - (f - 1) * dilation - 1) // stride + 1
+                if convolved < pool:
+                    continue
+                step, nest = one_step(height, 2, f, stride, padding, dilation, pool)
+                for depth in (12, 18, 24, 30, 39, 51):
+                    tiling = tile(step, Machines.of([machine(1, 1, depth / 1024, 1, 1)]))
+                    rows, chunks = one(tiling, "chunk_rows"), one(tiling, "chunks")
+                    pieces = cut(nest.oh, rows)
+                    assert chunks == len(pieces)
+                    if one(tiling, "whole"):
+                        assert one(tiling, "loaded_rows") == height
+                        continue
+                    loaded = [input_rows(nest, piece) for piece in pieces]
+                    assert one(tiling, "loaded_rows") == sum(loaded), (step, rows)
+                    for piece, deep in zip(pieces, loaded, strict=True):
+                        low, high = input_rows_of(step, piece.start, piece.stop)
+                        assert high - low == deep
+                    cases += 1
+                    seen.add((stride, padding, f, dilation, pool))
+        assert cases > 1000
+        assert len(seen) > 150
+
+    def test_pieces_fit_the_memories_and_no_larger_ones_would(self):
+        rng = np.random.default_rng(1)
+        cuts = passes = 0
+        for _ in range(400):
+            stride, f, pool, c, k = (int(v) for v in rng.integers(1, (4, 4, 4, 20, 20)))
+            height = int(rng.integers(f + stride * pool, 40))
+            step, _ = one_step(height, k, f, stride, int(rng.integers(0, f)), 1, pool, c, int(rng.integers(3, 9)))
+            a = MACHINES[str(rng.choice(["4x4", "2x8", "8x4", "3x6"]))]
+            tiling = tile(step, Machines.of([a]))
+            acts, sums = a.memory("activation").depth, a.memory("accumulator").depth
+            if one(tiling, "activation_need") > acts or one(tiling, "accumulator_need") > sums:
+                continue
+
+            def words(rows, step=step, tiling=tiling, inner=True):
+                deep = (rows * step.pool - 1) * step.stride[0] + step.reach[0] if inner else step.height
+                read, stored = one(tiling, "in_groups") * step.width * deep, one(tiling, "out_groups") * step.out_width
+                return read + stored * rows
+
+            rows, lines = one(tiling, "chunk_rows"), one(tiling, "pass_rows")
+            if one(tiling, "whole"):
+                assert words(step.out_height, inner=False) <= acts
+            else:
+                assert words(rows) <= acts
+                assert rows == step.out_height or words(rows + 1) > acts
+                cuts += 1
+            line = step.out_width * step.pool**2
+            assert lines * line <= sums < (lines + 1) * line
+            want = sum(len(cut(len(piece), lines)) for piece in cut(step.out_height, rows))
+            assert one(tiling, "passes") == want
+            passes += want > one(tiling, "chunks")
+        assert cuts > 50
+        assert passes > 20
+
+    def test_blocks_are_the_channels_that_a_tile_reads(self):
+        straddling = 0
+        for rows, cols, groups, per_in, per_out in product(
+            (1, 2, 4, 8), (1, 2, 4, 8), (1, 2, 3, 6), (1, 2, 3), (1, 4, 5)
+        ):
+            step, nest = one_step(4, groups * per_out, 2, 1, 0, 1, 1, groups * per_in, groups=groups)
+            a = machine(rows, cols, 16, 64, 16)
+            tiling = tile(step, Machines.of([a]))
+            spans = [blocks_of(nest, outs, rows) for outs in cut(nest.k, cols)]
+            assert [range(*block_range(step, o, rows, cols)) for o in range(len(spans))] == spans
+            counts = [len(span) for span in spans]
+            assert (one(tiling, "blocks"), one(tiling, "blocks_max")) == (sum(counts), max(counts))
+            assert one(tiling, "tiles") == len(spans)
+            assert one(tiling, "weight_need") == max(counts) * step.taps * rows + a.quant_rows
+            straddling += groups > 1 and cols % per_out > 0
+        assert straddling > 50
+
+    def test_many_machines_at_once_are_the_same_one_by_one(self):
+        steps = [one_step(11, 9, 3, 1, 1, 1, 2, 10)[0], one_step(11, 12, 3, 2, 1, 1, 1, 6, groups=3)[0]]
+        for step in steps:
+            together = tile(step, Machines.of(MACHINES.values()))
+            for i, a in enumerate(MACHINES.values()):
+                alone = tile(step, Machines.of([a]))
+                for name in Tiling.__dataclass_fields__:
+                    many = np.broadcast_to(getattr(together, name), len(MACHINES))
+                    assert many[i] == one(alone, name), name
