@@ -67,6 +67,9 @@ CONTROLS = (
     Control("frequency_mhz", "Clock", "MHz", _doubling(50, 5), 200, "Clock frequency of the whole accelerator."),
 )
 
+#: Those that the surroundings give rather than the designer: what the memory delivers, and what the process allows.
+CONDITIONS = ("bandwidth_gb_s", "frequency_mhz")
+
 
 def check(controls: Iterable[Control], values: Any) -> dict[str, float]:
     """``values`` as a whole and lawful set of parameters: untrusted data in, numbers within their ranges out.

@@ -53,6 +53,11 @@ function controlRow(control, id, changed) {
   return { row, show, complain };
 }
 
+function fieldGroup(legend, hint) {
+  const words = legend ? [make("legend", {}, legend), make("p", { className: "ckx-hint" }, hint)] : [];
+  return make("fieldset", { className: "ckx-fields" }, ...words);
+}
+
 function figureShell(minHeight) {
   return make(
     "figure",
@@ -114,13 +119,17 @@ function layoutOf(setup, id) {
   const select = make("select", { id: `${id}-network` }, ...setup.networks.map((name) => make("option", { value: name }, name)));
   const reset = make("button", { type: "button", className: "ckx-button" }, "Back to the defaults");
   const knee = make("button", { type: "button", className: "ckx-button" }, "Take the knee");
-  const fields = make("div", { className: "ckx-fields" });
+  const groups = {
+    conditions: fieldGroup("Conditions", "The front is of all designs under these."),
+    choices: fieldGroup(setup.conditions.length ? "Design" : "", "These move the chosen design."),
+  };
   const other = make("p", { className: "ckx-error", role: "alert" });
   const form = make(
     "form",
     { className: "ckx-controls", "aria-label": "Network and accelerator" },
     make("div", { className: "ckx-network" }, make("label", { for: `${id}-network` }, "Network"), select),
-    fields,
+    ...(setup.conditions.length ? [groups.conditions] : []),
+    groups.choices,
     other,
     make("div", { className: "ckx-buttons" }, reset, knee),
   );
@@ -131,7 +140,7 @@ function layoutOf(setup, id) {
   const more = make("details", {}, make("summary", {}, "Where the cycles and the energy go"), shells.layers);
   const head = make("div", { className: "ckx-head" }, make("div", { className: "ckx-bar" }), state, tiles);
   const figures = make("div", { className: "ckx-figures" }, shells.front, shells.roofline, more);
-  return { select, reset, knee, fields, other, form, tiles, state, shells, more, head, figures };
+  return { select, reset, knee, groups, other, form, tiles, state, shells, more, head, figures };
 }
 
 function drawTiles(list, tiles) {
@@ -176,8 +185,9 @@ function render({ model, el }) {
     waiting = true;
     seq += 1;
     // under a tenth of a second nothing moves
+    clearTimeout(timer);
     timer = setTimeout(() => root.classList.add("ckx-waiting"), 100);
-    model.set("query", { seq, network: ui.select.value, parameters: wanted });
+    model.set("query", { seq, network: ui.select.value, parameters: wanted, details: ui.more.open });
     model.save_changes();
   };
   const rows = Object.fromEntries(
@@ -189,7 +199,7 @@ function render({ model, el }) {
       }),
     ]),
   );
-  ui.fields.append(...Object.values(rows).map(({ row }) => row));
+  for (const [name, { row }] of Object.entries(rows)) ui.groups[setup.conditions.includes(name) ? "conditions" : "choices"].append(row);
   const take = (parameters) => {
     wanted = { ...wanted, ...parameters };
     for (const [name, { show }] of Object.entries(rows)) show(wanted[name]);
@@ -215,9 +225,12 @@ function render({ model, el }) {
     const answer = model.get("answer");
     const mine = answer.seq === seq;
     if (mine) {
-      clearTimeout(timer);
       waiting = false;
-      root.classList.remove("ckx-waiting");
+      // what is drawn now is out of date already if there is another question
+      if (!again) {
+        clearTimeout(timer);
+        root.classList.remove("ckx-waiting");
+      }
     }
     if (mine && again) {
       again = false;
@@ -232,9 +245,10 @@ function render({ model, el }) {
     drawTiles(ui.tiles, answer.tiles);
     showFront();
     views.roofline.show(answer.roofline);
-    if (ui.more.open) views.layers.show(answer.layers);
+    if (ui.more.open && answer.layers) views.layers.show(answer.layers);
   };
-  ui.more.addEventListener("toggle", () => ui.more.open && model.get("answer").layers && views.layers.show(model.get("answer").layers));
+  // the layers are computed while they are looked at
+  ui.more.addEventListener("toggle", () => ui.more.open && ask());
 
   const theme = () => {
     const dark = String(darkness(root));
@@ -250,7 +264,6 @@ function render({ model, el }) {
   watch.observe(document.body, { attributes: true, attributeFilter: ["data-jp-theme-light", "data-jp-theme-name", "class"] });
   scheme.addEventListener("change", later);
   model.on("change:answer", showAnswer);
-  model.on("change:front_figure", showFront);
 
   theme();
   ui.select.value = model.get("answer").network;

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import logging
+from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from importlib import resources
-from typing import Any
+from typing import Any, NamedTuple
 
 import anywidget
 import ipywidgets
@@ -16,15 +19,25 @@ from codesign_kernel.figures import front as fronts
 from codesign_kernel.figures import layers, pareto, roofline, theme
 from codesign_kernel.figures.words import band, percent
 from codesign_kernel.units import quantity
-from codesign_widgets.controls import CONTROLS, Control, check
+from codesign_widgets.controls import CONDITIONS, CONTROLS, Control, check
 from codesign_widgets.plotly_bundle import PlotlyBundle
 
 _LOG = logging.getLogger(__name__)
 #: Dominated designs drawn: fewer than in a report, because the picture moves.
-_CLOUD = 1000
+_CLOUD = 500
+#: Fronts kept, the ones used last: what a slider passes to and fro is swept once.
+_KEPT = 32
 _PICO = 1e-12
 #: What an evaluation that fails for no lawful reason raises; shown in words, logged in full.
 _FAULTS = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+
+
+class _Front(NamedTuple):
+    """A front under its conditions: what to draw, its rows, and the figure with the designs to pick from."""
+
+    info: fronts.ParetoInfo
+    rows: Any
+    figure: dict[str, Any]
 
 
 def _text(name: str) -> str:
@@ -34,16 +47,21 @@ def _text(name: str) -> str:
 class DesignExplorer(anywidget.AnyWidget):
     """A page of controls, key figures, the front and the roofline of one network on one accelerator.
 
+    Some parameters are conditions, which the surroundings give: the front is that of all designs under them, and moves
+    when they do. The others are the designer's choice: they move the chosen design.
+
     What the page sends (``query``) is checked here, in the kernel: whatever it holds, the answer is a result or a
     message.
 
     Args:
         networks: workloads by label, or callables that give one; the first is shown first.
         evaluate: ``evaluate(workload, parameters)`` gives the Cost, or raises a CodesignError that says why not.
-        sweep: ``sweep(workload)`` gives the frame of a design space, at once (well under a second).
+        sweep: ``sweep(workload, conditions)`` gives the frame of all designs under these values of the conditions, at
+            once (well under a second). Its index names the designs: it is the same under all conditions.
         front: ``front(frame)`` gives its non-dominated rows for ``objectives``.
         knee: ``knee(front)`` gives the row to mark; nothing is marked without it.
         controls: the parameters to choose, with their defaults.
+        conditions: names of those that the surroundings give; without any the front stays.
         objectives: two or three result columns of the frame.
 
     Attributes:
@@ -63,26 +81,35 @@ class DesignExplorer(anywidget.AnyWidget):
         self,
         networks: Mapping[str, Any],
         evaluate: Callable[[Any, dict[str, float]], Any],
-        sweep: Callable[[Any], Any],
+        sweep: Callable[[Any, dict[str, float]], Any],
         front: Callable[[Any], Any],
         knee: Callable[[Any], Any] | None = None,
         controls: Sequence[Control] = CONTROLS,
+        conditions: Sequence[str] = CONDITIONS,
         objectives: Sequence[str] = ("latency_ms", "energy_uj", "area_mm2"),
     ) -> None:
         if not networks:
             raise InvalidInputError("an explorer shows at least one network, but got none")
         if not 2 <= len(objectives) <= 3:
             raise InvalidInputError(f"a front is shown for two or three objectives, but got {list(objectives)}")
+        unknown = [name for name in conditions if name not in {control.name for control in controls}]
+        if unknown:
+            raise InvalidInputError(f"conditions are among the controls, but got {', '.join(unknown)}")
         super().__init__(bundle=PlotlyBundle.shared())
         self._networks = dict(networks)
         self._evaluate, self._sweep, self._front, self._knee = evaluate, sweep, front, knee
         self._controls = {control.name: control for control in controls}
-        self._objectives = tuple(objectives)
-        self._fronts: dict[str, tuple[fronts.ParetoInfo, Any, dict[str, Any]]] = {}
+        self._conditions, self._objectives = tuple(conditions), tuple(objectives)
+        self._fronts: OrderedDict[tuple[Any, ...], _Front] = OrderedDict()
+        self._reaches: dict[str, dict[str, fronts.Reach]] = {}
         self.cost: Any = None
         self.network = next(iter(self._networks))
         self.parameters = {control.name: control.default for control in controls}
-        self.setup = {"networks": list(self._networks), "controls": [control._asdict() for control in controls]}
+        self.setup = {
+            "networks": list(self._networks),
+            "controls": [control._asdict() for control in controls],
+            "conditions": list(self._conditions),
+        }
         self._show(0, self.network, dict(self.parameters))
         self.observe(self._asked, "query")
 
@@ -94,10 +121,11 @@ class DesignExplorer(anywidget.AnyWidget):
         query = change["new"]
         asked = query if isinstance(query, dict) else {}
         seq = asked.get("seq")
-        self._show(seq if isinstance(seq, int) else 0, asked.get("network"), asked.get("parameters"))
+        details = asked.get("details") is True
+        self._show(seq if isinstance(seq, int) else 0, asked.get("network"), asked.get("parameters"), details)
 
-    def _show(self, seq: int, network: Any, parameters: Any) -> None:
-        """Answer one question; a question that makes no sense is answered with a message."""
+    def _show(self, seq: int, network: Any, parameters: Any, details: bool = True) -> None:
+        """Answer one question; a question that makes no sense is answered with a message. ``details``: of layers."""
         changed: list[str] = []
         try:
             if not isinstance(network, str) or network not in self._networks:
@@ -107,13 +135,12 @@ class DesignExplorer(anywidget.AnyWidget):
             wanted = check(self._controls.values(), parameters)
             changed = [name for name, value in wanted.items() if value != self.parameters.get(name)]
             workload = self._workload(network)
-            info, front, figure = self._swept(network, workload)
+            front = self._fronted(network, workload, {name: wanted[name] for name in self._conditions})
             moved = network != self.network
             self.network, self.parameters, self.cost = network, wanted, None
-            if self.front_figure.get("network") != network:
-                self.front_figure = figure
-            wanted, cost, note = self._costed(workload, wanted, figure["knee"] if moved else None)
+            wanted, cost, note = self._costed(workload, wanted, front.figure["knee"] if moved else None)
             self.parameters = wanted
+            result = self._result(cost, wanted, front, details)
         except CodesignError as error:
             self._refuse(seq, str(error), changed)
         except _FAULTS as error:
@@ -123,14 +150,10 @@ class DesignExplorer(anywidget.AnyWidget):
             )
         else:
             self.cost = cost
-            self.answer = {
-                "seq": seq,
-                "network": network,
-                "parameters": wanted,
-                "error": None,
-                "note": note,
-                **self._result(cost, wanted, info, front),
-            }
+            about = {"seq": seq, "network": network, "parameters": wanted, "error": None, "note": note}
+            with self.hold_sync():  # one message, so that the page draws once
+                self.front_figure = front.figure
+                self.answer = {**about, **result}
 
     def _costed(
         self, workload: Any, wanted: dict[str, float], knee: Mapping[str, float] | None
@@ -167,28 +190,68 @@ class DesignExplorer(anywidget.AnyWidget):
             workload = self._networks[network] = workload()
         return workload
 
-    def _swept(self, network: str, workload: Any) -> tuple[fronts.ParetoInfo, Any, dict[str, Any]]:
-        """Front of a network, swept once: what to draw, its rows, and the figure with the designs to pick from."""
-        if network not in self._fronts:
-            frame = self._sweep(workload)
-            front = self._front(frame)
-            knee = None if self._knee is None else self._knee(front)
-            x, y, third = (*self._objectives, None)[:3]
-            info = fronts.pareto_info(frame, front, str(x), str(y), third, knee=knee, cloud=_CLOUD)
-            names = [name for name in self._controls if name in front.columns]
-            # a click on a point takes its design: the parameters of every point drawn, by the trace's name
-            picks = {
-                trace: {name: frame.loc[[p.key for p in points], name].astype(float).tolist() for name in names}
-                for trace, points in (("front", info.front), ("others", info.cloud))
-            }
-            best = None if knee is None else {name: float(knee[name]) for name in names}
-            spec = theme.page_spec(pareto.pareto_figure(info), "pareto")
-            self._fronts[network] = info, front, {"network": network, "spec": spec, "picks": picks, "knee": best}
-        return self._fronts[network]
+    def _fronted(self, network: str, workload: Any, conditions: Mapping[str, float]) -> _Front:
+        """The front of all designs under ``conditions``, swept again unless it is one of those kept."""
+        key = (network, *conditions.values())
+        if key not in self._fronts:
+            try:
+                frame, rows = self._swept(workload, conditions)
+            except InfeasibleDesignError as error:
+                raise InfeasibleDesignError(
+                    f"no design here runs {network} at {self._told(conditions)}; choose other conditions"
+                ) from error
+            if network not in self._reaches:
+                self._reaches[network] = self._reach(workload, frame, rows)
+            self._fronts[key] = self._drawn(network, conditions, frame, rows)
+        self._fronts.move_to_end(key)
+        while len(self._fronts) > _KEPT:
+            self._fronts.popitem(last=False)
+        return self._fronts[key]
 
-    def _result(
-        self, cost: Any, parameters: Mapping[str, float], info: fronts.ParetoInfo, front: Any
-    ) -> dict[str, Any]:
+    def _told(self, conditions: Mapping[str, float]) -> str:
+        given = [(self._controls[name], value) for name, value in conditions.items()]
+        return " and ".join(f"{control.label.lower()} {value:g} {control.unit}" for control, value in given)
+
+    def _swept(self, workload: Any, conditions: Mapping[str, float]) -> tuple[Any, Any]:
+        frame = self._sweep(workload, dict(conditions))
+        return frame, self._front(frame)
+
+    def _reach(self, workload: Any, frame: Any, rows: Any) -> dict[str, fronts.Reach]:
+        """What the objectives span from the least to the most of each condition: the axes stand, the front moves."""
+        sweeps = [(frame, rows)]
+        ends = [(self._controls[name].values[0], self._controls[name].values[-1]) for name in self._conditions]
+        for values in itertools.product(*ends):
+            # no design runs at this end: it has nothing to show
+            with contextlib.suppress(InfeasibleDesignError):
+                sweeps.append(self._swept(workload, dict(zip(self._conditions, values, strict=True))))
+        return fronts.reach_of(sweeps, self._objectives)
+
+    def _drawn(self, network: str, conditions: Mapping[str, float], frame: Any, rows: Any) -> _Front:
+        knee = None if self._knee is None else self._knee(rows)
+        x, y, third = (*self._objectives, None)[:3]
+        info = fronts.pareto_info(
+            frame,
+            rows,
+            str(x),
+            str(y),
+            third,
+            knee=knee,
+            cloud=_CLOUD,
+            reach=self._reaches[network],
+            given=self._told(conditions),
+        )
+        names = [name for name in self._controls if name in rows.columns]
+        # a click on a point takes its design: the parameters of every point drawn, by the trace's name
+        picks = {
+            trace: {name: frame.loc[[p.key for p in points], name].astype(float).tolist() for name in names}
+            for trace, points in (("front", info.front), ("others", info.cloud))
+        }
+        best = None if knee is None else {name: float(knee[name]) for name in names}
+        spec = theme.page_spec(pareto.pareto_figure(info), "pareto")
+        about = {"network": network, "conditions": dict(conditions)}
+        return _Front(info, rows, {**about, "spec": spec, "picks": picks, "knee": best})
+
+    def _result(self, cost: Any, parameters: Mapping[str, float], front: _Front, details: bool) -> dict[str, Any]:
         row = {
             **parameters,
             "latency_ms": cost.latency_s * 1e3,
@@ -198,14 +261,14 @@ class DesignExplorer(anywidget.AnyWidget):
             "utilization": cost.utilization,
             "power_mw": cost.energy_pj * 1e-9 / cost.latency_s,
         }
-        ours = front[list(self._objectives)]
+        ours = front.rows[list(self._objectives)]
         mine = [row[name] for name in self._objectives]
         beaten = int(((ours <= mine).all(axis=1) & (ours < mine).any(axis=1)).sum())
         return {
             "tiles": _tiles(cost, beaten),
-            "marks": pareto.moving_parts(fronts.with_chosen(info, row)),
+            "marks": pareto.moving_parts(fronts.with_chosen(front.info, row)),
             "roofline": theme.page_spec(roofline.plot_roofline(cost, cost.accelerator), "roofline"),
-            "layers": theme.page_spec(layers.plot_layers(cost), "layers"),
+            "layers": theme.page_spec(layers.plot_layers(cost), "layers") if details else None,
         }
 
 

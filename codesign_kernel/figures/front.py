@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -38,10 +39,23 @@ class Point(NamedTuple):
         return (self.x, self.y) if self.third is None else (self.x, self.y, self.third)
 
 
+class Reach(NamedTuple):
+    """What one objective spans over several sweeps, so that their pictures can share axes.
+
+    low, high: of all feasible designs. front_low, front_high: of the fronts.
+    """
+
+    low: float
+    high: float
+    front_low: float
+    front_high: float
+
+
 class ParetoInfo(NamedTuple):
     """What a Pareto figure shows. Points are in the columns' own units; scales turn them into the axes'.
 
     told: the parameters that differ between designs, which describe them. dominated, infeasible: how many there are.
+    reach: by objective, what the axes span whatever is drawn. given: in words, what holds for all designs here.
     """
 
     x: str
@@ -56,6 +70,8 @@ class ParetoInfo(NamedTuple):
     chosen: Point | None
     finding: str
     told: tuple[str, ...] = ()
+    reach: Mapping[str, Reach] = MappingProxyType({})
+    given: str = ""
 
     @property
     def caption(self) -> str:
@@ -79,6 +95,10 @@ def _check(frame: pd.DataFrame, front: pd.DataFrame, columns: list[str]) -> None
             )
     if front.empty:
         raise InvalidInputError("a front holds at least one design, but this one is empty; widen the design space")
+
+
+def _feasible(frame: pd.DataFrame) -> pd.DataFrame:
+    return frame[frame["feasible"].astype(bool)] if "feasible" in frame.columns else frame
 
 
 def _points(table: pd.DataFrame, x: str, y: str, third: str | None, told: tuple[str, ...]) -> tuple[Point, ...]:
@@ -129,6 +149,8 @@ def pareto_info(
     chosen: Row | None = None,
     knee: Row | None = None,
     cloud: int = 4000,
+    reach: Mapping[str, Reach] | None = None,
+    given: str = "",
 ) -> ParetoInfo:
     """What a Pareto figure of a sweep shows.
 
@@ -137,18 +159,23 @@ def pareto_info(
         front: its non-dominated rows, with the frame's index.
         x, y, third: objective columns.
         chosen, knee: rows (Series or mapping) to label.
-        cloud: at most so many dominated designs are kept, a random sample with a fixed seed.
+        cloud: at most so many dominated designs are kept, a random sample with a fixed seed: the same designs in all
+            sweeps of one space, as far as they are dominated there.
+        reach: of each objective over all the sweeps whose pictures share their axes, see :func:`reach_of`.
+        given: what holds for all designs here, such as ``external bandwidth 3.2 GB/s``.
 
     Raises:
         InvalidInputError: a column is missing or unknown, or the front is empty.
     """
     columns = [name for name in (x, y, third) if name]
     _check(frame, front, columns)
-    feasible = frame[frame["feasible"].astype(bool)] if "feasible" in frame.columns else frame
+    feasible = _feasible(frame)
     rest = feasible.drop(index=front.index, errors="ignore")
     kept = rest
     if len(rest) > cloud:
-        kept = rest.iloc[np.sort(np.random.default_rng(0).choice(len(rest), size=cloud, replace=False))]
+        order = np.random.default_rng(0).permutation(len(frame))
+        among = order[frame.index.get_indexer(rest.index)]
+        kept = rest.iloc[np.sort(np.argsort(among)[:cloud])]
     told = tuple(name for name in PARAMETERS if name in frame.columns and frame[name].nunique() > 1)
     points = _points(front.sort_values([x, y]), x, y, third, told)
     labelled = None if knee is None else _point(knee, x, y, third, told)
@@ -158,7 +185,10 @@ def pareto_info(
         x=x,
         y=y,
         third=third,
-        scales={name: scale(name, [*front[name], *kept[name], *mine.get(name, ())]) for name in columns},
+        scales={
+            name: scale(name, reach[name][:2] if reach else [*front[name], *kept[name], *mine.get(name, ())])
+            for name in columns
+        },
         front=points,
         cloud=_points(kept, x, y, third, told),
         dominated=len(rest),
@@ -167,7 +197,25 @@ def pareto_info(
         chosen=picked,
         finding=_finding(points, labelled, x, y, third, len(rest)),
         told=told,
+        reach=reach or {},
+        given=given,
     )
+
+
+def reach_of(sweeps: Iterable[tuple[pd.DataFrame, pd.DataFrame]], columns: Iterable[str]) -> dict[str, Reach]:
+    """What ``columns`` span over ``sweeps``, pairs of a frame and its front; nothing without sweeps."""
+    pairs = [(_feasible(frame), front) for frame, front in sweeps]
+    if not pairs:
+        return {}
+    return {
+        name: Reach(
+            min(float(frame[name].min()) for frame, _ in pairs),
+            max(float(frame[name].max()) for frame, _ in pairs),
+            min(float(front[name].min()) for _, front in pairs),
+            max(float(front[name].max()) for _, front in pairs),
+        )
+        for name in columns
+    }
 
 
 def with_chosen(info: ParetoInfo, chosen: Row | None) -> ParetoInfo:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -64,12 +66,14 @@ def pareto_figure(info: ParetoInfo) -> go.Figure:
     panels = [_Panel(info.x, info.y, "y", info.third, "")]
     if info.third:
         panels.append(_Panel(info.x, info.third, "third", info.y, "2"))
-    figure = go.Figure()
+    layout: dict[str, Any] = {}
     for panel in panels:
-        _draw(figure, info, panel)
+        layout |= _layout(info, panel)
     narrow: dict[str, Any] = {"height": 420}
     if info.third:
-        figure.update_layout(xaxis_domain=[0, 0.46], xaxis2_domain=[0.56, 1], yaxis2_anchor="x2", xaxis2_anchor="y2")
+        layout["xaxis"]["domain"] = [0, 0.46]
+        layout["xaxis2"] |= {"domain": [0.56, 1], "anchor": "y2"}
+        layout["yaxis2"]["anchor"] = "x2"
         narrow = {
             "height": 860,
             "xaxis.domain": [0, 1],
@@ -81,11 +85,15 @@ def pareto_figure(info: ParetoInfo) -> go.Figure:
             narrow |= {f"{axis}.colorbar.x": 0, f"{axis}.colorbar.len": 1, f"{axis}.colorbar.y": top}
     names = [OBJECTIVES[name].label.lower() for name in (info.y, info.third) if name]
     drawn = f"{OBJECTIVES[info.x].label} against {' and '.join(names)} of {info.dominated + len(info.front):,} designs"
+    if info.given:
+        drawn = f"At {info.given}: {drawn[:1].lower()}{drawn[1:]}"
     line = (
         "the line joins those that no other beats"
         if not info.third
         else "coloured: those that no other beats in all three"
     )
+    # one dict, so that Plotly checks every property once: a page draws this anew while a slider moves
+    figure = go.Figure({"data": [trace for panel in panels for trace in _traces(info, panel)], "layout": layout})
     return theme.finish(
         figure,
         title=info.finding,
@@ -100,7 +108,8 @@ def pareto_figure(info: ParetoInfo) -> go.Figure:
 
 def _alt(info: ParetoInfo) -> str:
     ends = (info.front[0], info.front[-1])
-    text = f"{info.finding}. The front of {len(info.front)} designs runs from {ends[0].words} to {ends[1].words}."
+    at = f", at {info.given}," if info.given else ""
+    text = f"{info.finding}. The front of {len(info.front)} designs{at} runs from {ends[0].words} to {ends[1].words}."
     for name, point in (("Knee", info.knee), ("Chosen", info.chosen)):
         if point:
             text += f" {name}: {point.words}."
@@ -110,19 +119,28 @@ def _alt(info: ParetoInfo) -> str:
 def _xy(info: ParetoInfo, panel: _Panel, points: tuple[Point, ...]) -> dict[str, Any]:
     fx, fy = info.scales[panel.x].factor, info.scales[panel.y].factor
     return {
+        "type": "scatter",
         "x": theme.lists([p.x * fx for p in points]),
         "y": theme.lists([getattr(p, panel.pick) * fy for p in points]),
-        "text": [_hover(p) for p in points],
-        "hovertemplate": "%{text}<extra></extra>",
         "xaxis": f"x{panel.axes}",
         "yaxis": f"y{panel.axes}",
         "showlegend": False,
     }
 
 
+def _told(points: tuple[Point, ...]) -> dict[str, Any]:
+    return {"text": [_hover(p) for p in points], "hovertemplate": "%{text}<extra></extra>"}
+
+
 def _hover(point: Point) -> str:
     """The design in words and its results, in lines that fit a phone."""
-    return "<br>".join([*theme.wrap(point.design, _HOVER), f"<b>{point.results}</b>"])
+    return f"{_lines(point.design)}<br><b>{point.results}</b>"
+
+
+@lru_cache(maxsize=8192)
+def _lines(design: str) -> str:
+    # the same designs are told again and again where a picture moves
+    return "<br>".join(theme.wrap(design, _HOVER))
 
 
 def _best_of_two(info: ParetoInfo, panel: _Panel) -> tuple[Point, ...]:
@@ -138,18 +156,8 @@ def _best_of_two(info: ParetoInfo, panel: _Panel) -> tuple[Point, ...]:
     return tuple(kept)
 
 
-def _draw(figure: go.Figure, info: ParetoInfo, panel: _Panel) -> None:
+def _traces(info: ParetoInfo, panel: _Panel) -> list[Any]:
     n = panel.axes
-    figure.add_scatter(
-        **_xy(info, panel, info.cloud),
-        mode="markers",
-        name="others",
-        marker={"color": theme.LIGHT["quiet"], "size": 4, "opacity": 0.7},
-    )
-    line = _xy(info, panel, _best_of_two(info, panel))
-    figure.add_scatter(
-        **line, mode="lines", name="front", line={"color": theme.LIGHT["muted"], "width": 1.5}, hoverinfo="skip"
-    )
     marker: dict[str, Any] = {
         "size": 8,
         "color": theme.LIGHT["text"],
@@ -157,26 +165,66 @@ def _draw(figure: go.Figure, info: ParetoInfo, panel: _Panel) -> None:
     }
     if panel.shade:
         which = "third" if panel.shade == info.third else "y"
-        shade = info.scales[panel.shade]
-        values = theme.lists([getattr(p, which) * shade.factor for p in info.front])
-        marker |= {"color": values, "coloraxis": f"coloraxis{n}", "line": {"color": theme.LIGHT["muted"], "width": 0.5}}
-        figure.update_layout({f"coloraxis{n}": _coloraxis(shade, bool(n))})
-    figure.add_scatter(**_xy(info, panel, info.front), mode="markers", name="front", marker=marker)
-    for trace in marks(info, panel.pick, n):
-        figure.add_trace(trace)
-    for letter, column in (("x", panel.x), ("y", panel.y)):
-        figure.update_layout({f"{letter}axis{n}": _axis(info, column)})
+        values = theme.lists([getattr(p, which) * info.scales[panel.shade].factor for p in info.front])
+        marker |= {"color": values, "coloraxis": f"coloraxis{n}", "line": {"color": theme.LIGHT["muted"], "width": 1}}
+    return [
+        {
+            **_xy(info, panel, info.cloud),
+            **_told(info.cloud),
+            "mode": "markers",
+            "name": "others",
+            "marker": {"color": theme.LIGHT["quiet"], "size": 4, "opacity": 0.7},
+        },
+        {
+            **_xy(info, panel, _best_of_two(info, panel)),
+            "mode": "lines",
+            "name": "front",
+            "line": {"color": theme.LIGHT["muted"], "width": 1.5},
+            "hoverinfo": "skip",
+        },
+        {**_xy(info, panel, info.front), **_told(info.front), "mode": "markers", "name": "front", "marker": marker},
+        *marks(info, panel.pick, n),
+    ]
+
+
+def _layout(info: ParetoInfo, panel: _Panel) -> dict[str, Any]:
+    n = panel.axes
+    layout = {f"xaxis{n}": _axis(info, panel.x), f"yaxis{n}": _axis(info, panel.y)}
+    if panel.shade:
+        layout[f"coloraxis{n}"] = _coloraxis(info, panel.shade, bool(n))
+    return layout
 
 
 def _axis(info: ParetoInfo, column: str) -> dict[str, Any]:
     pick = {info.x: "x", info.y: "y", info.third: "third"}[column]
-    factor = info.scales[column].factor
-    marked = [point for point in (info.knee, info.chosen) if point]
-    matter = [getattr(point, pick) * factor for point in (*info.front, *marked)]
-    return theme.axis(info.scales[column], [*matter, *(getattr(point, pick) * factor for point in info.cloud)], matter)
+    shown = info.scales[column]
+    marked = [getattr(point, pick) * shown.factor for point in (info.knee, info.chosen) if point]
+    if column in info.reach:
+        return _steady(shown, [*marked, *(value * shown.factor for value in info.reach[column][:2])])
+    matter = [*(getattr(point, pick) * shown.factor for point in info.front), *marked]
+    return theme.axis(shown, [*matter, *(getattr(point, pick) * shown.factor for point in info.cloud)], matter)
 
 
-def _coloraxis(shade: Scale, second: bool) -> dict[str, Any]:
+def _steady(shown: Scale, values: list[float]) -> dict[str, Any]:
+    """An axis that spans ``values`` whatever else is drawn on it."""
+    layout = theme.axis(shown, values, values)
+    layout.pop("rangemode", None)
+    if not shown.log:
+        return layout | {"range": [0, 1.05 * max(values)]}
+    low, high = (math.log10(value) for value in (min(v for v in values if v > 0), max(values)))
+    edge = 0.04 * (high - low)
+    # few ticks: beside another panel there is no room for more, and Plotly would turn their labels
+    ticks = [step * 10.0**decade for decade in range(math.floor(low), math.ceil(high) + 1) for step in (1, 3)]
+    return layout | {
+        "range": [low - edge, high + edge],
+        "tickvals": ticks,
+        "ticktext": [f"{tick:,.10g}" for tick in ticks],
+    }
+
+
+def _coloraxis(info: ParetoInfo, column: str, second: bool) -> dict[str, Any]:
+    shade = info.scales[column]
+    ends = theme.lists([value * shade.factor for value in info.reach[column][2:]]) if column in info.reach else []
     title = {
         "text": f"{shade.label} ({shade.unit})",
         "side": "top",
@@ -184,6 +232,7 @@ def _coloraxis(shade: Scale, second: bool) -> dict[str, Any]:
     }
     return {
         "colorscale": theme.VIRIDIS,
+        **dict(zip(("cmin", "cmax"), ends, strict=False)),
         "colorbar": {
             "orientation": "h",
             "thickness": 8,
@@ -214,12 +263,10 @@ def marks(info: ParetoInfo, pick: str = "y", axes: str = "") -> list[go.Scatter]
         data = _xy(info, panel, (point,) if point else ())
         traces.append(
             go.Scatter(
-                **{
-                    **data,
-                    "text": [f"<b>{label}</b>"] if point else [],
-                    "customdata": data["text"],
-                    "hovertemplate": "%{customdata}<extra></extra>",
-                },
+                **{name: value for name, value in data.items() if name != "type"},
+                text=[f"<b>{label}</b>"] if point else [],
+                customdata=[_hover(point)] if point else [],
+                hovertemplate="%{customdata}<extra></extra>",
                 mode="markers+text",
                 name=name,
                 meta=f"{name}{axes}",
@@ -237,7 +284,8 @@ def _beside(info: ParetoInfo, panel: _Panel, point: Point | None, below: bool) -
     if point is None:
         return "top right"
     shown = info.scales[panel.x]
-    values = [p.x for p in (*info.front, *info.cloud, point)]
+    # the horizontal axis is the same in all panels
+    values = [*(info.reach[panel.x][:2] if panel.x in info.reach else (p.x for p in info.front + info.cloud)), point.x]
     low, high, at = min(values), max(values), point.x
     if shown.log:
         low, high, at = (float(np.log10(value)) for value in (low, high, at))
