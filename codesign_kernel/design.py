@@ -13,6 +13,9 @@ import numpy as np
 from codesign_kernel.accelerator.types import FIELDS, Accelerator
 from codesign_kernel.errors import InvalidInputError
 
+#: Fields that count things.
+WHOLE = ("rows", "cols", "weight_bits", "acc_bits")
+
 
 @dataclass(frozen=True)
 class Design:
@@ -23,9 +26,8 @@ class Design:
     @classmethod
     def of(cls, parameters: Mapping[str, Any]) -> Design:
         """The design of a row of a sweep: the fields of :class:`Accelerator` among ``parameters``."""
-        whole = ("rows", "cols", "weight_bits", "acc_bits")
         fields: dict[str, Any] = {
-            name: (int if name in whole else float)(parameters[name]) for name in FIELDS if name in parameters
+            name: (int if name in WHOLE else float)(parameters[name]) for name in FIELDS if name in parameters
         }
         return cls(Accelerator(**fields))
 
@@ -50,7 +52,8 @@ class DesignSpace:
         """``choices``: a number, or several, for each field.
 
         Raises:
-            InvalidInputError: a name is no field, or a list of choices is empty, not numeric, or names a value twice.
+            InvalidInputError: a name is no field, or a list of choices is empty, not numeric (or not whole, where
+                things are counted), or names a value twice.
         """
         unknown = sorted(set(choices) - set(FIELDS))
         if unknown:
@@ -63,9 +66,11 @@ class DesignSpace:
             numeric = all(
                 isinstance(v, int | float | np.number) and not isinstance(v, bool) and math.isfinite(v) for v in several
             )
-            if not several or not numeric or len(set(several)) != len(several):
+            whole = name not in WHOLE or (numeric and all(v == int(v) for v in several))
+            if not several or not numeric or not whole or len(set(several)) != len(several):
+                kind = "whole" if name in WHOLE else "finite"
                 raise InvalidInputError(
-                    f"{name} has one or more different finite numbers to choose from, but got {values!r}"
+                    f"{name} has one or more different {kind} numbers to choose from, but got {values!r}"
                 )
             self.choices[name] = tuple(v.item() if isinstance(v, np.number) else v for v in several)
 

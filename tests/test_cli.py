@@ -84,7 +84,7 @@ class TestProcess:
             (["rtl"], "required: --out"),
             (["rtl", "--out", "x", "--rows", "eight"], "invalid int value: 'eight'"),
             (["rtl", "--out", "x", "--rows", "0"], "rows is an integer of 1 to 256, but got 0"),
-            (["rtl", "--out", "x", "--node-nm", "nan"], "node_nm is a finite number above 0"),
+            (["rtl", "--out", "x", "--node-nm", "nan"], "node_nm is a number above 0"),
             (["rtl", "--out", "x", "--design", "not-there.json"], "cannot be read: No such file"),
             (["rtl", "--out", "x", "--design", "f.json", "--rows", "4"], "got both (--rows)"),
             (["demo", "--out", f"{__file__}/below"], f"{__file__} is not one; choose another"),

@@ -55,7 +55,7 @@ def job_of(program, x, **changes) -> Job:
 def nothing_left(folder: Path, monkeypatch):
     """Temporary files go to a folder with a space in its name; in the end it is empty, and no process is left."""
     temporary = folder / "temporary files"
-    temporary.mkdir()
+    temporary.mkdir(parents=True)
     monkeypatch.setattr(tempfile, "tempdir", str(temporary))
     before, pipes = children(), len(os.listdir("/proc/self/fd"))
     yield
@@ -68,14 +68,14 @@ def nothing_left(folder: Path, monkeypatch):
 class TestContract:
     def test_every_run_has_its_output_and_cycles(self, name):
         program = lower(pair(), A)
-        x = random_inputs(np.random.default_rng(1), program.network, 3)
+        x = random_inputs(np.random.default_rng(1), program.network, 2)
         job = job_of(program, x)
         before = job.memory.copy()
         answer = find_simulator(name).run(generate_rtl(A), job)
         place = program.maps[1]
-        assert answer.cycles == [program.cycles] * 3
+        assert answer.cycles == [program.cycles] * 2
         assert answer.boot_cycles == sum(program.cycles_of(i) for i in program.boot) > 0
-        got = program.unpack(answer.outputs[0], place).reshape(3, -1)
+        got = program.unpack(answer.outputs[0], place).reshape(2, -1)
         assert np.array_equal(got, program.network.predict(x))
         assert np.array_equal(job.memory, before)
 
@@ -108,7 +108,7 @@ class TestContract:
         ):
             find_simulator(name).run(generate_rtl(A), job_of(program, x, limit=100))
 
-    @pytest.mark.parametrize("word", [7, 15, 1 << RESERVED, 1 << 223, 5 | 1 << 6])
+    @pytest.mark.parametrize("word", [7, 1 << RESERVED, 5 | 1 << 6], ids=["operation", "reserved", "bank"])
     def test_a_word_that_is_no_instruction_is_told(self, name, word, tmp_path, monkeypatch):
         """Unknown operations, reserved bits, and a bank where there is one only."""
         program = lower(pair(), A)
@@ -139,21 +139,28 @@ class TestContract:
         assert {now[1] for now in told} == {2}
         assert all(name.lower() in now[2].lower() for now in told)
 
-    @pytest.mark.parametrize("after", [0, 1])
-    def test_an_interrupt_leaves_nothing_behind(self, name, after, tmp_path, monkeypatch):
-        """From the first word of progress, or once a run is done; the next simulation is as good as any."""
+    def test_an_interrupt_leaves_nothing_behind(self, name, tmp_path, monkeypatch):
+        """From any word of progress; the next simulation is as good as any."""
         program = lower(pair(), A)
-        x = random_inputs(np.random.default_rng(1), program.network, 2)
+        x = random_inputs(np.random.default_rng(1), program.network, 1)
+        bundle, simulator = generate_rtl(A), find_simulator(name)
+        told: list[int] = []
+        simulator.run(bundle, job_of(program, x), lambda done, *_: told.append(done))
 
-        def stop(done, total, message):
-            if done >= after:
+        def stop(*_):
+            calls.append(1)
+            if len(calls) == at:
                 raise KeyboardInterrupt
 
-        bundle, simulator = generate_rtl(A), find_simulator(name)
-        simulator.run(bundle, job_of(program, x[:1]))
-        with nothing_left(tmp_path, monkeypatch), pytest.raises(KeyboardInterrupt):
-            simulator.run(bundle, job_of(program, x), stop)
-        again = simulator.run(bundle, job_of(program, x[1:]))
+        for at in range(1, len(told) + 1):
+            calls: list[int] = []
+            with (
+                monkeypatch.context() as patch,
+                nothing_left(tmp_path / str(at), patch),
+                pytest.raises(KeyboardInterrupt),
+            ):
+                simulator.run(bundle, job_of(program, x), stop)
+        again = simulator.run(bundle, job_of(program, x))
         assert again.cycles == [program.cycles]
 
     def test_is_listed(self, name):
@@ -246,11 +253,12 @@ class TestAgreement:
             agree(name, program, "verilator")
 
     @pytest.mark.icarus
-    @pytest.mark.parametrize("name", TINY)
+    @pytest.mark.parametrize("name", ["2x2", pytest.param("4x2", marks=pytest.mark.slow)])
     def test_icarus(self, name):
         for program in short(name, 5, 1500):
             agree(name, program, "icarus", vectors=1)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(("name", "count"), [("2x2", 3), ("4x2", 2)])
     def test_myhdl(self, name, count):
         for program in short(name, count, 350):

@@ -96,7 +96,7 @@ class TestRefusals:
             cosimulate(A, pair(), x, "myhdl")
 
     def test_real_inputs_are_quantised(self):
-        x = np.random.default_rng(2).normal(0, 4, (2, 2, 3, 3))
+        x = np.random.default_rng(2).normal(0, 4, (1, 2, 3, 3))
         report = cosimulate(A, pair(), x, "myhdl")
         assert report.passed
         assert np.array_equal(report.outputs, pair().predict(x))

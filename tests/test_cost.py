@@ -175,7 +175,7 @@ class TestMonotony:
     @pytest.mark.parametrize("field", ["bandwidth_gb_s", "weight_kib", "accumulator_kib"])
     def test_more_is_never_slower(self, field):
         faster = 0
-        for a, program in sample(12, 300):
+        for a, program in sample(8, 300):
             base = evaluate(program.network, a).latency_cycle
             for factor in (1.5, 2, 8):
                 cycles = evaluate(program.network, replace(a, **{field: factor * getattr(a, field)})).latency_cycle
@@ -187,7 +187,7 @@ class TestMonotony:
         """Longer chunks can hold one pass more than shorter ones that the accumulators just take; and a map that stays
         whole is loaded with the rows that its windows step over."""
         slower = faster = 0
-        for a, program in sample(25, 400):
+        for a, program in sample(16, 400):
             larger = replace(a, activation_kib=2 * a.activation_kib)
             before, after = (evaluate(program.network, m) for m in (a, larger))
             faster += after.latency_cycle < before.latency_cycle
@@ -199,7 +199,7 @@ class TestMonotony:
             more_passes = any(int(t.passes[1]) > int(t.passes[0]) for t in cuts)
             more_rows = any(t.whole[1] > t.whole[0] and t.loaded_rows[1] > t.loaded_rows[0] for t in cuts)
             assert more_passes or more_rows
-        assert faster > 100
+        assert faster > 60
         assert 0 < slower < 20
 
 
@@ -224,7 +224,7 @@ class TestRefusals:
         """Follow the advice until the network runs: no memory is named twice."""
         rng = np.random.default_rng(5)
         named: Counter[str] = Counter()
-        for _ in range(150):
+        for _ in range(80):
             rows, cols = int(rng.choice([1, 2, 4])), int(rng.choice([4, 8, 12]))
             a = machine(rows, cols, 0.05, 0.15, 0.1, instruction_kib=0.1)
             network = random_network(rng, 8)
@@ -275,10 +275,10 @@ class TestAccelerator:
             ({"rows": 2.0}, r"rows is an integer of 1 to 256, but got 2\.0"),
             ({"cols": True}, "cols is an integer of 1 to 256, but got True"),
             ({"rows": 4, "cols": 6}, "a multiple of the shorter, but got rows = 4, cols = 6"),
-            ({"bandwidth_gb_s": -1}, "bandwidth_gb_s is a finite number above 0, but got -1"),
-            ({"weight_kib": float("nan")}, "weight_kib is a finite number above 0, but got nan"),
-            ({"activation_kib": float("inf")}, "activation_kib is a finite number above 0, but got inf"),
-            ({"accumulator_kib": "8"}, "accumulator_kib is a finite number above 0, but got '8'"),
+            ({"bandwidth_gb_s": -1}, "bandwidth_gb_s is a number above 0 .*, but got -1"),
+            ({"weight_kib": float("nan")}, "weight_kib is a number above 0 .*, but got nan"),
+            ({"activation_kib": float("inf")}, "activation_kib is a number above 0 .*, but got inf"),
+            ({"accumulator_kib": "8"}, "accumulator_kib is a number above 0 .*, but got '8'"),
             ({"dataflow": "os"}, "dataflow is one of 'ws', but got 'os'"),
             ({"weight_bits": 6}, r"weight_bits is one of \(4, 8\), but got 6"),
             ({"acc_bits": 24}, "acc_bits is 32 in this template, but got 24"),
@@ -307,6 +307,11 @@ class TestAccelerator:
                 Accelerator.systolic(rows, rows, **{name: 0.0009})
             least = float(re.search(r"make it at least ([\d.]+) KiB", str(caught.value))[1])
             Accelerator.systolic(rows, rows, **{name: least})
+
+    @pytest.mark.parametrize("gb_s", [1e3, 1e300, 1.7e308])
+    def test_a_bus_is_as_wide_as_a_word_at_most(self, gb_s):
+        assert Accelerator.systolic(4, 4, bandwidth_gb_s=gb_s).bus_bits == 32
+        assert Accelerator.systolic(256, 2, bandwidth_gb_s=gb_s, accumulator_kib=8).bus_bits == 1024
 
     def test_equal_machines_have_equal_digests(self):
         whole, real = Accelerator.systolic(4, 4, activation_kib=16), Accelerator.systolic(4, 4, activation_kib=16.0)

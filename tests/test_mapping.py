@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise, product
 
 import numpy as np
@@ -85,6 +86,8 @@ class TestSteps:
             after("odd", "max_pool2d", window=2, stride=(1, 1)),
             after("odd", "max_pool2d", window=2, padding=(1, 1)),
             Layer("odd", "max_pool2d", K=4, C=4, OY=4, OX=8, IY=8, IX=8, FY=2, FX=1, stride=(2, 1)),
+            after("odd", "max_pool2d", window=2, dilation=(2, 2)),
+            replace(after("odd", "max_pool2d", window=3), OY=3, OX=3),  # ceil mode
             after("odd", "avg_pool2d", window=2),
             after("odd", "gelu"),
         ],
@@ -137,7 +140,7 @@ class TestSteps:
             steps_of(chain(after("r", "relu")))
 
     def test_a_window_larger_than_its_map_is_refused(self):
-        odd = Layer("p", "max_pool2d", K=4, C=4, IY=8, IX=8, FY=9, FX=9, stride=(9, 9))
+        odd = Layer("p", "max_pool2d", K=4, C=4, IY=9, IX=9, FY=9, FX=9, stride=(9, 9))
         with pytest.raises(InvalidInputError, match=r"'a' pools 9x9 over 8x8"):
             steps_of(chain(conv("a"), odd))
 

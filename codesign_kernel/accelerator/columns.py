@@ -16,6 +16,7 @@ from codesign_kernel.accelerator.types import (
     FIELDS,
     FREQUENCY_MHZ,
     INSTRUCTION_BITS,
+    LARGEST,
     MULTIPLIER_BITS,
     NODE_NM,
     SHIFT_BITS,
@@ -166,7 +167,7 @@ def _fields(columns: Mapping[str, Any]) -> tuple[dict[str, Array], Array]:
         "cols": (f["cols"] >= 1) & (f["cols"] <= 256),
         "weight_bits": np.isin(f["weight_bits"], DATA_BITS),
         "acc_bits": f["acc_bits"] == _DEFAULTS.acc_bits,
-        "bandwidth_gb_s": (f["bandwidth_gb_s"] > 0) & (f["bandwidth_gb_s"] < np.inf),
+        "bandwidth_gb_s": (f["bandwidth_gb_s"] > 0) & (f["bandwidth_gb_s"] <= LARGEST),
     }
     for name, (low, high) in (("frequency_mhz", FREQUENCY_MHZ), ("node_nm", NODE_NM)):
         laws[name] = (f[name] >= low) & (f[name] <= high)

@@ -21,6 +21,8 @@ ADDRESS_BITS = 18
 #: Clock range that the model accepts (MHz), and nodes between which the technology tables interpolate (nm).
 FREQUENCY_MHZ = (1.0, 5000.0)
 NODE_NM = (7.0, 45.0)
+#: No memory (KiB) and no bandwidth (GB/s) is larger; far below where arithmetic overflows.
+LARGEST = 1e9
 
 
 @dataclass(frozen=True)
@@ -125,8 +127,8 @@ class Accelerator:
             "node_nm",
         ):
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value) or value <= 0:
-                raise InvalidInputError(f"{name} is a finite number above 0, but got {value!r}")
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= LARGEST:
+                raise InvalidInputError(f"{name} is a number above 0 and at most {LARGEST:g}, but got {value!r}")
             object.__setattr__(self, name, float(value))  # 16 and 16.0 are one machine, with one digest
         for name, (low, high) in (("frequency_mhz", FREQUENCY_MHZ), ("node_nm", NODE_NM)):
             if not low <= getattr(self, name) <= high:
@@ -185,8 +187,8 @@ class Accelerator:
 
         It divides a word of the activation memory; what the memory could deliver beyond it is not used.
         """
-        covered = 1 << (math.frexp(self.bits_per_cycle)[1] - 1)
-        return min(1024, covered, self.word_bits & -self.word_bits)
+        covered = 1 << (math.frexp(min(self.bits_per_cycle, 1024.0))[1] - 1)
+        return min(covered, self.word_bits & -self.word_bits)
 
     @property
     def activation_beats(self) -> int:

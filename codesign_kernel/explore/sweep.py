@@ -10,6 +10,7 @@ import numpy as np
 
 from codesign_kernel.accelerator.columns import Grid
 from codesign_kernel.design import DesignSpace
+from codesign_kernel.errors import InvalidInputError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,15 +36,23 @@ def sweep(
         space: what to sweep.
         evaluate: from arrays by parameter to arrays by result, all of one length. Of a whole space the arrays come as
             a :class:`Grid`, for those who can make use of its axes.
-        indices: numbers of the designs to evaluate; all without.
+        indices: numbers of the designs to evaluate, at least one; all without.
         progress: called as ``progress(done, total, message)`` after each chunk.
 
     Returns:
         A frame whose index is the number of the design.
+
+    Raises:
+        InvalidInputError: ``indices`` is empty, or not a list of design numbers.
     """
     import pandas as pd
 
-    chosen = np.arange(space.size) if indices is None else np.asarray(indices, dtype=np.int64)
+    chosen = np.arange(space.size) if indices is None else np.asarray(indices)
+    if chosen.ndim != 1 or not len(chosen) or not np.issubdtype(chosen.dtype, np.integer):
+        raise InvalidInputError(
+            f"indices is a list of design numbers, 0 to {space.size - 1}, but got {indices!r}; "
+            "turn a mask into numbers with numpy.flatnonzero"
+        )
     chunks = _grids(space) if indices is None else _chunks(space, chosen)
     found: dict[str, list[Any]] = {}
     done = 0
@@ -53,8 +62,6 @@ def sweep(
         done += len(next(iter(columns.values())))
         if progress is not None:
             progress(done, len(chosen), "designs evaluated")
-    if not found:
-        return pd.DataFrame(columns=[*space.parameters])
     # piece by piece, so that no column is held twice for longer than it takes to join it
     whole = {name: np.concatenate(found.pop(name)) for name in [*found]}
     return pd.DataFrame(whole, index=pd.Index(chosen, name="design"), copy=False)

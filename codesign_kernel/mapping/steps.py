@@ -83,7 +83,10 @@ def _fused(workload: Workload) -> tuple[dict[str, int], dict[str, str], Counter[
             continue
         before = sources[layer.name][0] if len(sources[layer.name]) == 1 else None
         mine = origin.get(before) if before is not None and len(readers[before]) == 1 else None
-        square = layer.FY == layer.FX and layer.stride == (layer.FY, layer.FX) and layer.padding == (0, 0)
+        square = layer.FY == layer.FX and layer.stride == (layer.FY, layer.FX)
+        square = square and layer.padding == (0, 0) and layer.dilation == (1, 1)
+        # windows that hang over the edge (ceil mode) are not walked
+        square = square and (layer.OY, layer.OX) == (layer.IY // layer.FY, layer.IX // layer.FX)
         if mine is not None and layer.op == "batch_norm" and before == mine and layers[mine].op == "conv2d":
             origin[layer.name] = mine  # folded into the weights
         elif mine is not None and layer.op == "relu":

@@ -12,6 +12,7 @@ from codesign_kernel.cost.table import result_columns
 from codesign_kernel.design import DesignSpace
 from codesign_kernel.errors import InvalidInputError
 from codesign_kernel.explore import sweep as explore_sweep
+from codesign_kernel.lower import lower
 from codesign_kernel.optimize.integer import IntegerNetwork
 from codesign_kernel.rtl import generate_rtl
 from codesign_kernel.workload import Workload
@@ -72,6 +73,7 @@ def cosimulate(
         )
     chosen = find_simulator(simulator)
     cost = evaluate(network, design)
+    lower(network, design)  # what does not fit is refused before the RTL is made
     bundle = generate_rtl(design)
     return check(
         bundle, network, inputs, chosen,
