@@ -308,7 +308,7 @@ class TestAccelerator:
             least = float(re.search(r"make it at least ([\d.]+) KiB", str(caught.value))[1])
             Accelerator.systolic(rows, rows, **{name: least})
 
-    @pytest.mark.parametrize("gb_s", [1e3, 1e300, 1.7e308])
+    @pytest.mark.parametrize("gb_s", [1e3, 1e8, 1e9])
     def test_a_bus_is_as_wide_as_a_word_at_most(self, gb_s):
         assert Accelerator.systolic(4, 4, bandwidth_gb_s=gb_s).bus_bits == 32
         assert Accelerator.systolic(256, 2, bandwidth_gb_s=gb_s, accumulator_kib=8).bus_bits == 1024

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sysconfig
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -153,7 +154,10 @@ class MyhdlSimulator(Simulator):
 
     def run(self, bundle: RtlBundle, job: Job, progress: Progress | None = None) -> Answer:
         host = _Host(bundle.accelerator, job, progress, self.name)
-        return _simulate(_bench_model(host.p, host), host)
+        # MyHDL inspects the whole call stack for every block that it makes: a thread of its own has a short one
+        with ThreadPoolExecutor(1) as thread:
+            bench = thread.submit(_bench_model, host.p, host).result()
+        return _simulate(bench, host)
 
 
 class IcarusSimulator(Simulator):
