@@ -98,8 +98,8 @@ class DesignSpace:
             weight_kib=(128, 256, 512, 1024, 2048, 4096, 8192),
             accumulator_kib=(8, 16, 32, 64, 128, 256),
             bandwidth_gb_s=(3.2, 6.4, 12.8, 25.6),
-            frequency_mhz=(100, 200, 400, 800),
-            instruction_kib=512,
+            frequency_mhz=(200, 400),
+            instruction_kib=(32, 512),
         )
 
     @classmethod

@@ -58,6 +58,16 @@ class Layer:
                     "check the shape that the network was profiled with"
                 )
 
+        for name, least in (("stride", 1), ("padding", 0), ("dilation", 1)):
+            pair = getattr(self, name)
+            whole = isinstance(pair, tuple) and len(pair) == 2 and all(type(v) is int and v >= least for v in pair)
+            if not whole:
+                raise InvalidInputError(
+                    f"{name} is a pair (y, x) of integers >= {least}, but layer {self.name!r} has {pair!r}"
+                )
+        if self.op in MAC_OPS and min(self.weight_bits, self.input_bits, self.acc_bits) < 1:
+            raise InvalidInputError(f"precisions are at least 1 bit, but layer {self.name!r} has one below")
+
     @property
     def macs(self) -> int:
         """Multiply-accumulates: the product of the eight loops for an operator that does MACs, else 0.

@@ -6,6 +6,7 @@ import re
 import shutil
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from loops import checked, loop
@@ -101,4 +102,34 @@ def test_the_report_in_a_browser(tmp_path: Path) -> None:
         lines = Path(saved.value.path()).read_text(encoding="utf-8").splitlines()
         assert lines[0] == "series,x,y,x axis,y axis,design or note"
         assert sum(line.startswith("front,") for line in lines) == 6  # three designs in two panels
+        browser.close()
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_a_table_shows_that_it_scrolls(tmp_path: Path, theme: Literal["light", "dark"]) -> None:
+    playwright = pytest.importorskip("playwright.sync_api")
+    file = tmp_path / "report.html"
+    file.write_text(figures.render_report(loop()), encoding="utf-8")
+    with playwright.sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-gpu"])
+        tab = browser.new_page(viewport={"width": 390, "height": 800}, color_scheme=theme)
+        tab.goto(file.as_uri())
+        tab.wait_for_function("document.querySelectorAll('.ck-plot .main-svg').length >= 4")
+        region = tab.locator("#profile .ck-scroll")
+
+        def shadow() -> bool:
+            """Whether the right edge, above the caption's letters, has another colour than the page above it."""
+            region.evaluate("region => region.scrollIntoView({block: 'center', behavior: 'instant'})")
+            box = region.bounding_box()
+            edge = {"x": round(box["x"] + box["width"]) - 6, "width": 4, "height": 2}
+            inside, outside = (tab.screenshot(clip={**edge, "y": round(box["y"]) + dy}) for dy in (1, -8))
+            return inside != outside
+
+        assert region.evaluate("region => region.scrollWidth > region.clientWidth")
+        assert shadow()
+        region.evaluate("region => region.scrollLeft = region.scrollWidth")
+        assert not shadow()
+        tab.set_viewport_size({"width": 1280, "height": 800})
+        assert not shadow()
         browser.close()

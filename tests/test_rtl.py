@@ -17,7 +17,7 @@ from myhdl import ResetSignal, Signal, Simulation, StopSimulation, delay, instan
 
 from codesign_kernel.cosim.verilated import lint
 from codesign_kernel.design import Design
-from codesign_kernel.errors import ConversionError, OutputError
+from codesign_kernel.errors import ConversionError, InvalidInputError, OutputError
 from codesign_kernel.optimize.golden import requantise as golden_requantise
 from codesign_kernel.rtl import RtlBundle, generate_rtl
 from codesign_kernel.rtl.array import valid_line
@@ -139,7 +139,7 @@ class TestWrite:
     def test_a_folder_that_is_a_file_is_refused(self, below, tmp_path):
         file = tmp_path / "file"
         file.write_text("mine")
-        with pytest.raises(OutputError, match=r"a folder that can be written, but .*file.*; choose another"):
+        with pytest.raises(OutputError, match=r"results go into a folder, but .*file.* is not one; choose another"):
             self.BUNDLE.write(file / below)
         assert file.read_text() == "mine"
 
@@ -147,7 +147,7 @@ class TestWrite:
 class TestRefusals:
     @pytest.mark.parametrize("what", [None, "4x4", {"rows": 4}])
     def test_other_things_are_no_accelerator(self, what):
-        with pytest.raises(ConversionError, match=f"an Accelerator or a Design, but got {type(what).__name__}"):
+        with pytest.raises(InvalidInputError, match=f"an Accelerator or a Design, but got {type(what).__name__}"):
             generate_rtl(what)
 
     def test_a_failing_conversion_is_told(self, monkeypatch):

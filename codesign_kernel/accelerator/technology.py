@@ -59,6 +59,13 @@ class Pe(NamedTuple):
     leak_uw: float
 
 
+class Register(NamedTuple):
+    """One bit of a register: energy of a clock (pJ), area (µm²)."""
+
+    pj: float
+    area_um2: float
+
+
 class Lane(NamedTuple):
     """A requantiser lane: area (µm²), energy of one value through it (pJ), leakage (µW)."""
 
@@ -187,6 +194,17 @@ def pe(data_bits: int, acc_bits: int, node_nm: float) -> Pe:
         area_high_um2=max(area * noise, high.um2 + stored_um2),
         leak_uw=high.uw,
     )
+
+
+@lru_cache(maxsize=64)
+def register(node_nm: float) -> Register:
+    """One bit of a register, from Aladdin's 32-bit one (``data/arithmetic.json``).
+
+    Raises:
+        InvalidInputError: the node is out of range.
+    """
+    bit = _aladdin("register 32b", _node(node_nm)).times(1 / 32)
+    return Register(bit.pj, bit.um2)
 
 
 @lru_cache(maxsize=4096)

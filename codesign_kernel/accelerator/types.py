@@ -6,6 +6,8 @@ import hashlib
 import json
 import math
 from dataclasses import asdict, dataclass, fields
+from numbers import Integral, Real
+from typing import Any
 
 from codesign_kernel.errors import InvalidInputError
 from codesign_kernel.units import BIT_PER_KIB
@@ -23,6 +25,11 @@ FREQUENCY_MHZ = (1.0, 5000.0)
 NODE_NM = (7.0, 45.0)
 #: No memory (KiB) and no bandwidth (GB/s) is larger; far below where arithmetic overflows.
 LARGEST = 1e9
+
+
+def _is_number(value: Any) -> bool:
+    """A real number of Python's or numpy's."""
+    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 @dataclass(frozen=True)
@@ -101,10 +108,16 @@ class Accelerator:
         )  # fmt: skip
 
     def __post_init__(self) -> None:
-        for side in ("rows", "cols"):
-            value = getattr(self, side)
-            if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 256:
-                raise InvalidInputError(f"{side} is an integer of 1 to 256, but got {value!r}")
+        for name in ("rows", "cols", "weight_bits", "acc_bits"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, Integral):
+                raise InvalidInputError(f"{name} is an integer, but got {value!r}")
+            object.__setattr__(self, name, int(value))  # numpy's integers too
+        for name in ("rows", "cols"):
+            if not 1 <= getattr(self, name) <= 256:
+                raise InvalidInputError(f"{name} is an integer of 1 to 256, but got {getattr(self, name)!r}")
+        if not isinstance(self.name, str):
+            raise InvalidInputError(f"name is a text, but got {self.name!r}")
         if max(self.rows, self.cols) % min(self.rows, self.cols):
             raise InvalidInputError(
                 f"the longer side of the array is a multiple of the shorter, but got rows = {self.rows}, "
@@ -127,7 +140,7 @@ class Accelerator:
             "node_nm",
         ):
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= LARGEST:
+            if not _is_number(value) or not 0 < value <= LARGEST:
                 raise InvalidInputError(f"{name} is a number above 0 and at most {LARGEST:g}, but got {value!r}")
             object.__setattr__(self, name, float(value))  # 16 and 16.0 are one machine, with one digest
         for name, (low, high) in (("frequency_mhz", FREQUENCY_MHZ), ("node_nm", NODE_NM)):

@@ -192,11 +192,16 @@ def cosim(args: argparse.Namespace, progress: Progress) -> Answer:
     """``codesign cosim``: the digits network on the RTL, compared bit for bit and cycle for cycle."""
     design = _design(args)
     from codesign_kernel import session
+    from codesign_kernel.cosim import find_simulator
+    from codesign_kernel.cost import evaluate
     from codesign_kernel.optimize import load_digits, quantize, train_digits
 
     available = len(load_digits().test_x)
     if args.images > available:
         raise InvalidInputError(f"--images is at most {available}, the test images there are, but got {args.images}")
+    # what would stop it later is told before the training
+    find_simulator(args.simulator)
+    evaluate(_profile("digits", progress), design)
     model, data, accuracy = train_digits(seed=args.seed, progress=progress)
     network = quantize(model, data.calibration_x, bits=design.accelerator.weight_bits)
     report = session.cosimulate(

@@ -158,7 +158,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_design(cosim)
     for sub in (demo, cosim):
         sub.add_argument(
-            "--simulator", choices=SIMULATORS, default="auto", help="default: the fastest that is installed"
+            "--simulator", choices=SIMULATORS, default="auto", help="default: verilator where it runs, else myhdl"
         )
 
     command("doctor", "list what is installed, and how to get what is not")

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from codesign_kernel.cosim.job import Job, Progress, Simulator
-from codesign_kernel.errors import CapacityError, InvalidInputError
+from codesign_kernel.errors import CapacityError
 from codesign_kernel.lower import Program, lower
 from codesign_kernel.optimize.integer import IntegerNetwork
 from codesign_kernel.rtl.generate import RtlBundle
@@ -163,11 +163,7 @@ def check(
         InvalidInputError: the inputs do not fit the network.
         SimulatorError: the simulator failed.
     """
-    x = np.asarray(inputs)
-    if x.ndim == 0 or len(x) == 0:
-        raise InvalidInputError(f"a co-simulation has at least one input, but got an array of shape {x.shape}")
-    if not np.issubdtype(x.dtype, np.integer):
-        x = network.quantize_input(x)
+    x = network.as_quantized(inputs)
     golden = network.predict(x)
     program = lower(network, bundle.accelerator)
     answer = simulator.run(bundle, _job(program, x, False), progress)

@@ -7,7 +7,8 @@ from importlib import import_module
 from codesign_kernel.cosim.job import Simulator
 from codesign_kernel.errors import InvalidInputError, SimulatorError
 
-#: name -> (module, class), the fastest first; ``auto`` takes the first that runs here among those of ``AUTO``.
+#: name -> (module, class), the fastest first. ``auto`` takes Verilator where it runs, else MyHDL: Icarus over VPI needs
+#: more than MyHDL and is hardly faster.
 SIMULATORS = {
     "verilator": ("codesign_kernel.cosim.verilated", "VerilatorSimulator"),
     "icarus": ("codesign_kernel.cosim.bench", "IcarusSimulator"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import importlib.util
 import os
+import platform
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -183,7 +184,9 @@ def _build_model(folder: Path, bundle: RtlBundle) -> None:
         ]
         for job in jobs:
             job.result()
-    runtime = cached_folder("verilator-runtime", tool.version, _build_runtime)
+    compiler = subprocess.run(["g++", "--version"], capture_output=True, text=True, check=False).stdout
+    content = "\n".join([tool.version, *_COMPILE, compiler, platform.machine()])
+    runtime = cached_folder("verilator-runtime", content, _build_runtime)
     objects = [*sorted(str(path) for path in runtime.glob("*.o")), "fast.o", "slow.o"]
     call(["g++", *_LINK, *objects, "-o", "core.so", "-lpthread", "-latomic"], folder, "g++")
     for path in folder.iterdir():

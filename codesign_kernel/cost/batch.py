@@ -73,19 +73,19 @@ class BatchCost:
         return self.macs / (self.latency_cycle * (self.machines.rows * self.machines.cols))
 
 
-def part_energies(step: Step, counts: StepCounts, machines: Machines, silicon: Silicon) -> dict[str, dict[str, Array]]:
+def part_energies(step: Step, counts: StepCounts, silicon: Silicon) -> dict[str, dict[str, Array]]:
     """Energy of one step by part and band (pJ), without leakage."""
-    return _energies(step.layer.macs, counts, machines, silicon)
+    return _energies(step.layer.macs, counts, silicon)
 
 
-def _energies(macs: int, counts: StepCounts, machines: Machines, silicon: Silicon) -> dict[str, dict[str, Array]]:
+def _energies(macs: int, counts: StepCounts, silicon: Silicon) -> dict[str, dict[str, Array]]:
     """Energy of ``macs`` and ``counts`` by part and band (pJ).
 
-    A MAC costs its arithmetic; every PE clocks its registers whenever a position enters the array, whether it has work
-    or not; every output pays for its lane; every access its bits.
+    A MAC costs its arithmetic; the registers of the array are clocked in every cycle, whether there is work or not, for
+    the RTL has no clock gating; every output pays for its lane; every access its bits.
     """
-    registers = counts.array_cycle * (machines.rows * machines.cols) * silicon.register_pj
-    compute = {b: macs * silicon.mac_pj[b] + registers + counts.outputs * silicon.lane_pj[b] for b in BANDS}
+    clocks = (counts.load_cycle + counts.compute_cycle + counts.store_cycle) * silicon.clock_pj
+    compute = {b: macs * silicon.mac_pj[b] + clocks + counts.outputs * silicon.lane_pj[b] for b in BANDS}
     levels: dict[str, Array] = {}
     for key, bits in counts.accesses.items():
         pj = access_energy(key, bits, silicon)
@@ -142,7 +142,7 @@ def evaluate_batch(workload: Workload, machines: Machines, *, by_step: bool = Tr
     silicon = silicon_of(m)
     fetch = ("instruction", "-", "read")
     total = replace(total, accesses={**total.accesses, fetch: total.accesses[fetch] + halts * INSTRUCTION_BITS})
-    parts = _energies(sum(step.layer.macs for step in steps), total, m, silicon)
+    parts = _energies(sum(step.layer.macs for step in steps), total, silicon)
     # mW = 1e9 pJ/s
     parts["leakage"] = dict.fromkeys(BANDS, silicon.leak_mw * 1e9 * (latency / (m.frequency_mhz * 1e6)))
     energy = {b: reduce(np.add, (bands[b] for bands in parts.values())) for b in BANDS}

@@ -20,7 +20,8 @@ from codesign_kernel.workload import Workload
 def evaluate(workload: Any, design: Any) -> Cost:
     """Latency, energy and area of ``workload`` on ``design``, from shapes alone.
 
-    The latency is exact: the RTL of the same design, running the same network, takes that many cycles.
+    The latency is exact for what :func:`codesign_kernel.lower.lower` accepts: the RTL of the same design, running the
+    same network, takes that many cycles. The precision is the accelerator's, whatever the workload was profiled in.
 
     Args:
         workload: a :class:`Workload`, or anything with one in ``.workload`` (a Profile, an IntegerNetwork).
@@ -36,6 +37,12 @@ def evaluate(workload: Any, design: Any) -> Cost:
         raise InvalidInputError(
             f"evaluate takes a Workload, a Profile or an IntegerNetwork, but got {type(workload).__name__}"
         )
+    bits = getattr(workload, "bits", None)  # an IntegerNetwork has a precision of its own
+    if isinstance(accelerator, Accelerator) and bits not in (None, accelerator.weight_bits):
+        raise InvalidInputError(
+            f"network and accelerator have one precision, but got int{bits} and int{accelerator.weight_bits}; quantise "
+            f"with bits={accelerator.weight_bits} or choose weight_bits={bits}"
+        )
     if not isinstance(accelerator, Accelerator):
         raise InvalidInputError(f"evaluate takes an Accelerator or a Design, but got {type(design).__name__}")
     batch = evaluate_batch(work, Machines.of([accelerator]))
@@ -43,7 +50,7 @@ def evaluate(workload: Any, design: Any) -> Cost:
         _explain(batch, accelerator)
     layers, accesses = [], []
     for step, counts in zip(batch.steps, batch.counts, strict=True):
-        parts = part_energies(step, counts, batch.machines, batch.silicon)
+        parts = part_energies(step, counts, batch.silicon)
         name, macs = step.layer.name, step.layer.macs
         latency = int(counts.load_cycle[0] + counts.compute_cycle[0] + counts.store_cycle[0])
         layers.append(

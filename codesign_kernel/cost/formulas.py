@@ -29,7 +29,6 @@ class StepCounts:
         load_cycle, compute_cycle, store_cycle: from external memory; on the array and in the lanes; to external memory.
         instructions: executed.
         program: instructions in the memory; the items of a batch run the same.
-        array_cycle: cycles in which positions enter the array.
         outputs: values that pass a lane.
         accesses: bits by (level, operand, direction).
     """
@@ -39,7 +38,6 @@ class StepCounts:
     store_cycle: Array
     instructions: Array
     program: Array
-    array_cycle: Array
     outputs: Array
     accesses: dict[tuple[str, str, str], Array]
 
@@ -56,7 +54,7 @@ class StepCounts:
         return StepCounts(**counts, accesses={key: bits + other.accesses[key] for key, bits in self.accesses.items()})
 
 
-_COUNTS = ("load_cycle", "compute_cycle", "store_cycle", "instructions", "program", "array_cycle", "outputs")
+_COUNTS = ("load_cycle", "compute_cycle", "store_cycle", "instructions", "program", "outputs")
 
 
 def weight_rows(step: Step, tiling: Tiling, machines: Machines) -> Array:
@@ -132,7 +130,6 @@ def step_counts(
         store_cycle=store_cycle,
         instructions=instructions,
         program=instructions,
-        array_cycle=array_cycle,
         outputs=t.tiles * stored * m.cols,
         accesses=accesses,
     )

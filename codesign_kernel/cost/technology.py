@@ -25,7 +25,7 @@ class Silicon:
     read_pj_per_bit: dict[str, Array]
     write_pj_per_bit: dict[str, Array]
     mac_pj: dict[str, Array]
-    register_pj: Array
+    clock_pj: Array
     lane_pj: dict[str, Array]
     area_um2: dict[str, dict[str, Array]]
     leak_mw: Array
@@ -70,14 +70,20 @@ def silicon_of(machines: Machines) -> Silicon:
     pe = _look_up(technology.pe, m.weight_bits, m.acc_bits, m.node_nm)
     lane = _look_up(technology.lane, m.weight_bits, m.acc_bits, m.node_nm)
     pes = m.rows * m.cols
-    area["array"] = {band: pes * pe[f"area_{band}_um2" if band != "nominal" else "area_um2"] for band in BANDS}
+    register = _look_up(technology.register, m.node_nm)
+    # rows and columns are skewed and put straight again by triangles of registers
+    skew = m.rows * (m.rows - 1) // 2 * m.weight_bits + m.cols * (m.cols - 1) // 2 * m.acc_bits
+    triangles = skew * register["area_um2"]
+    area["array"] = {
+        band: pes * pe[f"area_{band}_um2" if band != "nominal" else "area_um2"] + triangles for band in BANDS
+    }
     area["lanes"] = {band: m.cols * lane[f"area_{band}_um2" if band != "nominal" else "area_um2"] for band in BANDS}
     leak = leak + (pes * pe["leak_uw"] + m.cols * lane["leak_uw"]) / 1000
     return Silicon(
         read_pj_per_bit=read,
         write_pj_per_bit=write,
         mac_pj={band: pe[f"mac_pj_{band}" if band != "nominal" else "mac_pj"] for band in BANDS},
-        register_pj=pe["register_pj"],
+        clock_pj=pes * pe["register_pj"] + skew * register["pj"],
         lane_pj={band: lane[f"energy_pj_{band}" if band != "nominal" else "energy_pj"] for band in BANDS},
         area_um2=area,
         leak_mw=leak,

@@ -95,7 +95,22 @@ def plot_cosim(report: Checked) -> go.Figure:
 def cosim_figure(info: CosimInfo) -> go.Figure:
     """The figure for ``info``; see :func:`plot_cosim`."""
     figure = go.Figure()
-    top = max(count for _, count in info.cycles)
+    _cycles(figure, info)
+    _images(figure, info)
+    figure.update_layout(barmode="stack", showlegend=False, **_axes(info))
+    words = ", ".join(f"{name} {count:,}" for name, count in info.cycles)
+    return theme.finish(
+        figure,
+        title=info.finding,
+        height=330,
+        caption=info.note,
+        subtitle="One inference as the RTL ran it, as the cost model predicted it, and as the program adds up.",
+        alt=f"{info.finding}. Cycles: {words}. Images that agree: {info.agree:,} of {info.agree + info.differ:,}.",
+    )
+
+
+def _cycles(figure: go.Figure, info: CosimInfo) -> None:
+    """The upper panel: a bar for each count, marked where it is not the first one."""
     signs = ["" if count == info.cycles[0][1] else "≠ " for _, count in info.cycles]
     figure.add_bar(
         y=[theme.plain(name) for name, _ in info.cycles],
@@ -110,6 +125,10 @@ def cosim_figure(info: CosimInfo) -> go.Figure:
         hovertemplate="%{y}: %{x:,} cycles<extra></extra>",
         marker={"color": [theme.LIGHT["bad"] if sign else theme.LIGHT["text"] for sign in signs]},
     )
+
+
+def _images(figure: go.Figure, info: CosimInfo) -> None:
+    """The lower panel: one bar of the images that agree and those that differ."""
     total = info.agree + info.differ
     for name, sign, count, colour in (("agree", "✓", info.agree, "good"), ("differ", "✗", info.differ, "bad")):
         if count:
@@ -129,33 +148,25 @@ def cosim_figure(info: CosimInfo) -> go.Figure:
                 textangle=0,
                 hovertemplate=f"{count:,} of {total:,} images {name} ({percent(count / total)})<extra></extra>",
             )
+
+
+def _axes(info: CosimInfo) -> dict[str, Any]:
     row = {"showgrid": False, "ticks": "", "showline": False, "ticklabelstandoff": 6}
-    figure.update_layout(
-        barmode="stack",
-        showlegend=False,
-        xaxis={
+    count = {"nticks": 6, "tickformat": ","}
+    longest = max(cycles for _, cycles in info.cycles)
+    return {
+        "xaxis": {
             "title": {"text": "Cycles of one inference"},
-            "range": [0, 1.02 * top],
-            "nticks": 6,
-            "tickformat": ",",
+            "range": [0, 1.02 * longest],
+            **count,
             "anchor": "y",
         },
-        yaxis={**row, "autorange": "reversed", "domain": [0.45, 1]},
-        xaxis2={
+        "yaxis": {**row, "autorange": "reversed", "domain": [0.45, 1]},
+        "xaxis2": {
             "title": {"text": "Images, every output bit compared"},
-            "range": [0, total],
-            "nticks": 6,
-            "tickformat": ",",
+            "range": [0, info.agree + info.differ],
+            **count,
             "anchor": "y2",
         },
-        yaxis2={**row, "domain": [0, 0.19]},
-    )
-    words = ", ".join(f"{name} {count:,}" for name, count in info.cycles)
-    return theme.finish(
-        figure,
-        title=info.finding,
-        height=330,
-        caption=info.note,
-        subtitle="One inference as the RTL ran it, as the cost model predicted it, and as the program adds up.",
-        alt=f"{info.finding}. Cycles: {words}. Images that agree: {info.agree:,} of {total:,}.",
-    )
+        "yaxis2": {**row, "domain": [0, 0.19]},
+    }

@@ -159,14 +159,32 @@ def plot_layers(cost: Breakdown, rows: int = ROWS) -> go.Figure:
 def layers_figure(info: LayersInfo) -> go.Figure:
     """The figure for ``info``; see :func:`plot_layers`."""
     figure = go.Figure()
-    wide = max(26 * len(info.bars), 26 * len(info.parts)) + 110
+    _cycles(figure, info)
+    _energy(figure, info)
+    legend = {"x": 0, "y": 1, "yanchor": "bottom", "traceorder": "normal"}
+    figure.update_layout(barmode="stack", **_axes(info), legend=legend)
+    return theme.finish(
+        figure,
+        title=info.finding,
+        caption=_caption(info),
+        alt=_alt(info),
+        height=26 * max(len(info.bars), len(info.parts)) + 110,
+        top=36,
+        narrow=_narrow(info),
+        subtitle="Cycles by layer (load and store: external memory), with its rate in percent of peak; energy by part.",
+    )
+
+
+def _cycles(figure: go.Figure, info: LayersInfo) -> None:
+    """The left panel: a bar for each layer, stacked of its phases, with its utilisation behind it."""
+    rows = list(range(len(info.bars)))
     names = [theme.plain(bar.name) for bar in info.bars]
     for phase, words, colour in PHASES:
         values = [getattr(bar, phase) for bar in info.bars]
         if any(values):
             figure.add_bar(
                 x=values,
-                y=list(range(len(values))),
+                y=rows,
                 orientation="h",
                 name=words,
                 marker={"color": colour},
@@ -178,7 +196,7 @@ def layers_figure(info: LayersInfo) -> go.Figure:
             )
     figure.add_scatter(
         x=[bar.total for bar in info.bars],
-        y=list(range(len(names))),
+        y=rows,
         mode="text",
         textposition="middle right",
         cliponaxis=False,
@@ -188,44 +206,35 @@ def layers_figure(info: LayersInfo) -> go.Figure:
         showlegend=False,
         name="utilisation",
     )
-    _energy(figure, info)
+
+
+def _axes(info: LayersInfo) -> dict[str, Any]:
+    """Cycles on the left, energy on the right, rows of the same height."""
     longest = max(bar.total for bar in info.bars)
     step, unit = _energy_unit(info)
     reach = 1.3 * max((value for _, value in info.parts), default=1.0) / step
-    figure.update_layout(
-        barmode="stack",
-        xaxis={
+    return {
+        "xaxis": {
             "domain": [0, 0.52],
             "title": {"text": "Cycles"},
             "range": [0, 1.3 * longest],
             "nticks": 5,
             "tickformat": "~s",
         },
-        yaxis=_rows(names),
-        xaxis2={
+        "yaxis": _rows([theme.plain(bar.name) for bar in info.bars]),
+        "xaxis2": {
             "domain": [0.76, 1],
             "anchor": "y2",
             "title": {"text": f"Energy ({unit})"},
             "nticks": 4,
             "range": [0, reach],
         },
-        yaxis2={
+        "yaxis2": {
             **_rows([part_words(name) for name, _ in info.parts]),
             "anchor": "x2",
             "domain": [max(0, 1 - len(info.parts) / len(info.bars)), 1],
         },
-        legend={"x": 0, "y": 1, "yanchor": "bottom", "traceorder": "normal"},
-    )
-    return theme.finish(
-        figure,
-        title=info.finding,
-        caption=_caption(info),
-        alt=_alt(info),
-        height=wide,
-        top=36,
-        narrow=_narrow(info),
-        subtitle="Cycles by layer (load and store: external memory), with its rate in percent of peak; energy by part.",
-    )
+    }
 
 
 def _rows(names: Sequence[str]) -> dict[str, Any]:

@@ -192,7 +192,7 @@ def _front(result: LoopResult) -> page.Section:
     step = max(1, -(-len(result.front) // FRONT_ROWS))
     shown = result.front.iloc[::step].to_dict("records")
     rows = [(design_words(row, told), *(objective(name).text(row[name]) for name in names)) for row in shown]
-    few = f"Every {step}th design of the front" if step > 1 else "The designs of the front"
+    few = f"One in {step} of the designs of the front" if step > 1 else "The designs of the front"
     head = ("Design", *(OBJECTIVES[name].label for name in names))
     folded = page.details("Designs of the front as a table", page.table(few, head, rows))
     save = page.download(

@@ -148,6 +148,15 @@ class IntegerNetwork:
             )
         return np.clip(np.rint(real / self.input_scale), *self.range).astype(np.int8)
 
+    def as_quantized(self, x: ArrayLike) -> NDArray[Any]:
+        """Inputs [N, C, H, W] as integers: floating point is quantised, integers are taken as quantised.
+
+        Raises:
+            InvalidInputError: the shape is another one, or a value is not a finite number.
+        """
+        batch = self._batch(x)
+        return self.quantize_input(batch) if batch.dtype.kind == "f" else batch
+
     def predict(self, x: ArrayLike) -> NDArray[np.int64]:
         """The network's result: [N, K], or [N, K, H, W] where the last layer is a convolution.
 
@@ -157,9 +166,7 @@ class IntegerNetwork:
         Raises:
             InvalidInputError: the shape is another one, or a value is outside its range.
         """
-        batch = self._batch(x)
-        xq = self.quantize_input(batch) if batch.dtype.kind == "f" else batch
-        return np.concatenate([maps[-1] for maps in self._run(xq)])
+        return np.concatenate([maps[-1] for maps in self._run(self.as_quantized(x))])
 
     def layer_outputs(self, xq: ArrayLike) -> list[NDArray[np.int64]]:
         """What the hardware writes to memory after each layer, for quantised inputs [N, C, H, W].

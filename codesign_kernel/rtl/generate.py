@@ -14,7 +14,8 @@ from pathlib import Path
 from types import MappingProxyType
 
 from codesign_kernel.accelerator.types import Accelerator
-from codesign_kernel.errors import ConversionError, OutputError
+from codesign_kernel.errors import ConversionError, InvalidInputError
+from codesign_kernel.files import write_folder
 
 #: Converting takes seconds; an array of 64 x 64 some minutes.
 TIMEOUT_S = 1800
@@ -58,25 +59,12 @@ class RtlBundle:
         return {name: text.count("\n") for name, text in self.files.items()}
 
     def write(self, folder: str | Path) -> list[Path]:
-        """Write the files into ``folder`` (made where it is missing), each one whole or not at all.
+        """Write the files into ``folder`` (made where it is missing), all of them or none.
 
         Raises:
             OutputError: the folder cannot be written.
         """
-        folder = Path(folder)
-        written = []
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            for name, text in self.files.items():
-                part = folder / f".{name}.part"
-                part.write_text(text)
-                os.replace(part, folder / name)
-                written.append(folder / name)
-        except OSError as error:
-            raise OutputError(
-                f"the RTL needs a folder that can be written, but {folder}: {error.strerror}; choose another"
-            ) from error
-        return written
+        return write_folder(Path(folder), self.files)
 
     def __repr__(self) -> str:
         return f"RtlBundle({self.top}, {self.accelerator}, {self.lines}, digest {self.digest[:12]})"
@@ -109,16 +97,17 @@ def _convert(accelerator: Accelerator) -> RtlBundle:
 def generate_rtl(design: object) -> RtlBundle:
     """The accelerator of ``design`` as Verilog and VHDL, converted by MyHDL in a fresh process.
 
-    The same accelerator gives the same bytes on every run. Clock and node do not change the sources; the external
-    bandwidth does through the width of the bus.
+    The same accelerator gives the same bytes on every run. The node does not change the sources; bandwidth and clock do
+    only through the width of the bus, which is the bandwidth over the clock.
 
     Args:
         design: an :class:`Accelerator`, or anything with one in ``.accelerator``.
 
     Raises:
-        ConversionError: MyHDL rejects a construct.
+        InvalidInputError: ``design`` is something else.
+        ConversionError: MyHDL rejects a construct, or takes too long.
     """
     accelerator = getattr(design, "accelerator", design)
     if not isinstance(accelerator, Accelerator):
-        raise ConversionError(f"generate_rtl takes an Accelerator or a Design, but got {type(design).__name__}")
+        raise InvalidInputError(f"generate_rtl takes an Accelerator or a Design, but got {type(design).__name__}")
     return _convert(accelerator)

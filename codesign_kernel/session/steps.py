@@ -59,7 +59,7 @@ def cosimulate(
         design: an :class:`Accelerator` or a :class:`Design`.
         network: a quantised network of the accelerator's precision.
         inputs: [N, C, H, W]; floats are quantised by the network, integers taken as quantised.
-        simulator: ``"verilator"``, ``"icarus"``, ``"myhdl"``, or ``"auto"`` for the fastest that runs here.
+        simulator: ``"verilator"``, ``"icarus"``, ``"myhdl"``, or ``"auto"``: Verilator where it runs, else MyHDL.
         progress: called as ``progress(done, total, message)``.
 
     Raises:
