@@ -185,7 +185,7 @@ def _front(result: LoopResult) -> page.Section:
     feasible = int(result.frame["feasible"].sum())
     text = page.paragraph(
         f"{len(result.frame):,} accelerators were evaluated; {feasible:,} can run the network, and "
-        f"{len(result.front):,} of these are on the front: no other is as good in "
+        f"{len(result.front):,} of these, equal ones counted once, are on the front: no other is as good in "
         f"{_and([OBJECTIVES[name].label.lower() for name in names])} at once, and better in one."
     )
     told = [name for name in PARAMETERS if name in result.front.columns and result.frame[name].nunique() > 1]

@@ -78,7 +78,7 @@ class DemoResult:
         rows = [
             ("network", f"{found.name}, {quantity(found.macs, 'MAC')}, {found.parameters:,} parameters"),
             ("accuracy", f"float {loop.accuracy_float:.2%}, int8 {loop.accuracy_int8:.2%}{rtl} of the held-out images"),
-            ("designs", f"{len(loop.frame):,} evaluated, {fit:,} fit, {len(loop.front)} on the front"),
+            ("designs", f"{len(loop.frame):,} evaluated, {fit:,} fit, {len(loop.front)} different ones on the front"),
             ("chosen", str(loop.design)),
             ("latency", f"{quantity(cost.latency_s, 's')}, {cycles} cycles, {cost.utilization:.1%} utilised"),
             ("energy", f"{quantity(cost.energy_pj * pico, 'J')} an inference, {energy}"),
