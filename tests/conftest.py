@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Generator
+from pathlib import Path
 
 import pytest
 
@@ -59,3 +60,12 @@ def _programs_are_there(request: pytest.FixtureRequest, machine: dict[str, tuple
     for marker, name in NEEDS.items():
         if request.node.get_closest_marker(marker) and not machine[name][0]:
             pytest.skip(f"{name}: {machine[name][1]}")
+
+
+@pytest.fixture(scope="session")
+def reference() -> Path:
+    """The folder of measured reference data that the models are compared with; it is kept outside of the repository."""
+    folder = Path(os.environ.get("CODESIGN_REFERENCE_DIR", Path(__file__).parents[2] / "shared" / "reference"))
+    if not folder.is_dir():
+        pytest.skip(f"no reference data at {folder}; set CODESIGN_REFERENCE_DIR")
+    return folder

@@ -174,7 +174,12 @@ class TestMain:
             return Answer("too late", {})
 
         answering(wait)
-        status, out, err = run(capsys, "doctor")
+        # a job that a shell starts in the background ignores interrupts
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
+        try:
+            status, out, err = run(capsys, "doctor")
+        finally:
+            signal.signal(signal.SIGINT, before)
         assert (status, out) == (130, "")
         assert err == "codesign: interrupted; no half-written result is left behind\n"
 
