@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from types import MappingProxyType
 
 from codesign_kernel.errors import InvalidInputError
@@ -132,6 +132,38 @@ class Workload:
     def macs(self) -> int:
         """Multiply-accumulates of one forward pass."""
         return sum(layer.macs for layer in self.layers)
+
+    def without_batch_norm(self) -> Workload:
+        """The same network with each batch normalisation folded into the convolution or linear layer before it.
+
+        Inference engines do so, and exporters to ONNX do it by default: a scale and an offset of each output channel
+        are absorbed by weights and bias (Jacob et al. 2018, arXiv 1712.05877, section 3.2). Only a normalisation whose
+        producer has no other consumer can be folded.
+        """
+        producers: dict[str, list[str]] = {}
+        consumers: dict[str, list[str]] = {}
+        for a, b in self.edges:
+            producers.setdefault(b, []).append(a)
+            consumers.setdefault(a, []).append(b)
+        op = {layer.name: layer.op for layer in self.layers}
+        into: dict[str, str] = {}
+        for layer in self.layers:
+            if layer.op == "batch_norm" and len(producers.get(layer.name, ())) == 1:
+                source = into.get(producers[layer.name][0], producers[layer.name][0])
+                if op[source] in MAC_OPS - {"matmul"} and consumers[producers[layer.name][0]] == [layer.name]:
+                    into[layer.name] = source
+        edges = dict.fromkeys((into.get(a, a), b) for a, b in self.edges if b not in into)
+        return Workload(self.name, tuple(x for x in self.layers if x.name not in into), tuple(edges), self.uncosted)
+
+    def canonical(self) -> tuple[object, ...]:
+        """What the network is, whatever its layers are called: layers without names, edges as pairs of positions.
+
+        Two workloads with equal canonical forms cost the same on every design.
+        """
+        place = {layer.name: i for i, layer in enumerate(self.layers)}
+        layers = tuple(replace(layer, name="") for layer in self.layers)
+        edges = tuple(sorted((place[a], place[b]) for a, b in self.edges))
+        return layers, edges, tuple(sorted(self.uncosted.items()))
 
     @property
     def digest(self) -> str:

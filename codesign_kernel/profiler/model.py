@@ -1,35 +1,77 @@
-"""``profile``: a torch model and example inputs in, a Profile out."""
+"""``profile``: a network in (module, exported program, file, name), a Profile out."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
 
 from codesign_kernel.errors import InvalidInputError
 from codesign_kernel.profiler.assemble import assemble
+from codesign_kernel.profiler.events import Trace
+from codesign_kernel.profiler.isolated import Stated, profile_file
+from codesign_kernel.profiler.limits import Limits
 from codesign_kernel.profiler.result import Profile
 from codesign_kernel.profiler.table import FORMULAS
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
+    from torch.export import ExportedProgram
+
+DEFAULT = Limits()
 
 
-def profile(model: nn.Module, example_inputs: Any, name: str | None = None) -> Profile:
+def profile(
+    model: nn.Module | ExportedProgram | str | Path,
+    example_inputs: Any = None,
+    name: str | None = None,
+    *,
+    limits: Limits = DEFAULT,
+) -> Profile:
     """Count what one forward pass of ``model`` computes, stores and moves.
 
-    The model runs once, in eval mode and without gradients, on whatever device it is; on the meta device nothing is
+    A module runs once, in eval mode and without gradients, on whatever device it is; on the meta device nothing is
     computed and no memory is needed. Nothing of the model changes: training flags are put back and no hook is left,
-    also when forward raises.
+    also when forward raises. Programs and files run on the meta device, and always as inference; a file is read in a
+    process of its own, and neither its weights nor any code in it are loaded (``pt2`` and ``onnx_file`` say how).
 
     Args:
-        model: any ``torch.nn.Module``.
-        example_inputs: a tensor, a tuple of positional arguments, or a dict of keyword arguments.
-        name: of the workload; the model's class by default.
+        model: a ``torch.nn.Module``; a ``torch.export`` program; the path of a ``.pt2`` file (``torch.export.save``) or
+            of an ``.onnx`` file; or the name of a network of ``zoo``.
+        example_inputs: for a module a tensor, a tuple of positional arguments, or a dict of keyword arguments. For the
+            others it may be left out (their own input shapes are taken; a first dimension that an ONNX file leaves free
+            is a batch of 1), or hold a tensor, a tuple, or for ONNX a dict by input name: only shapes and types matter.
+        name: of the workload; by default the model's class, the file's or the zoo's name.
+        limits: what reading a file may cost.
 
     Raises:
-        InvalidInputError: not a module; inputs of the wrong kind or device; a forward that fails on them (the message
-            names the module where).
+        InvalidInputError: not such a model; inputs of the wrong kind or device; a forward that fails on them (the
+            message names the module where); a file that is damaged, of another kind or too costly.
     """
+    if isinstance(model, str | Path):
+        if isinstance(model, Path) or Path(model).suffix or os.sep in model:
+            path = Path(model)
+            stated = _stated(example_inputs)
+            return profile_file(path, stated, name if name is not None else path.stem, limits)
+        from codesign_kernel.profiler import zoo
+
+        module, inputs = zoo.build(model)
+        return profile(
+            module, inputs if example_inputs is None else example_inputs, name if name is not None else model
+        )
+    if type(model).__name__ == "ExportedProgram" and type(model).__module__.startswith("torch.export"):
+        from codesign_kernel.profiler.exported import graph_of, trace_graph
+
+        args, kwargs = _arguments(example_inputs) if example_inputs is not None else ((), {})
+        return profile_of(
+            *trace_graph(graph_of(cast("ExportedProgram", model)), _tensors((args, kwargs))),
+            name if name is not None else "exported",
+        )
+    return _profile_module(model, example_inputs, name)
+
+
+def _profile_module(model: Any, example_inputs: Any, name: str | None) -> Profile:
     import torch
 
     from codesign_kernel.profiler.trace import trace
@@ -39,7 +81,7 @@ def profile(model: nn.Module, example_inputs: Any, name: str | None = None) -> P
         raise InvalidInputError(f"model must be a torch.nn.Module, but got {got}; pass an instance, such as MyNet()")
     model = getattr(model, "_orig_mod", model)  # what torch.compile wraps
     args, kwargs = _arguments(example_inputs)
-    tensors = [leaf for leaf in torch.utils._pytree.tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
+    tensors = _tensors((args, kwargs))
     if not tensors:
         raise InvalidInputError("example_inputs must hold at least one tensor, but hold none; pass torch.zeros(shape)")
     lazy = [path for path, p in model.named_parameters() if isinstance(p, torch.nn.parameter.UninitializedParameter)]
@@ -56,16 +98,43 @@ def profile(model: nn.Module, example_inputs: Any, name: str | None = None) -> P
             f"and inputs are {'not' if True in stored else 'on meta'}; use model.to('meta') and tensor.to('meta')"
         )
     title = name if name is not None else type(model).__name__
-    workload, operators = assemble(trace(model, args, kwargs, FORMULAS.keys()), title)
-    parameters = list(model.parameters())
+    return profile_of(trace(model, args, kwargs, FORMULAS.keys()), tensors, title)
+
+
+def profile_of(trace: Trace, inputs: Sequence[Tensor], name: str) -> Profile:
+    """The profile of a trace, whatever it was recorded from."""
+    workload, operators = assemble(trace, name)
     return Profile(
-        name=title,
+        name=name,
         workload=workload,
         operators=operators,
-        parameters=sum(p.numel() for p in parameters),
-        parameter_bytes=sum(p.numel() * p.element_size() for p in parameters),
-        inputs=tuple((tuple(t.shape), str(t.dtype).removeprefix("torch.")) for t in tensors),
+        parameters=sum(p.size for p in trace.parameters),
+        parameter_bytes=sum(p.bytes for p in trace.parameters),
+        inputs=tuple((tuple(t.shape), str(t.dtype).removeprefix("torch.")) for t in inputs),
     )
+
+
+def _tensors(value: Any) -> list[Tensor]:
+    import torch
+
+    return [leaf for leaf in torch.utils._pytree.tree_leaves(value) if isinstance(leaf, torch.Tensor)]
+
+
+def _stated(example_inputs: Any) -> list[Stated] | dict[str, Stated]:
+    """Shapes and types of example inputs, for the process that reads the file."""
+    if example_inputs is None:
+        return []
+    args, kwargs = _arguments(example_inputs)
+    if kwargs:
+        wrong = [key for key, value in kwargs.items() if not hasattr(value, "dtype")]
+        if wrong:
+            raise InvalidInputError(f"example inputs of a file are tensors, but {wrong[0]!r} is not one")
+        return {key: _shape_of(value) for key, value in kwargs.items()}
+    return [_shape_of(tensor) for tensor in _tensors(args)]
+
+
+def _shape_of(tensor: Tensor) -> Stated:
+    return list(tensor.shape), str(tensor.dtype).removeprefix("torch.")
 
 
 def _arguments(example_inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:

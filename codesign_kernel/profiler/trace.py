@@ -7,7 +7,7 @@ apart into simpler ones. Module paths come from torch's global module hooks, so 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +21,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from codesign_kernel.errors import InvalidInputError
 from codesign_kernel.profiler.events import Event, Parameter, TensorRef, Trace
 
-_FORWARD_ERRORS = (RuntimeError, ValueError, TypeError, IndexError)
+#: What torch raises for arguments that do not fit an operator.
+FORWARD_ERRORS = (RuntimeError, ValueError, TypeError, IndexError)
 
 
 @dataclass
@@ -32,6 +33,7 @@ class _Call:
     number: int
     module: nn.Module | None
     shapes: str
+    leaf: bool = False
 
 
 def trace(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], atomic: Collection[str]) -> Trace:
@@ -46,39 +48,68 @@ def trace(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], atomi
     Raises:
         InvalidInputError: forward raised; the message names the module it failed in and the shapes that module got.
     """
-    recorder = _Recorder(model, atomic)
+    recorder = Recorder(model.named_parameters(), atomic)
+    recorder.paths = {id(module): path for path, module in model.named_modules()}
     inputs = tuple(recorder.ref(tensor) for tensor in _tensors((args, kwargs)))
     with ExitStack() as stack:
         stack.enter_context(_eval_mode(model))
-        stack.enter_context(_slow_attention())
         stack.enter_context(torch.random.fork_rng(devices=_cuda_devices(model)))
-        stack.enter_context(torch.no_grad())
-        stack.enter_context(torch._C._AutoDispatchBelowAutograd())
         stack.enter_context(_module_hooks(recorder))
-        stack.enter_context(recorder)
+        stack.enter_context(recorder.recording())
         try:
             model(*args, **kwargs)
-        except _FORWARD_ERRORS as error:
+        except FORWARD_ERRORS as error:
             raise InvalidInputError(_where(recorder, model, args, kwargs, error)) from error
     return Trace(tuple(recorder.events), inputs, recorder.parameters)
 
 
-class _Recorder(TorchDispatchMode):
-    """Writes one event for each operator that makes or changes a tensor."""
+class Recorder(TorchDispatchMode):
+    """Writes one event for each operator that makes or changes a tensor.
 
-    def __init__(self, model: nn.Module, atomic: Collection[str]) -> None:
+    ``calls`` is the stack of modules that are running; whoever runs a graph in place of modules sets it with ``at``.
+    """
+
+    def __init__(self, parameters: Iterable[tuple[str, torch.Tensor]], atomic: Collection[str]) -> None:
         super().__init__()
         self.atomic = atomic
         self.events: list[Event] = []
         self.calls: list[_Call] = [_Call("", 0, None, "")]
         self.count = 0
-        self.paths = {id(module): path for path, module in model.named_modules()}
+        self.paths: dict[int, str] = {}
+        self._paused = False
         self._numbers: dict[int, int] = {}
         self._held: list[Any] = []
         self.parameters = tuple(
-            Parameter(name, self.ref(p).storage, p.numel(), p.numel() * p.element_size())
-            for name, p in model.named_parameters()
+            Parameter(name, self.ref(p).storage, p.numel(), p.numel() * p.element_size()) for name, p in parameters
         )
+
+    @contextmanager
+    def recording(self) -> Iterator[None]:
+        """Record what runs inside, without gradients and without the fused transformer layer."""
+        with _slow_attention(), torch.no_grad(), torch._C._AutoDispatchBelowAutograd(), self:
+            yield
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Run what is inside without recording it."""
+        self._paused = True
+        try:
+            yield
+        finally:
+            self._paused = False
+
+    def at(self, path: str, number: int, leaf: bool) -> None:
+        """The next operators run in the call ``number`` of the module at ``path``."""
+        self.calls = [_Call(path, number, None, "", leaf)]
+
+    def record(self, op: str, args: dict[str, Any], *outputs: torch.Tensor) -> None:
+        """Write the event of an operator that torch did not run: ``args`` by schema name, tensors among them."""
+        if self._paused:
+            return
+        call = self.calls[-1]
+        refs = tuple(self.ref(tensor) for tensor in outputs)
+        bound = {name: self._plain(value) for name, value in args.items()}
+        self.events.append(Event(op, bound, refs, (), call.path, call.number, call.leaf))
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -86,7 +117,7 @@ class _Recorder(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if not isinstance(func, torch._ops.OpOverload) or func.namespace == "prim":
+        if self._paused or not isinstance(func, torch._ops.OpOverload) or func.namespace == "prim":
             return func(*args, **kwargs)
         name = _base_name(func)
         if name not in self.atomic:
@@ -99,8 +130,7 @@ class _Recorder(TorchDispatchMode):
         outputs = tuple(self.ref(tensor) for tensor in _tensors(result))
         if outputs or written:
             call = self.calls[-1]
-            leaf = call.module is not None and next(call.module.children(), None) is None
-            self.events.append(Event(name, bound, outputs, written, call.path, call.number, leaf))
+            self.events.append(Event(name, bound, outputs, written, call.path, call.number, call.leaf))
         return result
 
     def ref(self, tensor: torch.Tensor) -> TensorRef:
@@ -147,7 +177,8 @@ class _Recorder(TorchDispatchMode):
         path = self.paths.get(id(module))
         if path is not None:
             self.count += 1
-            self.calls.append(_Call(path, self.count, module, _shapes(args)))
+            leaf = next(module.children(), None) is None
+            self.calls.append(_Call(path, self.count, module, shapes_of(args), leaf))
 
     def leave(self, module: nn.Module, args: Any, output: Any) -> None:
         """Hook of every module: pop the call, and with it any deeper one whose exception was caught on the way."""
@@ -176,15 +207,16 @@ def _refs(value: Any) -> Iterator[TensorRef]:
             yield from _refs(item)
 
 
-def _shapes(value: Any) -> str:
+def shapes_of(value: Any) -> str:
+    """The shapes of the tensors in ``value``, for messages."""
     return ", ".join(str(tuple(tensor.shape)) for tensor in _tensors(value))
 
 
-def _where(recorder: _Recorder, model: nn.Module, args: Any, kwargs: Any, error: Exception) -> str:
+def _where(recorder: Recorder, model: nn.Module, args: Any, kwargs: Any, error: Exception) -> str:
     call = recorder.calls[-1]
     module = call.module if call.module is not None else model
     place = f"module {call.path!r} ({type(module).__name__})" if call.path else f"the model ({type(module).__name__})"
-    shapes = call.shapes or (_shapes((args, kwargs)) if not call.path else "no positional tensor")
+    shapes = call.shapes or (shapes_of((args, kwargs)) if not call.path else "no positional tensor")
     reason = (str(error).strip() or type(error).__name__).splitlines()[0]
     meta = any(tensor.is_meta for tensor in _tensors((args, kwargs)))
     advice = " (a forward that reads values needs real tensors, not the meta device)" if meta else ""
@@ -219,7 +251,7 @@ def _slow_attention() -> Iterator[None]:
 
 
 @contextmanager
-def _module_hooks(recorder: _Recorder) -> Iterator[None]:
+def _module_hooks(recorder: Recorder) -> Iterator[None]:
     before = register_module_forward_pre_hook(recorder.enter)
     after = register_module_forward_hook(recorder.leave)
     try:

@@ -20,6 +20,7 @@ PACKAGES = {
     "numpy": "",
     "pandas": "",
     "torch": "",
+    "onnx": "",
     "plotly": "",
     "scikit-learn": "",
     "myhdl": "",
