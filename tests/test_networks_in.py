@@ -59,6 +59,7 @@ def test_onnx_and_torch_give_the_same_workload(name: str, tmp_path: Path) -> Non
     # some exporters fold into convolutions only
     assert folded.workload.without_batch_norm().canonical() == expected.without_batch_norm().canonical()
     assert plain.macs == folded.macs == expected.macs
+    assert plain.peak_activation_bytes == profile(name).peak_activation_bytes
 
 
 class Small(nn.Module):
@@ -173,7 +174,11 @@ def stored(name: str, *shape: int) -> onnx.TensorProto:
 
 def written(path: Path, nodes: list[Any], inputs: list[Any], outputs: list[Any], tensors: list[Any]) -> Path:
     graph = helper.make_graph(nodes, "net", inputs, outputs, tensors)
-    path.write_bytes(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17), helper.make_opsetid("com.example", 1)]).SerializeToString())
+    path.write_bytes(
+        helper.make_model(
+            graph, opset_imports=[helper.make_opsetid("", 17), helper.make_opsetid("com.example", 1)]
+        ).SerializeToString()
+    )
     return path
 
 

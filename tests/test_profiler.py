@@ -262,7 +262,7 @@ def test_profile_reads_well_and_travels_without_torch() -> None:
     result = profiled(*zoo.build("resnet18"), name="resnet18")
     assert repr(result).splitlines() == [
         "Profile resnet18: 68 operators, 1.81 GMAC",
-        "  11.7 M parameters (44.6 MiB), activations 31.4 MiB",
+        "  11.7 M parameters (44.6 MiB), activations 31.4 MiB, at once 6.12 MiB",
     ]
     assert result._repr_html_().startswith("<pre>Profile resnet18")
     assert pickle.loads(pickle.dumps(result)) == result

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from codesign_kernel.profiler.events import Event, TensorRef, Trace
 from codesign_kernel.profiler.formulas import Operands, Step
+from codesign_kernel.profiler.lifetime import peak_bytes
 from codesign_kernel.profiler.result import Operator
 from codesign_kernel.profiler.table import FACTORIES, FORMULAS, FREE, GEMM
 from codesign_kernel.workload import Layer, Workload
@@ -15,8 +16,9 @@ from codesign_kernel.workload import Layer, Workload
 
 @dataclass(frozen=True)
 class _Contents:
-    """What a storage holds: the layers that produced it, the parameters it was made from, whether the input flows into
-    it, the shape it was made with, and whether its channels are in the second axis."""
+    """What a storage holds: the layers that produced it (below zero, network inputs: -1 for the first), the parameters
+    it was made from, whether the input flows into it, the shape it was made with, and whether its channels are in the
+    second axis."""
 
     producers: frozenset[int] = frozenset()
     parameters: frozenset[int] = frozenset()
@@ -36,8 +38,24 @@ class _Row:
     fixed_bytes: int
 
 
-def assemble(trace: Trace, name: str) -> tuple[Workload, tuple[Operator, ...]]:
-    """The workload of a trace and, in the same order, what each of its layers stores and moves.
+@dataclass(frozen=True)
+class Assembled:
+    """What a trace amounts to.
+
+    Attributes:
+        workload: its layers and edges. operators: in the same order, what each layer stores and moves.
+        peak_bytes: the most memory that activations need at once (``lifetime.peak_bytes``).
+        events: for each layer the position of its operator in the trace.
+    """
+
+    workload: Workload
+    operators: tuple[Operator, ...]
+    peak_bytes: int
+    events: tuple[int, ...]
+
+
+def assemble(trace: Trace, name: str) -> Assembled:
+    """The workload of a trace, and what each of its layers stores and moves.
 
     An operator on values that do not depend on the network's input can be computed ahead of time: it is no layer (but
     GEMMs always are), and the parameters in it belong to the layer that uses its result. A parameter that several
@@ -48,7 +66,7 @@ def assemble(trace: Trace, name: str) -> tuple[Workload, tuple[Operator, ...]]:
         book.enter(event)
     names = _names([row.event for row in book.rows], [row.step.op for row in book.rows])
     layers = tuple(Layer(name=n, op=row.step.op, **row.step.loops) for n, row in zip(names, book.rows, strict=True))
-    edges = tuple((names[a], n) for n, row in zip(names, book.rows, strict=True) for a in sorted(row.sources))
+    edges = tuple((names[a], n) for n, row in zip(names, book.rows, strict=True) for a in sorted(row.sources) if a >= 0)
     claimed: set[int] = set()
     operators = []
     for layer, row in zip(layers, book.rows, strict=True):
@@ -64,7 +82,12 @@ def assemble(trace: Trace, name: str) -> tuple[Workload, tuple[Operator, ...]]:
                 fixed_bytes=row.fixed_bytes,
             )
         )
-    return Workload(name, layers, edges, dict(book.uncosted)), tuple(operators)
+    kept = frozenset().union(*(book.holds(ref) for ref in trace.outputs))
+    sizes = [ref.bytes for ref in trace.inputs]
+    peak = peak_bytes(sizes, [o.output_bytes for o in operators], [row.sources for row in book.rows], kept)
+    place = {id(event): i for i, event in enumerate(trace.events)}
+    events = tuple(place[id(row.event)] for row in book.rows)
+    return Assembled(Workload(name, layers, edges, dict(book.uncosted)), tuple(operators), peak, events)
 
 
 class _Book:
@@ -77,8 +100,12 @@ class _Book:
         for number, parameter in enumerate(trace.parameters):
             known = self.contents.get(parameter.storage, _Contents()).parameters
             self.contents[parameter.storage] = _Contents(parameters=known | {number})
-        for ref in trace.inputs:
-            self.contents[ref.storage] = _Contents(live=True, shape=ref.shape)
+        for number, ref in enumerate(trace.inputs):
+            self.contents[ref.storage] = _Contents(frozenset({-1 - number}), live=True, shape=ref.shape)
+
+    def holds(self, ref: TensorRef) -> frozenset[int]:
+        """The layers and network inputs that a tensor came from."""
+        return self._of(ref).producers
 
     def enter(self, event: Event) -> None:
         """Book one operator: as layers, as free, or as uncosted."""

@@ -71,11 +71,12 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Trace:
-    """A forward pass: operators in order, the tensors passed in, the model's parameters."""
+    """A forward pass: operators in order, the tensors passed in, the model's parameters, the tensors returned."""
 
     events: tuple[Event, ...]
     inputs: tuple[TensorRef, ...]
     parameters: tuple[Parameter, ...]
+    outputs: tuple[TensorRef, ...] = ()
 
 
 def _flatten(values: Any) -> Iterator[TensorRef]:

@@ -57,12 +57,14 @@ class GraphCall:
 @dataclass(frozen=True)
 class Graph:
     """A program: values that are there at the start (on the meta device), the names of the parameters and of the inputs
-    among them, and the operators in order. A parameter is (name in the graph, name in the model)."""
+    among them, the operators in order, and the names of what is returned. A parameter is (name in the graph, name in the
+    model)."""
 
     values: dict[str, Any]
     parameters: tuple[tuple[str, str], ...]
     inputs: tuple[str, ...]
     calls: tuple[GraphCall, ...]
+    outputs: tuple[str, ...]
 
 
 #: What a graph may call besides ATen operators: arithmetic on sizes.
@@ -110,7 +112,9 @@ def trace_graph(graph: Graph, given: Sequence[Tensor] = ()) -> tuple[Trace, list
             number = numbers.setdefault(call.stack, len(numbers) + 1)
             recorder.at(call.path, number, leaf=bool(call.path) and not inner[call.path])
             _run(call, values)
-    return Trace(tuple(recorder.events), refs, recorder.parameters), inputs
+    returned = [values[name] for name in graph.outputs if isinstance(values.get(name), Tensor)]
+    outputs = tuple(recorder.ref(tensor) for tensor in returned)
+    return Trace(tuple(recorder.events), refs, recorder.parameters, outputs), inputs
 
 
 def _above(path: str) -> list[str]:
@@ -210,7 +214,11 @@ def graph_of(program: ExportedProgram) -> Graph:
                 f"an exported program is a flat graph of operators here, but it holds the subgraph {node.target!r} "
                 "(control flow, or no_grad inside forward); export without it, or profile the module itself"
             )
-    return Graph(values, tuple(parameters), tuple(inputs), tuple(calls))
+    return Graph(values, tuple(parameters), tuple(inputs), tuple(calls), tuple(_user_outputs(program)))
+
+
+def _user_outputs(program: ExportedProgram) -> list[str]:
+    return [name for name in program.graph_signature.user_outputs if isinstance(name, str)]
 
 
 def _meta(tensor: Tensor) -> Tensor:

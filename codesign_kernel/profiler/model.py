@@ -27,6 +27,7 @@ def profile(
     example_inputs: Any = None,
     name: str | None = None,
     *,
+    measure: bool = False,
     limits: Limits = DEFAULT,
 ) -> Profile:
     """Count what one forward pass of ``model`` computes, stores and moves.
@@ -43,12 +44,19 @@ def profile(
             others it may be left out (their own input shapes are taken; a first dimension that an ONNX file leaves free
             is a batch of 1), or hold a tensor, a tuple, or for ONNX a dict by input name: only shapes and types matter.
         name: of the workload; by default the model's class, the file's or the zoo's name.
+        measure: also run the module four times and give the wall time of each operator (``Profile.wall_us``, column
+            ``wall_us`` of the table); for a module on a real device only.
         limits: what reading a file may cost.
 
     Raises:
         InvalidInputError: not such a model; inputs of the wrong kind or device; a forward that fails on them (the
             message names the module where); a file that is damaged, of another kind or too costly.
     """
+    if measure and (isinstance(model, str | Path) or type(model).__name__ == "ExportedProgram"):
+        raise InvalidInputError(
+            "what is measured is a module on a real device, but this is a program, a file or a name; pass the module, "
+            'such as profile(*zoo.build("resnet18", "cpu"), measure=True)'
+        )
     if isinstance(model, str | Path):
         if isinstance(model, Path) or Path(model).suffix or os.sep in model:
             path = Path(model)
@@ -68,10 +76,10 @@ def profile(
             *trace_graph(graph_of(cast("ExportedProgram", model)), _tensors((args, kwargs))),
             name if name is not None else "exported",
         )
-    return _profile_module(model, example_inputs, name)
+    return _profile_module(model, example_inputs, name, measure)
 
 
-def _profile_module(model: Any, example_inputs: Any, name: str | None) -> Profile:
+def _profile_module(model: Any, example_inputs: Any, name: str | None, measure: bool) -> Profile:
     import torch
 
     from codesign_kernel.profiler.trace import trace
@@ -98,19 +106,29 @@ def _profile_module(model: Any, example_inputs: Any, name: str | None) -> Profil
             f"and inputs are {'not' if True in stored else 'on meta'}; use model.to('meta') and tensor.to('meta')"
         )
     title = name if name is not None else type(model).__name__
-    return profile_of(trace(model, args, kwargs, FORMULAS.keys()), tensors, title)
+    times: list[float] = []
+    if measure:
+        if True in stored | given:
+            raise InvalidInputError("the meta device computes nothing to measure; build the module on a real one")
+        from codesign_kernel.profiler.measure import wall_us
+
+        times = wall_us(model, args, kwargs, FORMULAS.keys())
+    return profile_of(trace(model, args, kwargs, FORMULAS.keys()), tensors, title, times)
 
 
-def profile_of(trace: Trace, inputs: Sequence[Tensor], name: str) -> Profile:
-    """The profile of a trace, whatever it was recorded from."""
-    workload, operators = assemble(trace, name)
+def profile_of(trace: Trace, inputs: Sequence[Tensor], name: str, times: Sequence[float] = ()) -> Profile:
+    """The profile of a trace, whatever it was recorded from; ``times``: microseconds of each of its events."""
+    found = assemble(trace, name)
+    first = {event: layer for layer, event in reversed([*enumerate(found.events)])}
     return Profile(
         name=name,
-        workload=workload,
-        operators=operators,
+        workload=found.workload,
+        operators=found.operators,
         parameters=sum(p.size for p in trace.parameters),
         parameter_bytes=sum(p.bytes for p in trace.parameters),
         inputs=tuple((tuple(t.shape), str(t.dtype).removeprefix("torch.")) for t in inputs),
+        peak_activation_bytes=found.peak_bytes,
+        wall_us=tuple(times[e] if first[e] == i else 0.0 for i, e in enumerate(found.events)) if times else (),
     )
 
 

@@ -27,7 +27,8 @@ def unpack(text: str) -> Profile:
     name, edges, uncosted = body.pop("workload")
     workload = Workload(name, tuple(o.layer for o in operators), tuple((a, b) for a, b in edges), uncosted)
     inputs = tuple((tuple(shape), dtype) for shape, dtype in body.pop("inputs"))
-    return Profile(workload=workload, operators=operators, inputs=inputs, **body)
+    wall_us = tuple(body.pop("wall_us"))
+    return Profile(workload=workload, operators=operators, inputs=inputs, wall_us=wall_us, **body)
 
 
 def _layer(row: dict[str, Any]) -> Layer:

@@ -145,7 +145,9 @@ class _Reader:
             elif kind == "user_input":
                 values |= self.scalar_input(argument)
         calls = tuple(self.call(node) for node in self.body["nodes"])
-        return Graph(values, tuple(parameters), tuple(inputs), calls)
+        specs = [spec.get("user_output", {}).get("arg", {}) for spec in self.module["signature"]["output_specs"]]
+        outputs = [str(arg["as_tensor"]["name"]) for arg in specs if "as_tensor" in arg]
+        return Graph(values, tuple(parameters), tuple(inputs), calls, tuple(outputs))
 
     def stored(self, parameter: str, name: str) -> str:
         """Where a parameter is stored: two that share a file are one, but meta tensors all have the same file."""

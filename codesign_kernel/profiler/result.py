@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import html
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from codesign_kernel.units import quantity
@@ -54,6 +54,10 @@ class Profile:
         operators: one for each layer of the workload, in the same order.
         parameters: count of all parameters, each once, used or not. parameter_bytes: as the model stores them.
         inputs: (shape, dtype) of each example input tensor.
+        peak_activation_bytes: the most memory that activations need at once, in the types that the model was profiled
+            with and in the order of execution (``profiler.lifetime``).
+        wall_us: where it was measured, the wall time of each operator (microseconds), in the same order. What torch
+            runs as one operator is timed as one: its first layer has the time, its others 0.
     """
 
     name: str
@@ -62,6 +66,8 @@ class Profile:
     parameters: int
     parameter_bytes: int
     inputs: tuple[tuple[tuple[int, ...], str], ...] = ()
+    peak_activation_bytes: int = 0
+    wall_us: tuple[float, ...] = field(default=(), compare=False)
 
     @property
     def macs(self) -> int:
@@ -75,14 +81,15 @@ class Profile:
 
     @property
     def digest(self) -> str:
-        """sha256 of the contents."""
+        """sha256 of the contents, without what was measured."""
         rows = [[*asdict(o).items()][1:] for o in self.operators]
         body = [self.name, self.workload.digest, rows, self.parameters, self.parameter_bytes, self.inputs]
+        body.append(self.peak_activation_bytes)
         return hashlib.sha256(json.dumps(body).encode()).hexdigest()
 
     def table(self) -> pd.DataFrame:
         """One row an operator: name, op, B G K C OY OX FY FX, macs, parameters, parameter_bytes, input_bytes,
-        output_bytes, intensity (MAC/byte).
+        output_bytes, intensity (MAC/byte), and wall_us where it was measured.
 
         Every column of counts adds up to the profile's total: parameters shared by two operators stand in the row of
         the first, and parameters that no operator used in a last row of their own. Bytes are those of the types that
@@ -110,15 +117,19 @@ class Profile:
             rest = dict.fromkeys((*_LOOP_COLUMNS, "macs", "input_bytes", "output_bytes"), 0)
             parameters = {"parameters": left, "parameter_bytes": left_bytes}
             rows.append({"name": UNUSED, "op": "", **rest, **parameters, "intensity": 0.0})
+        for row, time in zip(rows, self.wall_us, strict=False):
+            row["wall_us"] = time
+        if left and self.wall_us:
+            rows[-1]["wall_us"] = 0.0
         columns = ["name", "op", *_LOOP_COLUMNS, "macs", "parameters", "parameter_bytes", "input_bytes", "output_bytes"]
-        return pd.DataFrame(rows, columns=[*columns, "intensity"])
+        return pd.DataFrame(rows, columns=[*columns, "intensity", *(["wall_us"] if self.wall_us else [])])
 
     def __repr__(self) -> str:
         """Totals in words, with what could not be costed."""
         lines = [
             f"Profile {self.name}: {len(self.operators)} operators, {quantity(self.macs, 'MAC')}",
             f"{quantity(self.parameters, '').strip()} parameters ({quantity(self.parameter_bytes, 'B')}), "
-            f"activations {quantity(self.activation_bytes, 'B')}",
+            f"activations {quantity(self.activation_bytes, 'B')}, at once {quantity(self.peak_activation_bytes, 'B')}",
         ]
         if self.workload.uncosted:
             counts = ", ".join(f"{op} x{count}" for op, count in sorted(self.workload.uncosted.items()))

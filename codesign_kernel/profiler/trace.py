@@ -36,7 +36,13 @@ class _Call:
     leaf: bool = False
 
 
-def trace(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], atomic: Collection[str]) -> Trace:
+def trace(
+    model: nn.Module,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    atomic: Collection[str],
+    recorder_type: type[Recorder] | None = None,
+) -> Trace:
     """Run ``model(*args, **kwargs)`` once and record its operators.
 
     The model runs in eval mode without gradients; training flags, random state and torch's own switches are put back,
@@ -44,11 +50,12 @@ def trace(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], atomi
 
     Args:
         atomic: operators to record whole, by base name (``linear``); others are taken apart as far as torch can.
+        recorder_type: a kind of ``Recorder`` that also does something around each operator.
 
     Raises:
         InvalidInputError: forward raised; the message names the module it failed in and the shapes that module got.
     """
-    recorder = Recorder(model.named_parameters(), atomic)
+    recorder = (recorder_type or Recorder)(model.named_parameters(), atomic)
     recorder.paths = {id(module): path for path, module in model.named_modules()}
     inputs = tuple(recorder.ref(tensor) for tensor in _tensors((args, kwargs)))
     with ExitStack() as stack:
@@ -57,10 +64,11 @@ def trace(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], atomi
         stack.enter_context(_module_hooks(recorder))
         stack.enter_context(recorder.recording())
         try:
-            model(*args, **kwargs)
+            result = model(*args, **kwargs)
         except FORWARD_ERRORS as error:
             raise InvalidInputError(_where(recorder, model, args, kwargs, error)) from error
-    return Trace(tuple(recorder.events), inputs, recorder.parameters)
+    outputs = tuple(recorder.ref(tensor) for tensor in _tensors(result))
+    return Trace(tuple(recorder.events), inputs, recorder.parameters, outputs)
 
 
 class Recorder(TorchDispatchMode):
@@ -126,12 +134,16 @@ class Recorder(TorchDispatchMode):
             if parts is not NotImplemented:
                 return parts
         bound, written = self._bind(func, args, kwargs)
-        result = func(*args, **kwargs)
+        result = self.call(func, args, kwargs)
         outputs = tuple(self.ref(tensor) for tensor in _tensors(result))
         if outputs or written:
             call = self.calls[-1]
             self.events.append(Event(name, bound, outputs, written, call.path, call.number, call.leaf))
         return result
+
+    def call(self, func: Any, args: Any, kwargs: Any) -> Any:
+        """Run one recorded operator."""
+        return func(*args, **kwargs)
 
     def ref(self, tensor: torch.Tensor) -> TensorRef:
         """What is kept of a tensor. Storages are numbered; a weak reference keeps a freed one's address from reuse."""

@@ -176,6 +176,8 @@ def rms_norm(nodes: Nodes, node: Node) -> bool:
             parts = _up(nodes, node_of, _RMS) if (node_of := nodes.maker(factor, "Reciprocal", "Sqrt", "Div")) else []
             ops = [part.op for part in parts if part.op not in ("Reciprocal", "Div")]
             x = _other(normed, factor)
+            if (above := nodes.makers.get(x)) is not None and above.op == "Sub":
+                continue  # of a layer normalisation, which ends one node later
             if ops[:3] == ["Sqrt", "Add", "ReduceMean"] and ops[3:] in (["Pow"], ["Mul"]) and x in parts[-1].inputs:
                 return nodes.replace(node, "RmsNormalization", [x, scale], normed, *parts)
     return False

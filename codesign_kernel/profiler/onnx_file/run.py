@@ -51,7 +51,8 @@ def trace_onnx(path: Path, given: Given) -> tuple[Trace, list[Tensor]]:
     with recorder.recording():
         for node in put_together(structure):
             runner.run(node)
-    return Trace(tuple(recorder.events), refs, recorder.parameters), list(inputs.values())
+    returned = tuple(recorder.ref(runner.values[name].tensor) for name in structure.outputs if name in runner.values)
+    return Trace(tuple(recorder.events), refs, recorder.parameters, returned), list(inputs.values())
 
 
 def _parameters(structure: Structure, values: Mapping[str, Value]) -> list[tuple[str, Tensor]]:

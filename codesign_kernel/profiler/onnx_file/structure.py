@@ -21,12 +21,9 @@ from codesign_kernel.errors import InvalidInputError
 
 #: Initializers and constants up to this many elements keep their values: shapes, axes, bounds.
 KEPT_ELEMENTS = 65_536
-#: A graph deeper than this is refused: blocks inside blocks of If and Loop.
-DEPTH = 32
 #: Longest text that is taken from a file into a name.
 TEXT = 200
 
-_DOMAINS = {"": "", "ai.onnx": "", "ai.onnx.ml": "ai.onnx.ml"}
 _DTYPES = {
     "FLOAT": torch.float32, "UINT8": torch.uint8, "INT8": torch.int8, "UINT16": torch.uint16, "INT16": torch.int16,
     "INT32": torch.int32, "INT64": torch.int64, "BOOL": torch.bool, "FLOAT16": torch.float16, "DOUBLE": torch.float64,
@@ -102,8 +99,8 @@ def read_structure(path: Path) -> Structure:
     if model.functions:
         model = _inlined(model)
     graph = model.graph
-    opset = max((entry.version for entry in model.opset_import if _DOMAINS.get(entry.domain) == ""), default=1)
-    initializers = {tensor.name: _initializer(tensor.name, tensor) for tensor in graph.initializer}
+    opset = max((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), default=1)
+    initializers = {_text(tensor.name): _initializer(_text(tensor.name), tensor) for tensor in graph.initializer}
     if graph.sparse_initializer:
         raise InvalidInputError("weights in an ONNX file are dense here, but it has sparse initializers; densify them")
     nodes = [_node(number, node) for number, node in enumerate(graph.node)]
@@ -111,7 +108,7 @@ def read_structure(path: Path) -> Structure:
         inputs=[_declared(value) for value in graph.input if value.name not in initializers],
         initializers=initializers,
         nodes=nodes,
-        outputs=[value.name for value in graph.output],
+        outputs=[_text(value.name) for value in graph.output],
         opset=opset,
         stated={value.name: _declared(value) for value in (*graph.value_info, *graph.output)},
     )
@@ -140,6 +137,13 @@ def _inlined(model: Any) -> Any:
         raise InvalidInputError(f"functions inside an ONNX file must resolve, but {error}") from error
 
 
+def _text(value: str | bytes) -> str:
+    """A string field; protobuf gives bytes where a damaged file does not hold UTF-8."""
+    if isinstance(value, bytes):
+        raise InvalidInputError(f"text in an ONNX file is UTF-8, but {value[:40]!r} is not; export it again")
+    return value
+
+
 def _dtype(number: int) -> torch.dtype | None:
     if number not in onnx.TensorProto.DataType.values():
         return None
@@ -157,7 +161,7 @@ def _initializer(name: str, tensor: Any) -> Initializer:
     if any(extent < 0 for extent in shape) or prod(shape) >= 1 << 62:
         raise InvalidInputError(f"a stored tensor has extents >= 0, but {name[:TEXT]!r} has shape {shape[:8]}")
     if tensor.data_location == onnx.TensorProto.EXTERNAL:
-        _check_location(name, {entry.key: entry.value for entry in tensor.external_data})
+        _check_location(name, {_text(entry.key): _text(entry.value) for entry in tensor.external_data})
         return Initializer(name, shape, dtype, None)
     return Initializer(name, shape, dtype, _values(name, tensor) if prod(shape) <= KEPT_ELEMENTS else None)
 
@@ -186,31 +190,32 @@ def _check_location(name: str, entries: Mapping[str, str]) -> None:
 
 
 def _declared(value: Any) -> Declared:
-    kind = value.type.tensor_type
+    kind, name = value.type.tensor_type, _text(value.name)
     if not value.type.HasField("tensor_type"):
-        return Declared(value.name, None, None)
+        return Declared(name, None, None)
     dtype = _dtype(kind.elem_type)
     if not kind.HasField("shape"):
-        return Declared(value.name, None, dtype)
+        return Declared(name, None, dtype)
     shape: list[int | str | None] = []
     for dim in kind.shape.dim:
         known = dim.HasField("dim_value") and dim.dim_value >= 0
-        shape.append(dim.dim_value if known else dim.dim_param[:TEXT] or None)
-    return Declared(value.name, tuple(shape), dtype)
+        shape.append(dim.dim_value if known else _text(dim.dim_param)[:TEXT] or None)
+    return Declared(name, tuple(shape), dtype)
 
 
 def _node(number: int, node: Any) -> Node:
-    domain = _DOMAINS.get(node.domain, node.domain)
-    op = f"{domain[:TEXT]}::{node.op_type[:TEXT]}" if domain else node.op_type[:TEXT]
-    attributes = {attribute.name: _attribute(attribute) for attribute in node.attribute}
+    domain, op = _text(node.domain)[:TEXT], _text(node.op_type)[:TEXT]
+    op = op if domain in ("", "ai.onnx") else f"{domain}::{op}"
+    attributes = {_text(attribute.name): _attribute(attribute) for attribute in node.attribute}
     scopes = next((entry.value for entry in node.metadata_props if entry.key == "pkg.torch.onnx.name_scopes"), "")
-    return Node(op, list(node.input), list(node.output), attributes, _path(node.name[:TEXT], scopes), number)
+    inputs, outputs = [_text(name) for name in node.input], [_text(name) for name in node.output]
+    return Node(op, inputs, outputs, attributes, _path(_text(node.name)[:TEXT], _text(scopes)), number)
 
 
 def _attribute(attribute: Any) -> Any:
     kinds = onnx.AttributeProto
     if attribute.type == kinds.TENSOR:
-        return _initializer(attribute.name, attribute.t)
+        return _initializer(_text(attribute.name), attribute.t)
     if attribute.type in (kinds.FLOAT, kinds.INT, kinds.STRING, kinds.FLOATS, kinds.INTS, kinds.STRINGS):
         value = onnx.helper.get_attribute_value(attribute)
         if isinstance(value, bytes):
