@@ -82,8 +82,6 @@ class Small(nn.Module):
 )
 def test_transformers_as_each_operator_set_writes_them(options: Any, version: int, tmp_path: Path) -> None:
     """Attention, GELU and layer normalisation are several nodes in older operator sets, and one layer again here."""
-    if options[2] == "tanh" and version < 20:
-        pytest.skip("the tanh form of GELU is left as it is written: eight operators")
     model, ids = Small(*options), torch.zeros(2, 8, dtype=torch.int64)
     found = profile(exported(model, ids, tmp_path / "small.onnx", opset_version=version))
     assert found.workload.canonical() == profile(model, ids).workload.canonical()

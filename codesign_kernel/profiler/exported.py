@@ -57,7 +57,7 @@ class GraphCall:
 @dataclass(frozen=True)
 class Graph:
     """A program: values that are there at the start (on the meta device), the names of the parameters and of the inputs
-    among them, the operators in order, and the names of what is returned. A parameter is (name in the graph, name in the
+    among them, the operators in order, and the names of what is returned. A parameter is (name here, name in the
     model)."""
 
     values: dict[str, Any]

@@ -84,17 +84,18 @@ def gated(nodes: Nodes, node: Node) -> bool:
 
 
 def gelu(nodes: Nodes, node: Node) -> bool:
-    """x / 2 (1 + erf(x / sqrt 2)), whichever factor comes first."""
-    erf = next((n for n in _up(nodes, node, {"Mul", "Add", "Erf"}) if n.op == "Erf"), None)
-    if node.op != "Mul" or erf is None:
+    """x / 2 (1 + erf(x / sqrt 2)), or x / 2 (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))), in any order of factors: one
+    curve, one or two sums, and nothing that varies but x."""
+    if node.op != "Mul":
         return False
-    inner = nodes.maker(erf.inputs[0], "Div", "Mul")
-    parts = _up(nodes, node, {"Mul", "Add", "Erf"})
-    if inner is None or len(parts) != 4 or Counter(n.op for n in parts) != {"Mul": 2, "Add": 1, "Erf": 1}:
+    parts = _up(nodes, node, {"Mul", "Add", "Div", "Pow", "Erf", "Tanh"}, 16)
+    count = Counter(part.op for part in parts)
+    if (count["Erf"], count["Tanh"], count["Add"]) not in ((1, 0, 1), (0, 1, 2)) or count["Mul"] + count["Div"] < 3:
         return False
-    x = next((name for name in inner.inputs if name not in nodes.fixed), None)
-    outside = [name for part in parts for name in part.inputs if name not in nodes.fixed and name == x]
-    return x is not None and len(outside) == 1 and nodes.replace(node, "Gelu", [x], inner, *parts)
+    half = any(nodes.number(name) == (2 if part.op == "Div" else 0.5) for part in parts for name in part.inputs)
+    made = {name for part in parts for name in part.outputs}
+    outside = {name for part in parts for name in part.inputs} - made - nodes.fixed
+    return half and len(outside) == 1 and nodes.replace(node, "Gelu", [*outside], *parts)
 
 
 def _up(nodes: Nodes, node: Node, ops: set[str], limit: int = 8) -> list[Node]:
