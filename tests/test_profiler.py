@@ -14,7 +14,6 @@ import torch.nn.functional as F
 from profiles import Apply, layers, meta, profiled, torch_macs
 from torch import nn
 
-from codesign_kernel.errors import InvalidInputError
 from codesign_kernel.profiler import profile, zoo
 from codesign_kernel.profiler.result import UNUSED
 from codesign_kernel.workload import Layer
