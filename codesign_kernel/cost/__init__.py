@@ -2,6 +2,17 @@
 
 from codesign_kernel.cost.batch import BatchCost, evaluate_batch
 from codesign_kernel.cost.evaluate import evaluate
+from codesign_kernel.cost.gemmini import gemmini_cycles
 from codesign_kernel.cost.result import Access, Cost, LayerCost
+from codesign_kernel.cost.systolic import systolic_cycles
 
-__all__ = ["Access", "BatchCost", "Cost", "LayerCost", "evaluate", "evaluate_batch"]
+__all__ = [
+    "Access",
+    "BatchCost",
+    "Cost",
+    "LayerCost",
+    "evaluate",
+    "evaluate_batch",
+    "gemmini_cycles",
+    "systolic_cycles",
+]
