@@ -3,6 +3,7 @@
 from codesign_kernel.cost.batch import BatchCost, evaluate_batch
 from codesign_kernel.cost.evaluate import evaluate
 from codesign_kernel.cost.gemmini import gemmini_cycles
+from codesign_kernel.cost.nvdla import frames_per_second
 from codesign_kernel.cost.result import Access, Cost, LayerCost
 from codesign_kernel.cost.systolic import systolic_cycles
 
@@ -13,6 +14,7 @@ __all__ = [
     "LayerCost",
     "evaluate",
     "evaluate_batch",
+    "frames_per_second",
     "gemmini_cycles",
     "systolic_cycles",
 ]
