@@ -121,8 +121,7 @@ class Accelerator:
         if max(self.rows, self.cols) % min(self.rows, self.cols):
             raise InvalidInputError(
                 f"the longer side of the array is a multiple of the shorter, but got rows = {self.rows}, "
-                f"cols = {self.cols}; "
-                "the activation memory is banked by the shorter side"
+                f"cols = {self.cols}; the activation memory is banked by the shorter side"
             )
         if self.dataflow not in DATAFLOWS:
             raise InvalidInputError(f"dataflow is one of {', '.join(map(repr, DATAFLOWS))}, but got {self.dataflow!r}")
@@ -149,8 +148,7 @@ class Accelerator:
         if self.word_bits % 8:
             raise InvalidInputError(
                 f"a word of the activation memory is a whole number of bytes, but {self.lanes} lanes of "
-                f"{self.weight_bits} "
-                "bits are not; use an even number of lanes or weight_bits = 8"
+                f"{self.weight_bits} bits are not; use an even number of lanes or weight_bits = 8"
             )
         if self.bits_per_cycle < 8:
             # the next round number, and the one after it where the quotient rounds to just below 8 bits
@@ -160,6 +158,10 @@ class Accelerator:
                 f"{self.frequency_mhz:g} MHz are {self.bits_per_cycle:.3g}; raise bandwidth_gb_s to "
                 f"{next(g for g in enough if g * 8000.0 / self.frequency_mhz >= 8):.15g} or lower frequency_mhz"
             )
+        self._check_memories()
+
+    def _check_memories(self) -> None:
+        """Every memory holds two words, and no more than an instruction can address."""
         for level in self.memories:
             if level.depth < 2:
                 raise InvalidInputError(
@@ -169,9 +171,8 @@ class Accelerator:
             if level.depth > 1 << ADDRESS_BITS:
                 raise InvalidInputError(
                     f"the {level.name} memory holds at most {1 << ADDRESS_BITS} words, but "
-                    f"{level.capacity_bit / BIT_PER_KIB:g} "
-                    f"KiB in words of {level.word_bit} bits are {level.depth}; make it at most "
-                    f"{(1 << ADDRESS_BITS) * level.word_bit / BIT_PER_KIB:g} KiB"
+                    f"{level.capacity_bit / BIT_PER_KIB:g} KiB in words of {level.word_bit} bits are {level.depth}; "
+                    f"make it at most {(1 << ADDRESS_BITS) * level.word_bit / BIT_PER_KIB:g} KiB"
                 )
 
     @property

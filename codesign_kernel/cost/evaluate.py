@@ -48,7 +48,40 @@ def evaluate(workload: Any, design: Any) -> Cost:
     batch = evaluate_batch(work, Machines.of([accelerator]))
     if batch.reason[0]:
         _explain(batch, accelerator)
-    layers, accesses = [], []
+    layers, accesses = _breakdown(batch, accelerator.pes)
+    return Cost(
+        workload=work.name,
+        accelerator=accelerator,
+        macs=batch.macs,
+        latency_cycle=int(batch.latency_cycle[0]),
+        overhead_cycle=_halts(batch) * cycles(Op.HALT),
+        boot_cycle=int(batch.boot_cycle[0]),
+        resident=bool(batch.resident[0]),
+        instructions=int(batch.instructions[0]),
+        energy_pj=float(batch.energy_pj["nominal"][0]),
+        energy_low_pj=float(batch.energy_pj["low"][0]),
+        energy_high_pj=float(batch.energy_pj["high"][0]),
+        area_um2=float(batch.area_um2["nominal"][0]),
+        area_low_um2=float(batch.area_um2["low"][0]),
+        area_high_um2=float(batch.area_um2["high"][0]),
+        utilization=float(batch.utilization[0]),
+        layers=layers,
+        accesses=accesses,
+        energy_parts={name: float(bands["nominal"][0]) for name, bands in batch.energy_parts.items()},
+        area_parts={name: float(bands["nominal"][0]) for name, bands in batch.silicon.area_um2.items()},
+        uncosted=batch.uncosted,
+    )
+
+
+def _halts(batch: BatchCost) -> int:
+    """Runs of the program: one for each item of the batch, each with its HALT."""
+    return max(step.layer.B for step in batch.steps)
+
+
+def _breakdown(batch: BatchCost, pes: int) -> tuple[tuple[LayerCost, ...], tuple[Access, ...]]:
+    """Cycles and energy by step, and traffic by step, level, operand and direction."""
+    layers: list[LayerCost] = []
+    accesses: list[Access] = []
     for step, counts in zip(batch.steps, batch.counts, strict=True):
         parts = part_energies(step, counts, batch.silicon)
         name, macs = step.layer.name, step.layer.macs
@@ -63,37 +96,15 @@ def evaluate(workload: Any, design: Any) -> Cost:
                 store_cycle=int(counts.store_cycle[0]),
                 energy_pj=float(sum(bands["nominal"][0] for bands in parts.values())),
                 dram_bit=sum(int(bits[0]) for key, bits in counts.accesses.items() if key[0] == "dram"),
-                utilization=macs / (latency * accelerator.pes),
+                utilization=macs / (latency * pes),
             )
         )
         for key, bits in counts.accesses.items():
             accesses.append(Access(name, *key, int(bits[0]), float(access_energy(key, bits, batch.silicon)[0])))
-    halts = max(step.layer.B for step in batch.steps)
     fetch = ("instruction", "-", "read")
-    bits = np.array([halts * INSTRUCTION_BITS])
+    bits = np.array([_halts(batch) * INSTRUCTION_BITS])
     accesses.append(Access("end", *fetch, int(bits[0]), float(access_energy(fetch, bits, batch.silicon)[0])))
-    return Cost(
-        workload=work.name,
-        accelerator=accelerator,
-        macs=batch.macs,
-        latency_cycle=int(batch.latency_cycle[0]),
-        overhead_cycle=halts * cycles(Op.HALT),
-        boot_cycle=int(batch.boot_cycle[0]),
-        resident=bool(batch.resident[0]),
-        instructions=int(batch.instructions[0]),
-        energy_pj=float(batch.energy_pj["nominal"][0]),
-        energy_low_pj=float(batch.energy_pj["low"][0]),
-        energy_high_pj=float(batch.energy_pj["high"][0]),
-        area_um2=float(batch.area_um2["nominal"][0]),
-        area_low_um2=float(batch.area_um2["low"][0]),
-        area_high_um2=float(batch.area_um2["high"][0]),
-        utilization=float(batch.utilization[0]),
-        layers=tuple(layers),
-        accesses=tuple(accesses),
-        energy_parts={name: float(bands["nominal"][0]) for name, bands in batch.energy_parts.items()},
-        area_parts={name: float(bands["nominal"][0]) for name, bands in batch.silicon.area_um2.items()},
-        uncosted=batch.uncosted,
-    )
+    return tuple(layers), tuple(accesses)
 
 
 def _kib(bits: int) -> str:

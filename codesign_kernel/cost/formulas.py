@@ -83,14 +83,12 @@ def step_counts(
         load, save: the input comes from, and the output goes to, external memory (``True``: on every machine).
     """
     m, t = machines, tiling
-    positions = step.out_height * step.out_width * step.pool * step.pool
     stored = step.out_height * step.out_width
+    positions = stored * step.pool * step.pool
     taps = t.blocks * step.taps
-    tile_passes = t.tiles * t.passes
+    tile_passes, q_loads = t.tiles * t.passes, t.chunks * t.tiles
     # external memory
-    rows_total = weight_rows(step, t, m)
-    q_loads = t.chunks * t.tiles
-    streamed_rows = np.where(resident, 0, t.chunks * rows_total)
+    streamed_rows = np.where(resident, 0, t.chunks * weight_rows(step, t, m))
     p_moves = np.where(resident, 0, q_loads)
     a_moves = _only(load, np.where(t.whole, 1, t.chunks * t.in_groups))
     a_words = _only(load, t.in_groups * step.width * t.loaded_rows)
@@ -106,8 +104,8 @@ def step_counts(
     store = tile_passes * _fixed(Op.STORE) + outputs
     quant = q_loads * (_fixed(Op.LOADQ) + m.quant_rows)
     # accesses, in bits
-    row_bits, p_bits, sum_bits = m.rows * m.weight_bits, m.word_bit["weight"], m.word_bit["accumulator"]
-    word_bits = m.word_bit["activation"]
+    row_bits, word_bits = m.rows * m.weight_bits, m.word_bit["activation"]
+    p_bits, sum_bits = m.word_bit["weight"], m.word_bit["accumulator"]
     array_cycle = taps * positions
     instructions = p_moves + a_moves + s_moves + q_loads + 2 * tile_passes
     accesses = {
