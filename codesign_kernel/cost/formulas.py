@@ -104,8 +104,7 @@ def step_counts(
     store = tile_passes * _fixed(Op.STORE) + outputs
     quant = q_loads * (_fixed(Op.LOADQ) + m.quant_rows)
     # accesses, in bits
-    row_bits, word_bits = m.rows * m.weight_bits, m.word_bit["activation"]
-    p_bits, sum_bits = m.word_bit["weight"], m.word_bit["accumulator"]
+    word_bits, p_bits, sum_bits = (m.word_bit[name] for name in ("activation", "weight", "accumulator"))
     array_cycle = taps * positions
     instructions = p_moves + a_moves + s_moves + q_loads + 2 * tile_passes
     accesses = {
@@ -113,7 +112,7 @@ def step_counts(
         ("dram", "I", "read"): a_words * word_bits,
         ("dram", "O", "write"): s_words * word_bits,
         ("activation", "I", "write"): a_words * word_bits,
-        ("activation", "I", "read"): array_cycle * row_bits,
+        ("activation", "I", "read"): array_cycle * (m.rows * m.weight_bits),
         ("activation", "O", "write"): t.tiles * stored * p_bits,
         ("activation", "O", "read"): s_words * word_bits,
         ("weight", "W", "write"): streamed_rows * p_bits,
