@@ -15,9 +15,10 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:  # what _HOME says, in the words that type checkers and editors read
     from codesign_kernel import figures
-    from codesign_kernel.accelerator import Accelerator, MemoryLevel
+    from codesign_kernel.accelerator import Accelerator, MemoryLevel, SpatialArray
     from codesign_kernel.cosim import CosimReport
-    from codesign_kernel.cost import Cost, evaluate
+    from codesign_kernel.cost import Cost
+    from codesign_kernel.cost.evaluate import evaluate
     from codesign_kernel.design import Design, DesignSpace
     from codesign_kernel.optimize import IntegerNetwork, quantize
     from codesign_kernel.pareto import knee, pareto_front
@@ -37,6 +38,7 @@ _HOME = {
     "MemoryLevel": "accelerator",
     "Profile": "profiler",
     "RtlBundle": "rtl",
+    "SpatialArray": "accelerator",
     "Workload": "workload",
     "cosimulate": "session",
     "evaluate": "cost",
@@ -63,6 +65,7 @@ __all__ = [
     "MemoryLevel",
     "Profile",
     "RtlBundle",
+    "SpatialArray",
     "Workload",
     "__version__",
     "cosimulate",

@@ -31,7 +31,7 @@ def test_a_bare_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     assert checks["optuna"].remedy == 'pip install -c constraints.txt -e ".[search]"'
     assert checks["icarus"].remedy == "apt-get install g++ iverilog"
     assert {name for name, check in checks.items() if check.required} == {
-        "python", "numpy", "onnx", "pandas", "torch", "plotly", "scikit-learn", "myhdl"
+        "python", "numpy", "onnx", "pandas", "torch", "plotly", "scikit-learn", "myhdl", "numba"
     }  # fmt: skip
 
 

@@ -23,6 +23,7 @@ KERNEL = "codesign_kernel"
 FLOORS = {
     "units": 1,
     "errors": 1,
+    "numerics": 1,
     "files": 2,
     "workload": 2,
     "accelerator": 2,
@@ -65,6 +66,7 @@ HOMES = {
     "dask": {"cluster"},
     "distributed": {"cluster"},
     "myhdl": {"rtl", "cosim"},
+    "numba": {"cost"},
     "sqlalchemy": {"store"},
     "redis": {"store"},
     "plotly": {"figures", "widgets"},

@@ -1,6 +1,7 @@
 """One machine as plain numbers, and the technology tables that price it."""
 
 from codesign_kernel.accelerator.catalog import Nvdla, catalog
+from codesign_kernel.accelerator.spatial import SpatialArray
 from codesign_kernel.accelerator.types import Accelerator, MemoryLevel
 
-__all__ = ["Accelerator", "MemoryLevel", "Nvdla", "catalog"]
+__all__ = ["Accelerator", "MemoryLevel", "Nvdla", "SpatialArray", "catalog"]

@@ -2,30 +2,44 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Mapping
 from typing import Any, NoReturn
 
 import numpy as np
 
 from codesign_kernel.accelerator.columns import Machines
 from codesign_kernel.accelerator.isa import Op, cycles
+from codesign_kernel.accelerator.spatial import SpatialArray, ceil_kib
 from codesign_kernel.accelerator.types import INSTRUCTION_BITS, Accelerator
 from codesign_kernel.cost.batch import REASONS, BatchCost, access_energy, evaluate_batch, part_energies
 from codesign_kernel.cost.result import Access, Cost, LayerCost
+from codesign_kernel.cost.spatial_cost import evaluate_one
 from codesign_kernel.errors import InfeasibleDesignError, InvalidInputError
-from codesign_kernel.units import BIT_PER_KIB
 from codesign_kernel.workload import Workload
 
 
-def evaluate(workload: Any, design: Any) -> Cost:
+def evaluate(
+    workload: Any,
+    design: Any,
+    *,
+    mapping: str | Mapping[str, str] | None = None,
+    fusion: bool = True,
+    objective: str = "latency",
+) -> Cost:
     """Latency, energy and area of ``workload`` on ``design``, from shapes alone.
 
-    The latency is exact for what :func:`codesign_kernel.lower.lower` accepts: the RTL of the same design, running the
-    same network, takes that many cycles. The precision is the accelerator's, whatever the workload was profiled in.
+    On an :class:`Accelerator` the latency is exact for what :func:`codesign_kernel.lower.lower` accepts: the RTL of the
+    same design, running the same network, takes that many cycles; its mapping is fixed. On a :class:`SpatialArray`
+    every layer gets its best mapping (``docs/mapping.md`` has the law). The precision is the machine's, whatever the
+    workload was profiled in.
 
     Args:
         workload: a :class:`Workload`, or anything with one in ``.workload`` (a Profile, an IntegerNetwork).
-        design: an :class:`Accelerator`, or anything with one in ``.accelerator`` (a Design).
+        design: an :class:`Accelerator`, a :class:`SpatialArray`, or anything with one in ``.accelerator`` (a Design).
+        mapping: of a SpatialArray: what every layer's mapping must be, like ``"y=14 k=64 c=32 inner=y"`` or a part of
+            it, or such a text by layer; see :meth:`Constraint.parse`.
+        fusion: of a SpatialArray: maps may stay on chip between layers.
+        objective: of a SpatialArray: ``"latency"`` (then the least DRAM traffic) or ``"energy"`` (then latency).
 
     Raises:
         InvalidInputError: an argument is of another kind, or nothing in the workload does MACs.
@@ -37,6 +51,13 @@ def evaluate(workload: Any, design: Any) -> Cost:
         raise InvalidInputError(
             f"evaluate takes a Workload, a Profile or an IntegerNetwork, but got {type(workload).__name__}"
         )
+    if isinstance(accelerator, SpatialArray):
+        return evaluate_one(work, accelerator, mapping, fusion, objective)
+    if mapping is not None or objective != "latency":
+        raise InvalidInputError(
+            "the generated accelerator has one mapping, but mapping= or objective= asks for another; describe the "
+            "machine as a SpatialArray to choose"
+        )
     bits = getattr(workload, "bits", None)  # an IntegerNetwork has a precision of its own
     if isinstance(accelerator, Accelerator) and bits not in (None, accelerator.weight_bits):
         raise InvalidInputError(
@@ -44,7 +65,9 @@ def evaluate(workload: Any, design: Any) -> Cost:
             f"with bits={accelerator.weight_bits} or choose weight_bits={bits}"
         )
     if not isinstance(accelerator, Accelerator):
-        raise InvalidInputError(f"evaluate takes an Accelerator or a Design, but got {type(design).__name__}")
+        raise InvalidInputError(
+            f"evaluate takes an Accelerator, a SpatialArray or a Design, but got {type(design).__name__}"
+        )
     batch = evaluate_batch(work, Machines.of([accelerator]))
     if batch.reason[0]:
         _explain(batch, accelerator)
@@ -107,11 +130,6 @@ def _breakdown(batch: BatchCost, pes: int) -> tuple[tuple[LayerCost, ...], tuple
     return tuple(layers), tuple(accesses)
 
 
-def _kib(bits: int) -> str:
-    """``bits`` in KiB, rounded up to a hundredth, so that what is suggested suffices."""
-    return f"{math.ceil(bits * 100 / BIT_PER_KIB) / 100:.15g}"
-
-
 def _explain(batch: BatchCost, accelerator: Accelerator) -> NoReturn:
     """Raise what the hungriest step needs of the memory that is too small."""
     memory = REASONS[batch.reason[0]].split()[0]
@@ -124,7 +142,7 @@ def _explain(batch: BatchCost, accelerator: Accelerator) -> NoReturn:
         where = f"one tile of layer {batch.steps[needs.index(need)].layer.name!r}"
     bits = need * level.word_bit
     raise InfeasibleDesignError(
-        f"the {memory} memory holds {where}, but that takes {_kib(bits)} KiB and {memory}_kib = "
-        f"{getattr(accelerator, f'{memory}_kib'):g} is {_kib(bits - level.capacity_bit)} KiB too small; "
-        f"make it at least {_kib(bits)}"
+        f"the {memory} memory holds {where}, but that takes {ceil_kib(bits)} KiB and {memory}_kib = "
+        f"{getattr(accelerator, f'{memory}_kib'):g} is {ceil_kib(bits - level.capacity_bit)} KiB too small; "
+        f"make it at least {ceil_kib(bits)}"
     )

@@ -5,22 +5,27 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from codesign_kernel.accelerator.spatial import SpatialArray
 from codesign_kernel.accelerator.types import Accelerator
+from codesign_kernel.mapping.choice import LayerMapping
 from codesign_kernel.units import quantity
 
 
 @dataclass(frozen=True)
 class LayerCost:
-    """One step: a layer that does MACs with the ReLU and pooling behind it.
+    """One step: a layer with the operators that run together with it.
 
     Attributes:
         name, op, macs: of the layer.
-        load_cycle, compute_cycle, store_cycle: waiting for external memory; array and lanes; writing external memory.
-            They do not overlap on this template.
+        load_cycle, compute_cycle, store_cycle: waiting for external memory; array, lanes and vector unit at work;
+            writing external memory while nothing else happens. Where memory works behind the array, only what it does
+            not hide counts (of tiles in the middle as ``load_cycle``).
         latency_cycle: their sum.
         energy_pj: without leakage.
         dram_bit: moved to and from external memory.
         utilization: MACs over what all PEs could have done in ``latency_cycle``.
+        mapping: how a :class:`SpatialArray` runs it; ``print`` shows the loop nest. None on the generated template, and
+            for the vector unit.
     """
 
     name: str
@@ -32,6 +37,7 @@ class LayerCost:
     energy_pj: float
     dram_bit: int
     utilization: float
+    mapping: LayerMapping | None = None
 
     @property
     def latency_cycle(self) -> int:
@@ -45,7 +51,8 @@ class Access:
 
     Attributes:
         layer: its name; ``end`` for the HALT of every inference.
-        level: ``dram``, ``activation``, ``weight``, ``accumulator`` or ``instruction``.
+        level: ``dram``; of the generated template ``activation``, ``weight``, ``accumulator`` or ``instruction``; of a
+            :class:`SpatialArray` ``input``, ``weight``, ``output`` or ``shared``, and ``register``.
         operand: ``W``, ``I`` or ``O``; ``-`` for instructions.
         direction: ``read`` or ``write``, as the memory sees it.
         bits, energy_pj: moved, and what that costs.
@@ -66,9 +73,9 @@ class Cost:
     Attributes:
         workload, accelerator: what was costed.
         latency_cycle: of one inference (of the workload's whole batch), from start to the end of HALT. The
-            generated RTL takes exactly as long.
-        boot_cycle: of loading the weights once, where they stay on chip (``resident``).
-        instructions: in the instruction memory.
+            RTL generated from an :class:`Accelerator` takes exactly as long.
+        boot_cycle: of loading the weights once, where they stay on chip (``resident``); 0 on a :class:`SpatialArray`.
+        instructions: in the instruction memory; 0 on a :class:`SpatialArray`.
         energy_pj, energy_low_pj, energy_high_pj: nominal and band. The band is that of the arithmetic, for which two
             published sets differ; memories rest on one source.
         area_um2, area_low_um2, area_high_um2: likewise.
@@ -79,7 +86,7 @@ class Cost:
     """
 
     workload: str
-    accelerator: Accelerator
+    accelerator: Accelerator | SpatialArray
     macs: int
     latency_cycle: int
     overhead_cycle: int

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import reduce
 from typing import Any
 
 import numpy as np
 
 from codesign_kernel.accelerator.columns import Grid, Machines
+from codesign_kernel.accelerator.spatial import SpatialArrays
 from codesign_kernel.cost.batch import REASONS, evaluate_batch
+from codesign_kernel.cost.spatial import REASONS as SPATIAL_REASONS
+from codesign_kernel.cost.spatial import evaluate_spatial
+from codesign_kernel.cost.technology import BANDS
 from codesign_kernel.workload import Workload
 
 Array = np.ndarray[Any, Any]
@@ -49,3 +54,39 @@ def result_columns(workload: Workload, columns: Mapping[str, Array]) -> dict[str
         "feasible": feasible.reshape(-1),
         "reason": texts[reason.reshape(-1)],
     }
+
+
+def spatial_columns(
+    workload: Workload,
+    columns: Mapping[str, Any],
+    *,
+    fusion: bool = True,
+    objective: str = "latency",
+    progress: Callable[[int, int, str], None] | None = None,
+) -> dict[str, Array]:
+    """:func:`result_columns` for designs that are fields of :class:`SpatialArray`, each layer with its best mapping."""
+    machines = SpatialArrays.from_columns(columns)
+    lawful = np.flatnonzero(machines.lawful)
+    table: dict[str, Array] = {name: np.full(len(machines), np.nan) for name in RESULTS}
+    reason = np.full(len(machines), -1)
+    if len(lawful):
+        some = machines if len(lawful) == len(machines) else machines.of_some(lawful)
+        cost = evaluate_spatial(workload, some, fusion=fusion, objective=objective, progress=progress)
+        seconds = cost.latency_cycle / (some.frequency_mhz * 1e6)
+        energy = {b: reduce(np.add, (bands[b] for bands in cost.energy_parts.values())) for b in BANDS}
+        area = reduce(np.add, (bands["nominal"] for bands in cost.silicon.area_um2.values()))
+        found = {
+            "latency_cycle": cost.latency_cycle,
+            "latency_ms": seconds * 1e3,
+            "energy_uj": energy["nominal"] * 1e-6,
+            "energy_low_uj": energy["low"] * 1e-6,
+            "energy_high_uj": energy["high"] * 1e-6,
+            "area_mm2": area * 1e-6,
+            "power_mw": energy["nominal"] * 1e-9 / np.where(seconds > 0, seconds, 1.0),
+            "utilization": cost.plan.macs / np.maximum(cost.latency_cycle * some.rows * some.cols, 1),
+        }
+        reason[lawful] = cost.reason
+        for name in RESULTS:
+            table[name][lawful] = np.where(cost.reason == 0, found[name], np.nan)
+    texts = np.array([*SPATIAL_REASONS, LAWLESS], dtype=object)
+    return {**table, "feasible": reason == 0, "reason": texts[reason]}

@@ -31,7 +31,7 @@ class Silicon:
     leak_mw: Array
 
 
-def _look_up(function: Callable[..., Any], *keys: Array) -> dict[str, Array]:
+def look_up(function: Callable[..., Any], *keys: Array) -> dict[str, Array]:
     """``function`` of each distinct combination of ``keys``, by the name of its fields, as arrays over the machines."""
     keys = np.broadcast_arrays(*keys)
     shape = keys[0].shape
@@ -63,14 +63,14 @@ def silicon_of(machines: Machines) -> Silicon:
             # built in banks of the array's shorter side
             banks = m.lanes // np.minimum(m.rows, m.cols)
             capacity, word = capacity // banks, word // banks
-        found = _look_up(technology.sram, capacity, word, m.node_nm)
+        found = look_up(technology.sram, capacity, word, m.node_nm)
         read[name], write[name] = found["read_pj_per_bit"], found["write_pj_per_bit"]
         area[name] = dict.fromkeys(BANDS, found["area_um2"] * banks)
         leak = leak + found["leak_mw"] * banks
-    pe = _look_up(technology.pe, m.weight_bits, m.acc_bits, m.node_nm)
-    lane = _look_up(technology.lane, m.weight_bits, m.acc_bits, m.node_nm)
+    pe = look_up(technology.pe, m.weight_bits, m.acc_bits, m.node_nm)
+    lane = look_up(technology.lane, m.weight_bits, m.acc_bits, m.node_nm)
     pes = m.rows * m.cols
-    register = _look_up(technology.register, m.node_nm)
+    register = look_up(technology.register, m.node_nm)
     # rows and columns are skewed and put straight again by triangles of registers
     skew = m.rows * (m.rows - 1) // 2 * m.weight_bits + m.cols * (m.cols - 1) // 2 * m.acc_bits
     triangles = skew * register["area_um2"]

@@ -24,6 +24,7 @@ PACKAGES = {
     "plotly": "",
     "scikit-learn": "",
     "myhdl": "",
+    "numba": "",
     "jupyterlab": "notebook",
     "ipywidgets": "notebook",
     "anywidget": "notebook",
