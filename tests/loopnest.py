@@ -174,19 +174,34 @@ class Walk:
         c.bits["weight", "W", "read"] += self.quant_rows * self.row
         for lines in cut(len(chunk), self.pass_rows(n)):
             c.instructions += 2
-            c.compute += 2
             positions = len(lines) * n.pool * n.ow * n.pool
-            for _ in blocks_of(n, outs, self.a.rows):
-                for _ in range(n.fy * n.fx):
-                    self.tap(c, positions)
+            taps = len(blocks_of(n, outs, self.a.rows)) * n.fy * n.fx
+            c.compute += 2 + self.taps(c, taps, positions)
             c.compute += 2 + positions + 5
             c.bits["accumulator", "O", "read"] += positions * self.sums
             c.bits["activation", "O", "write"] += len(lines) * n.ow * self.row
 
-    def tap(self, c: Counts, positions: int) -> None:
-        """Weights in, bottom row first; then every position through the array into the accumulators."""
-        c.compute += (self.a.rows + 1) + positions + 1 + (self.a.rows + self.a.cols - 1) + 1
-        c.bits["weight", "W", "read"] += self.a.rows * self.row
-        c.bits["activation", "I", "read"] += positions * self.a.rows * self.a.weight_bits
-        c.bits["accumulator", "O", "read"] += positions * self.sums
-        c.bits["accumulator", "O", "write"] += positions * self.sums
+    def taps(self, c: Counts, taps: int, positions: int) -> int:
+        """Cycles of all taps of a pass: a clock that visits every row of weights and every position.
+
+        A tap's weights go in row by row, bottom row first, as soon as the tap before it has begun to use its own; its
+        positions follow when the last row has arrived and the positions before are through.
+        """
+        clock = free = 0  # the port of the weight memory is free, and the array takes positions, from these cycles on
+        added: dict[int, int] = {}  # when each accumulator was last read
+        for _ in range(taps):
+            for _ in range(self.a.rows):
+                free += 1
+            clock = max(clock, free + 1)
+            if 0 in added:  # a sum is read, added to and written in two cycles
+                clock = max(clock, added[0] + 2)
+            free = max(free, clock - 1)
+            for position in range(positions):
+                assert added.get(position, -2) + 2 <= clock
+                added[position] = clock
+                clock += 1
+            c.bits["weight", "W", "read"] += self.a.rows * self.row
+            c.bits["activation", "I", "read"] += positions * self.a.rows * self.a.weight_bits
+            c.bits["accumulator", "O", "read"] += positions * self.sums
+            c.bits["accumulator", "O", "write"] += positions * self.sums
+        return clock + 1 + (self.a.rows + self.a.cols - 1) + 1

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 from cases import MACHINES, TINY, builds, children, features, pair, random_inputs, random_layer, runnable
 
+from codesign_kernel.accelerator import Accelerator
 from codesign_kernel.accelerator.isa import RESERVED, Instruction, Op
 from codesign_kernel.cosim import SIMULATORS, find_simulator
 from codesign_kernel.cosim.job import Job
@@ -213,10 +214,10 @@ class TestIcarusProcess:
         assert time.monotonic() - start < 15
 
 
-def agree(name: str, program, simulator: str, vectors: int = 2) -> None:
+def agree(a: Accelerator, program, simulator: str, vectors: int = 2) -> None:
     """``program``'s network runs on the RTL bit for bit and cycle for cycle."""
     x = random_inputs(np.random.default_rng(len(program.words)), program.network, vectors)
-    report = cosimulate(MACHINES[name], program.network, x, simulator)
+    report = cosimulate(a, program.network, x, simulator)
     assert report.mismatches == 0, report
     assert report.first_mismatch is None
     assert report.cycles_rtl == report.cycles_model == report.cycles_program == program.cycles, report
@@ -256,19 +257,33 @@ class TestAgreement:
     @pytest.mark.parametrize("name", VERILATED)
     def test_verilator(self, name):
         for program in (*plain(name), *every(name)):
-            agree(name, program, "verilator")
+            agree(MACHINES[name], program, "verilator")
 
     @pytest.mark.icarus
     @pytest.mark.parametrize("name", ["2x2", pytest.param("4x2", marks=pytest.mark.slow)])
     def test_icarus(self, name):
         for program in short(name, 5, 1500):
-            agree(name, program, "icarus", vectors=1)
+            agree(MACHINES[name], program, "icarus", vectors=1)
+
+    @pytest.mark.icarus
+    @pytest.mark.parametrize("name", ["2x2", *(pytest.param(n, marks=pytest.mark.slow) for n in ("1x1", "4x2", "2x8"))])
+    def test_taps_follow_as_soon_as_they_may(self, name):
+        """From five positions a tap down to one: more than the array has rows, as many, and fewer. Several input tiles,
+        whose banks turn while the tap before still reads, and sums that the next tap needs at once."""
+        rng = np.random.default_rng(0)
+        layers = tuple(random_layer(rng, f"conv{i}", 9, 9, (1, 2), 8) for i in range(5))
+        a = replace(MACHINES[name], instruction_kib=16)
+        program = lower(IntegerNetwork("taps", (9, 1, 6), 0.1, 8, layers), a)
+        convs = [i for i in program.main if i.op == Op.CONV]
+        assert [i["nx"] for i in convs] == [n for n in (5, 4, 3, 2, 1) for _ in range(0, 9, a.cols)]
+        assert all(i["nct"] > 2 for i in convs)
+        agree(a, program, "icarus", vectors=2)
 
     @pytest.mark.slow
     @pytest.mark.parametrize(("name", "count"), [("2x2", 3), ("4x2", 2)])
     def test_myhdl(self, name, count):
         for program in short(name, count, 350):
-            agree(name, program, "myhdl", vectors=1)
+            agree(MACHINES[name], program, "myhdl", vectors=1)
 
     @pytest.mark.slow
     def test_the_samples_meet_every_way_to_cut(self):

@@ -182,13 +182,11 @@ MUTANTS = {
     "bias": (r"\(lane0_best \+ lane0_bias\)", "(lane0_best)", "a"),
     "ReLU always": (r"\(sequencer0_decoder0_ctl_relu && ", "(1'b1 && ", "a"),
     "multiply": (r"pe0_p_out <= \(systolic0_pe_first0_p_out \+", "pe0_p_out <= (systolic0_pe_first0_p_out -", "a"),
-    "deskew": (r"systolic0_delay_line1_q <= systolic0_pe0_p_out;", "systolic0_delay_line1_q <= 0;", "a"),
+    "deskew": (r"(systolic0_delay_line\d_q) <= systolic0_pe0_p_out;", r"\1 <= 0;", "a"),
     "padding": (r"assign ctl_live = .*;", "assign ctl_live = 1'b1;", "b"),
-    "accumulate never": (
-        r"assign sequencer0_decoder0_ctl_keep = .*;",
-        "assign sequencer0_decoder0_ctl_keep = 1'b0;",
-        "b",
-    ),
+    "accumulate never": (r"keep <= \(ctl_accumulate \|\| later_tap\);", "keep <= 1'b0;", "b"),
+    "weights in use change": (r"if \(swap\)", "if (1'b1)", "b"),
+    "weights run over": (r"_load <= \(load && \(!systolic0_last\)\);", "_load <= load;", "a"),
     "ReLU never": (r"\(sequencer0_decoder0_ctl_relu && ", "(1'b0 && ", "b"),
     "stride": (r"\(ctl_addr \+ sequencer0_map_walk0_x_step\)", "(ctl_addr + 1)", "c"),
     "maximum": (r"assign ctl_window_first = .*;", "assign ctl_window_first = 1'b1;", "d"),
@@ -237,9 +235,9 @@ class TestMutants:
         """A drain that is too short: wrong values and too few cycles."""
         bundle = generate_rtl(A)
         pattern, _, _ = MUTANTS["drain of CONV"]
-        verilog = re.sub(pattern, r"\g<1>2", bundle.verilog)
+        verilog = re.sub(pattern, r"\g<1>0", bundle.verilog)
         mutant = replace(bundle, files={**bundle.files, f"{bundle.top}.v": verilog})
         report = checked(find_simulator("icarus"), network=victim(), vectors=2, bundle=mutant)
-        assert report.mismatches == 2
+        assert report.mismatches > 0
         assert report.cycle_mismatches == 2
         assert report.cycles_rtl < report.cycles_model

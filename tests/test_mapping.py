@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from itertools import pairwise, product
 
@@ -181,7 +182,7 @@ class TestTiling:
 
     def test_pieces_fit_the_memories_and_no_larger_ones_would(self):
         rng = np.random.default_rng(1)
-        cuts = passes = 0
+        cuts = passes = short = 0
         for _ in range(400):
             stride, f, pool, c, k = (int(v) for v in rng.integers(1, (4, 4, 4, 20, 20)))
             height = int(rng.integers(f + stride * pool, 40))
@@ -206,11 +207,17 @@ class TestTiling:
                 cuts += 1
             line = step.out_width * step.pool**2
             assert lines * line <= sums < (lines + 1) * line
-            want = sum(len(cut(len(piece), lines)) for piece in cut(step.out_height, rows))
-            assert one(tiling, "passes") == want
-            passes += want > one(tiling, "chunks")
+            want = Counter(len(lot) for piece in cut(step.out_height, rows) for lot in cut(len(piece), lines))
+            assert one(tiling, "passes") == want.total()
+            sizes: Counter[int] = Counter()
+            for size, number in tiling.pass_sizes:
+                sizes[int(np.broadcast_to(size, 1)[0])] += int(np.broadcast_to(number, 1)[0])
+            assert +sizes == want
+            passes += want.total() > one(tiling, "chunks")
+            short += len(want) == 3  # full ones, and two that end chunks
         assert cuts > 50
         assert passes > 20
+        assert short > 0
 
     def test_blocks_are_the_channels_that_a_tile_reads(self):
         straddling = 0
@@ -236,5 +243,5 @@ class TestTiling:
             for i, a in enumerate(MACHINES.values()):
                 alone = tile(step, Machines.of([a]))
                 for name in Tiling.__dataclass_fields__:
-                    many = np.broadcast_to(getattr(together, name), len(MACHINES))
-                    assert many[i] == one(alone, name), name
+                    many, single = (np.array(getattr(t, name)).reshape(-1, n) for t, n in ((together, 10), (alone, 1)))
+                    assert many[:, i].tolist() == single[:, 0].tolist(), name

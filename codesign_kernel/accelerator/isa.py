@@ -12,7 +12,8 @@ LOADQ  weight memory -> requantisers, ``count`` rows
 CONV   for each of ``nct`` input tiles, ``nfy`` filter rows and ``nfx`` filter columns: load the array with the next
        ``rows`` rows of weights (bottom row first), then stream ``nx`` x ``ny`` positions of a map of ``width`` x
        ``height`` through it into the accumulators. A tap starts at (``ix0`` + fx ``dx``, ``iy0`` + fy ``dy``) and walks
-       in steps of (``sx``, ``sy``); what lies outside of the map is zero
+       in steps of (``sx``, ``sy``); what lies outside of the map is zero. The array holds two taps' weights: one loads
+       while the one before it streams
 STORE  accumulators -> maximum over ``pool`` x ``pool`` -> bias, multiplier, rounding shift, clamp, ReLU -> activation
        memory: ``nx`` x ``ny`` words
 =====  ============================================================================================================
@@ -23,6 +24,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
+
+import numpy as np
 
 from codesign_kernel.accelerator.types import ADDRESS_BITS
 from codesign_kernel.errors import CapacityError
@@ -129,6 +132,15 @@ class Instruction:
 ISSUE = 2
 
 
+def tap_cycles(rows, positions):  # type: ignore[no-untyped-def]
+    """Cycles from the start of one tap of a CONV to that of the next. Scalars, or arrays that broadcast.
+
+    The positions stream one a cycle while the next weights load one row a cycle, so the longer counts. No fewer than 2:
+    a sum is read, added to and written in two cycles, and with one row and one position the next tap needs it again.
+    """
+    return np.maximum(positions, np.maximum(rows, 2))
+
+
 def cycles(op: Op, *, rows=1, cols=1, beats=1, count=1, positions=1, taps=1, pool=1):  # type: ignore[no-untyped-def]
     """Cycles of one instruction, from its issue to the next one's. Scalars, or arrays that broadcast.
 
@@ -150,7 +162,8 @@ def cycles(op: Op, *, rows=1, cols=1, beats=1, count=1, positions=1, taps=1, poo
     if op == Op.LOADQ:
         return ISSUE + count + 1
     if op == Op.CONV:
-        # weights: rows, and 1 until the last has arrived; positions; memory 1, array rows + cols - 1, accumulate 1
-        return ISSUE + taps * ((rows + 1) + positions + (rows + cols + 1))
+        # the first weights: rows, and 1 until the last has arrived; the taps, of which the last one ends with its last
+        # position; memory 1, array rows + cols - 1, accumulate 1
+        return ISSUE + (rows + 1) + (taps - 1) * tap_cycles(rows, positions) + positions + (rows + cols + 1)
     # memory 1, maximum 1, bias 1, multiply 1, shift and clamp 1
     return ISSUE + positions * pool * pool + 5

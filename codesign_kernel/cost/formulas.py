@@ -8,12 +8,13 @@ are of each and how long.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import reduce
 from typing import Any
 
 import numpy as np
 
 from codesign_kernel.accelerator.columns import Machines
-from codesign_kernel.accelerator.isa import Op, cycles
+from codesign_kernel.accelerator.isa import Op, cycles, tap_cycles
 from codesign_kernel.accelerator.types import INSTRUCTION_BITS
 from codesign_kernel.mapping.steps import Step
 from codesign_kernel.mapping.tiling import Tiling
@@ -63,8 +64,8 @@ def weight_rows(step: Step, tiling: Tiling, machines: Machines) -> Array:
 
 
 def _fixed(op: Op) -> int:
-    """Cycles of an instruction that has nothing to do, without the taps of a CONV."""
-    return int(cycles(op, count=0, positions=0, taps=0))
+    """Cycles of an instruction that has nothing to do."""
+    return int(cycles(op, count=0, positions=0))
 
 
 def _only(condition: Array | bool, values: Any) -> Any:
@@ -97,10 +98,13 @@ def step_counts(
     p_beats = streamed_rows * m.weight_beats
     load_cycle = p_moves * _fixed(Op.LOADP) + p_beats + (a_moves * _fixed(Op.LOADA) + a_words * m.activation_beats)
     store_cycle = s_moves * _fixed(Op.SAVE) + s_words * m.activation_beats
-    # array and lanes: every pass runs each tap of its tile; the positions of all passes are those of the map
-    a_tap = cycles(Op.CONV, rows=m.rows, cols=m.cols, positions=0, taps=1) - _fixed(Op.CONV)
+    # array and lanes: every pass runs each tap of its tile. The last tap takes its positions, and those of all passes
+    # are the map's; the taps before it take as long as the next one's weights at least, so each size of pass counts
+    a_line = step.out_width * step.pool * step.pool
+    before = reduce(np.add, (number * tap_cycles(m.rows, rows * a_line) for rows, number in t.pass_sizes))
     outputs = t.tiles * positions
-    conv = tile_passes * _fixed(Op.CONV) + taps * (t.passes * a_tap + positions)
+    a_pass = cycles(Op.CONV, rows=m.rows, cols=m.cols, positions=0)
+    conv = tile_passes * a_pass + (taps - t.tiles) * before + outputs
     store = tile_passes * _fixed(Op.STORE) + outputs
     quant = q_loads * (_fixed(Op.LOADQ) + m.quant_rows)
     # accesses, in bits

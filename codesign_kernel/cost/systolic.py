@@ -1,10 +1,11 @@
 """SCALE-Sim's cycle count of a GEMM on a systolic array, for comparison with tools that use it.
 
-The count charges every fold the full array and never overlaps two folds. Where ours differs: one tap of N positions on
-the template takes N + 2 rows + cols + 2 cycles (weights rows + 1, positions N, and rows + cols + 1 until the last sum
-is stored) against SCALE-Sim's N + 2 rows + cols - 2. The four cycles are the memory read, the accumulator write and
-the two between phases. Fetching, requantising and external memory come on top, and convolutions are cut by filter
-position instead of by columns of an im2col matrix.
+The count charges every fold the full array and never overlaps two folds. Where ours differs: a single tap of N
+positions on the template takes N + 2 rows + cols + 2 cycles (weights rows + 1, positions N, and rows + cols + 1 until
+the last sum is stored) against SCALE-Sim's N + 2 rows + cols - 2. The four cycles are the memory read, the accumulator
+write and the two between phases. Every further tap takes max(N, rows, 2) only, since the array holds two taps' weights.
+Fetching, requantising and external memory come on top, and convolutions are cut by filter position instead of by
+columns of an im2col matrix.
 """
 
 from __future__ import annotations

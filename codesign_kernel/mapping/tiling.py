@@ -31,6 +31,8 @@ class Tiling:
         whole: both maps stay in the activation memory.
         chunk_rows, chunks: output rows (after pooling) of a chunk; their number (1 where ``whole``).
         pass_rows, passes: output rows of a pass; passes over all chunks.
+        pass_sizes: (output rows, how many passes have as many): full passes, the short one at the end of every chunk
+            but the last, and that of the last chunk; 0 of 0 rows where there is none.
         loaded_rows: input rows that all chunks load (of the whole map where ``whole``).
         activation_need, accumulator_need, weight_need: the least depth in words with which the step would run.
     """
@@ -45,6 +47,7 @@ class Tiling:
     chunks: Array
     pass_rows: Array
     passes: Array
+    pass_sizes: tuple[tuple[Array, Array], ...]
     loaded_rows: Array
     activation_need: Array
     accumulator_need: Array
@@ -117,6 +120,13 @@ def tile(step: Step, machines: Machines) -> Tiling:
     a_pass = step.out_width * step.pool * step.pool
     pass_rows = np.maximum(machines.depth["accumulator"] // a_pass, 1)
     last = step.out_height - (chunks - 1) * chunk_rows
+    full, last_full = chunk_rows // pass_rows, last // pass_rows
+    rest, last_rest = chunk_rows - full * pass_rows, last - last_full * pass_rows
+    sizes = (
+        (pass_rows, (chunks - 1) * full + last_full),
+        (rest, (chunks - 1) * (rest > 0)),
+        (last_rest, (last_rest > 0).astype(np.int64)),
+    )
     blocks, blocks_max = _blocks(step, machines)
     return Tiling(
         in_groups=in_groups,
@@ -128,7 +138,8 @@ def tile(step: Step, machines: Machines) -> Tiling:
         chunk_rows=chunk_rows,
         chunks=chunks,
         pass_rows=pass_rows,
-        passes=(chunks - 1) * ceil_div(chunk_rows, pass_rows) + ceil_div(last, pass_rows),
+        passes=sizes[0][1] + sizes[1][1] + sizes[2][1],
+        pass_sizes=sizes,
         loaded_rows=np.where(whole, step.height, _loaded_rows(step, chunk_rows, chunks)),
         activation_need=np.minimum(in_row * halo + a_row, in_row * step.height + out_row * step.out_height),
         accumulator_need=np.full_like(machines.rows, a_pass),

@@ -203,15 +203,18 @@ def core(
     )
 
     # array and accumulators
-    load, valid, live = [Signal(bool(0)) for _ in range(3)]
+    load, swap, valid, live, tap_end = [Signal(bool(0)) for _ in range(5)]
     sums, sums_held = Signal(unsigned(sum_bits)), Signal(unsigned(sum_bits))
-    sums_valid, c_write = Signal(bool(0)), Signal(bool(0))
-    array = systolic(clk, rst, load, w_word, row_word, live, valid, sums, sums_valid, rows, cols, data_bits, acc_bits)
+    sums_valid, sums_end, c_write, keep, later_tap = [Signal(bool(0)) for _ in range(5)]
+    array = systolic(
+        clk, rst, load, ctl.weights_last, swap, w_word, row_word, live, valid, tap_end, sums, sums_valid, sums_end,
+        rows, cols, data_bits, acc_bits,
+    )  # fmt: skip
     c_read, c_at, c_waddr = [Signal(counter(ADDRESS_BITS)) for _ in range(3)]
     stored, totals_word = Signal(unsigned(sum_bits)), Signal(unsigned(sum_bits))
     totals = [Signal(counter(acc_bits)) for _ in range(cols)]
     for j in range(cols):
-        blocks.append(accumulate(stored, sums_held, ctl.keep, totals[j], j * acc_bits, (j + 1) * acc_bits))
+        blocks.append(accumulate(stored, sums_held, keep, totals[j], j * acc_bits, (j + 1) * acc_bits))
     totals_joined = join(totals, ConcatSignal)
     cmem = ram(clk, c_write, c_waddr, totals_word, c_read, stored, accelerator.memory("accumulator").depth)
 
@@ -224,16 +227,23 @@ def core(
     @always_seq(clk.posedge, reset=rst)
     def array_inputs():
         load.next = ctl.weights
+        swap.next = ctl.tap_start
         take.next = ctl.loadq
         valid.next = ctl.conv
         live.next = ctl.live
+        tap_end.next = ctl.tap_end
 
     @always_seq(clk.posedge, reset=rst)
     def accumulator_pipeline():
         c_write.next = sums_valid
         c_waddr.next = c_at
-        if ctl.restart:
+        keep.next = ctl.accumulate or later_tap
+        if ctl.issue:
             c_at.next = 0
+            later_tap.next = False
+        elif sums_end:
+            c_at.next = 0
+            later_tap.next = True
         elif sums_valid:
             c_at.next = c_at + 1
 

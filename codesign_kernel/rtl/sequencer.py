@@ -19,27 +19,30 @@ from codesign_kernel.rtl.walks import (
     tap_walk,
 )
 
-states = enum("IDLE", "FETCH", "DECODE", "WEIGHTS", "SETTLE", "RUN", "DRAIN")
+states = enum("IDLE", "FETCH", "DECODE", "WEIGHTS", "RUN", "DRAIN")
 
 
 class Control:
     """What the sequencer tells the datapath, cycle by cycle.
 
-    ``loadp`` ... ``store`` are high while that operation walks its addresses; ``weights`` while a CONV reads weights.
+    ``loadp`` ... ``store`` are high while that operation walks its addresses; ``weights`` while a CONV reads weights,
+    ``weights_last`` at the last row of a tap's. ``tap_start`` is high before a tap's first position, ``tap_end`` at its
+    last one; sums are added to what the accumulators hold where ``accumulate`` says so, and from the second tap on.
     ``addr`` is the read address of the activation or the accumulator memory, ``waddr`` that of the weight memory.
     ``live`` says whether a CONV position lies on the map, ``window_first`` and ``window_last`` bound a pooling window,
     ``beat`` counts the beats of a word on the bus up to ``beat_last``. ``issue`` is high in the cycle in which
-    ``write_start`` and ``ext_start`` hold the instruction's addresses, ``restart`` before every pass over the map.
+    ``write_start`` and ``ext_start`` hold the instruction's addresses.
     """
 
     def __init__(self):
-        self.issue, self.restart, self.weights = [Signal(bool(0)) for _ in range(3)]
+        self.issue, self.weights, self.weights_last = [Signal(bool(0)) for _ in range(3)]
+        self.tap_start, self.tap_end, self.accumulate = [Signal(bool(0)) for _ in range(3)]
         self.loadp, self.loada, self.save, self.loadq, self.conv, self.store = [Signal(bool(0)) for _ in range(6)]
         self.addr, self.waddr = Signal(counter(ADDRESS_BITS)), Signal(counter(ADDRESS_BITS))
         self.write_start = Signal(unsigned(ADDRESS_BITS))
         self.ext_start = Signal(unsigned(EXTERNAL_BITS))
         self.bank = Signal(counter(BANK_BITS))
-        self.keep, self.relu = Signal(bool(0)), Signal(bool(0))
+        self.relu = Signal(bool(0))
         self.live = Signal(bool(0))
         self.window_first, self.window_last = Signal(bool(0)), Signal(bool(0))
         self.beat, self.beat_last = Signal(counter(8)), Signal(bool(0))
@@ -66,11 +69,10 @@ def check_word(word, illegal, one_bank):
 
 
 @block
-def decoder(clk, rst, ctl, word, first, op):
+def decoder(clk, rst, ctl, word, op):
     """What an instruction says of itself for as long as it runs."""
     a_high, a_low = bits("addr")
     e_high, e_low = bits("ext")
-    accumulate = Signal(bool(0))
 
     @always_comb
     def starts():
@@ -81,14 +83,67 @@ def decoder(clk, rst, ctl, word, first, op):
     def hold():
         if ctl.issue:
             op.next = word[4:]
-            accumulate.next = word[4]
+            ctl.accumulate.next = word[4]
             ctl.relu.next = word[5]
 
-    @always_comb
-    def keep():
-        ctl.keep.next = accumulate or not first
+    return starts, hold
 
-    return starts, hold, keep
+
+@block
+def weight_reads(ctl, fetching, last, rows):
+    """When a CONV reads a row of weights: the next tap's follow as soon as those in the array move on to be used.
+
+    With one row a cycle later, for a sum that was written is read two cycles after the one before it at the earliest.
+    """
+    if rows > 1:
+
+        @always_comb
+        def read():
+            ctl.weights.next = fetching or (ctl.tap_start and not last)
+    else:
+
+        @always_comb
+        def read():
+            ctl.weights.next = fetching
+
+    return read
+
+
+@block
+def weight_walk(clk, rst, ctl, word, last, loaded, rows):
+    """Reads the weights of a CONV, ``rows`` rows a tap; ``loaded`` from then on until the tap starts.
+
+    It reads the requantiser's parameters for LOADQ, too.
+    """
+    rows_end = rows - 1
+    w_high, w_low = bits("waddr")
+    row = Signal(counter(8))
+    fetching = Signal(bool(0))
+    reads = weight_reads(ctl, fetching, last, rows)
+
+    @always_comb
+    def end():
+        ctl.weights_last.next = ctl.weights and row == rows_end
+
+    @always_seq(clk.posedge, reset=rst)
+    def walk():
+        if ctl.issue:
+            ctl.waddr.next = word[w_high:w_low]
+            fetching.next = word[4:] == CONV
+        else:
+            if ctl.weights or ctl.loadq:
+                ctl.waddr.next = ctl.waddr + 1
+            if ctl.tap_start:
+                loaded.next = False
+                fetching.next = not last
+            if ctl.weights_last:
+                row.next = 0
+                loaded.next = True
+                fetching.next = False
+            elif ctl.weights:
+                row.next = row + 1
+
+    return reads, end, walk
 
 
 @block
@@ -97,33 +152,29 @@ def sequencer(clk, rst, start, entry, busy, cycles, error, pc, word, ctl, accele
 
     ``error`` rises, and the program ends, at a word that is no instruction.
     """
-    rows_end = accelerator.rows - 1
     # cycles from the last address of a run to the next issue, less one
     drain_move, drain_load, drain_store, drain_conv = 1, 0, 4, accelerator.rows + accelerator.cols
-    w_high, w_low = bits("waddr")
     state = Signal(states.IDLE)
     op = Signal(unsigned(4))
     waited = Signal(counter(10))
-    running, settle, finished, illegal, first, last, drained, advance = [Signal(bool(0)) for _ in range(8)]
+    running, finished, illegal, last, final, loaded, drained = [Signal(bool(0)) for _ in range(7)]
     origin = Signal(counter(ADDRESS_BITS))
     start_x, start_y = Signal(counter(COORDINATE_BITS)), Signal(counter(COORDINATE_BITS))
 
     checks = check_word(word, illegal, accelerator.rows == accelerator.cols)
-    decodes = decoder(clk, rst, ctl, word, first, op)
-    taps = tap_walk(clk, rst, ctl, word, advance, origin, start_x, start_y, first, last, accelerator)
-    positions = map_walk(clk, rst, ctl, word, settle, op, running, origin, start_x, start_y, finished)
+    decodes = decoder(clk, rst, ctl, word, op)
+    weights = weight_walk(clk, rst, ctl, word, last, loaded, accelerator.rows)
+    taps = tap_walk(clk, rst, ctl, word, origin, start_x, start_y, last, accelerator)
+    positions = map_walk(clk, rst, ctl, word, op, running, origin, start_x, start_y, finished)
     beats = beat_walk(clk, rst, ctl, word, running, accelerator)
 
     @always_comb
     def phases():
         ctl.issue.next = state == states.DECODE
-        ctl.weights.next = state == states.WEIGHTS
-        settle.next = state == states.SETTLE
         running.next = state == states.RUN
 
     @always_comb
     def operations():
-        ctl.restart.next = ctl.issue or settle
         ctl.loadp.next = running and op == LOADP
         ctl.loada.next = running and op == LOADA
         ctl.save.next = running and op == SAVE
@@ -143,15 +194,12 @@ def sequencer(clk, rst, start, entry, busy, cycles, error, pc, word, ctl, accele
             drained.next = state == states.DRAIN and waited == drain_move
 
     @always_comb
-    def next_tap():
-        advance.next = drained and op == CONV
+    def end_tap():
+        ctl.tap_end.next = ctl.conv and finished
 
-    @always_seq(clk.posedge, reset=rst)
-    def weights():
-        if ctl.issue:
-            ctl.waddr.next = word[w_high:w_low]
-        elif ctl.weights or ctl.loadq:
-            ctl.waddr.next = ctl.waddr + 1
+    @always_comb
+    def start_tap():
+        ctl.tap_start.next = loaded and (state == states.WEIGHTS or ctl.tap_end)
 
     @always_seq(clk.posedge, reset=rst)
     def control():
@@ -178,22 +226,22 @@ def sequencer(clk, rst, start, entry, busy, cycles, error, pc, word, ctl, accele
             else:
                 state.next = states.RUN
         elif state == states.WEIGHTS:
-            waited.next = waited + 1
-            if waited == rows_end:
-                waited.next = 0
-                state.next = states.SETTLE
-        elif state == states.SETTLE:
-            state.next = states.RUN
+            if ctl.tap_start:
+                final.next = last
+                state.next = states.RUN
         elif state == states.RUN:
-            if finished:
+            if ctl.tap_start:
+                final.next = last
+            elif ctl.tap_end and not final:
+                state.next = states.WEIGHTS
+            elif finished:
                 state.next = states.DRAIN
         else:
             waited.next = waited + 1
             if drained:
-                waited.next = 0
-                if op == CONV and not last:
-                    state.next = states.WEIGHTS
-                else:
-                    state.next = states.FETCH
+                state.next = states.FETCH
 
-    return checks, decodes, taps, positions, beats, phases, operations, drains, next_tap, weights, control
+    return (
+        checks, decodes, weights, taps, positions, beats,
+        phases, operations, drains, end_tap, start_tap, control,
+    )  # fmt: skip

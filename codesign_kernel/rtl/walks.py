@@ -2,7 +2,16 @@
 
 from myhdl import Signal, always_comb, always_seq, block
 
-from codesign_kernel.accelerator.isa import COORDINATE_BITS, COUNT_BITS, LAYOUT, ROW_STEP_BITS, STEP_BITS, TAP_BITS, Op
+from codesign_kernel.accelerator.isa import (
+    BANK_BITS,
+    COORDINATE_BITS,
+    COUNT_BITS,
+    LAYOUT,
+    ROW_STEP_BITS,
+    STEP_BITS,
+    TAP_BITS,
+    Op,
+)
 from codesign_kernel.accelerator.types import ADDRESS_BITS
 from codesign_kernel.rtl.bits import counter, unsigned
 
@@ -30,25 +39,35 @@ def bank_hold(clk, rst, ctl, word):
 
 @block
 def bank_walk(clk, rst, ctl, word, tile_done, turn, count):
-    """More columns than rows: input tiles are read from one bank after the other; ``turn`` marks the last."""
+    """More columns than rows: input tiles are read from one bank after the other; ``turn`` marks the last.
+
+    A word is chosen in the cycle after its address, so a tap's bank counts from its second cycle on.
+    """
     b_high, b_low = bits("bank")
     last = count - 1
+    bank, tap_bank = Signal(counter(BANK_BITS)), Signal(counter(BANK_BITS))
 
     @always_seq(clk.posedge, reset=rst)
     def walk():
         if ctl.issue:
-            ctl.bank.next = word[b_high:b_low]
+            bank.next = word[b_high:b_low]
         elif tile_done:
             if turn:
-                ctl.bank.next = 0
+                bank.next = 0
             else:
-                ctl.bank.next = ctl.bank + 1
+                bank.next = bank + 1
+
+    @always_seq(clk.posedge, reset=rst)
+    def follow():
+        if ctl.tap_start:
+            tap_bank.next = bank
+        ctl.bank.next = tap_bank
 
     @always_comb
     def wrap():
-        turn.next = ctl.bank == last
+        turn.next = bank == last
 
-    return walk, wrap
+    return walk, follow, wrap
 
 
 @block
@@ -63,12 +82,12 @@ def next_tile(plane, step, next_plane):
 
 
 @block
-def next_tile_banked(plane, step, turn, advance, tile_end, tile_done, next_plane):
+def next_tile_banked(ctl, plane, step, turn, tile_end, tile_done, next_plane):
     """Several banks: the next input tile lies one map further after the last bank."""
 
     @always_comb
     def add():
-        tile_done.next = advance and tile_end
+        tile_done.next = ctl.tap_start and tile_end
         if turn:
             next_plane.next = plane + step
         else:
@@ -78,10 +97,10 @@ def next_tile_banked(plane, step, turn, advance, tile_end, tile_done, next_plane
 
 
 @block
-def tap_walk(clk, rst, ctl, word, advance, origin, start_x, start_y, first, last, accelerator):
+def tap_walk(clk, rst, ctl, word, origin, start_x, start_y, last, accelerator):
     """The taps of a CONV: filter columns, then filter rows, then input tiles.
 
-    ``origin``, ``start_x`` and ``start_y`` are where the pass over the map starts; ``first`` and ``last`` mark taps.
+    ``origin``, ``start_x`` and ``start_y`` are where the next tap starts; ``last`` says that no other follows it.
     """
     a_high, a_low = bits("addr")
     x_high, x_low = bits("ix0")
@@ -102,7 +121,7 @@ def tap_walk(clk, rst, ctl, word, advance, origin, start_x, start_y, first, last
         turn, tile_done = Signal(bool(0)), Signal(bool(0))
         banks = [
             bank_walk(clk, rst, ctl, word, tile_done, turn, accelerator.cols // accelerator.rows),
-            next_tile_banked(plane, tile_step, turn, advance, tile_end, tile_done, next_plane),
+            next_tile_banked(ctl, plane, tile_step, turn, tile_end, tile_done, next_plane),
         ]
     else:
         banks = [next_tile(plane, tile_step, next_plane)]
@@ -135,7 +154,6 @@ def tap_walk(clk, rst, ctl, word, advance, origin, start_x, start_y, first, last
     @always_seq(clk.posedge, reset=rst)
     def walk():
         if ctl.issue:
-            first.next = True
             fx.next = 0
             fy.next = 0
             ct.next = 0
@@ -144,8 +162,7 @@ def tap_walk(clk, rst, ctl, word, advance, origin, start_x, start_y, first, last
             plane.next = word[a_high:a_low]
             start_x.next = word[x_high:x_low]
             start_y.next = word[y_high:y_low]
-        elif advance:
-            first.next = False
+        elif ctl.tap_start:
             if fx != fx_end:
                 fx.next = fx + 1
                 origin.next = origin + column_step
@@ -171,7 +188,7 @@ def tap_walk(clk, rst, ctl, word, advance, origin, start_x, start_y, first, last
 
 
 @block
-def map_walk(clk, rst, ctl, word, settle, op, running, origin, start_x, start_y, finished):
+def map_walk(clk, rst, ctl, word, op, running, origin, start_x, start_y, finished):
     """The positions of one pass over the map (CONV), the windows of the accumulators (STORE), or words one by one."""
     a_high, a_low = bits("addr")
     nx_high, nx_low = bits("nx")
@@ -185,7 +202,7 @@ def map_walk(clk, rst, ctl, word, settle, op, running, origin, start_x, start_y,
     ar_high, ar_low = bits("acc_row")
     c_high, c_low = bits("count")
     left = Signal(counter(COUNT_BITS))
-    x, y, x_end, y_end, px, py, width, height, sx, sy = [Signal(counter(COORDINATE_BITS)) for _ in range(10)]
+    x, y, x_end, y_end, px, py, width, height, sx, sy, left_x = [Signal(counter(COORDINATE_BITS)) for _ in range(11)]
     kx, ky, k_end = [Signal(counter(STEP_BITS)) for _ in range(3)]
     line, window, acc_row, row_step, x_step, window_step = [Signal(counter(ADDRESS_BITS)) for _ in range(6)]
 
@@ -235,10 +252,11 @@ def map_walk(clk, rst, ctl, word, settle, op, running, origin, start_x, start_y,
                 ctl.addr.next = word[a_high:a_low]
             else:
                 ctl.addr.next = 0
-        elif settle:
+        elif ctl.tap_start:
             x.next = 0
             y.next = 0
             px.next = start_x
+            left_x.next = start_x
             py.next = start_y
             line.next = origin
             ctl.addr.next = origin
@@ -247,7 +265,7 @@ def map_walk(clk, rst, ctl, word, settle, op, running, origin, start_x, start_y,
                 if x == x_end:
                     x.next = 0
                     y.next = y + 1
-                    px.next = start_x
+                    px.next = left_x
                     py.next = py + sy
                     line.next = line + row_step
                     ctl.addr.next = line + row_step
