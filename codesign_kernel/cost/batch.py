@@ -82,10 +82,12 @@ def _energies(macs: int, counts: StepCounts, silicon: Silicon) -> dict[str, dict
     """Energy of ``macs`` and ``counts`` by part and band (pJ).
 
     A MAC costs its arithmetic; the registers of the array are clocked in every cycle, whether there is work or not, for
-    the RTL has no clock gating; every output pays for its lane; every access its bits.
+    the RTL has no clock gating; those of the weights cost when they take one; every output pays for its lane; every
+    access its bits.
     """
-    clocks = (counts.load_cycle + counts.compute_cycle + counts.store_cycle) * silicon.clock_pj
-    compute = {b: macs * silicon.mac_pj[b] + clocks + counts.outputs * silicon.lane_pj[b] for b in BANDS}
+    registers = (counts.load_cycle + counts.compute_cycle + counts.store_cycle) * silicon.clock_pj
+    registers = registers + counts.fills * silicon.weights_pj
+    compute = {b: macs * silicon.mac_pj[b] + registers + counts.outputs * silicon.lane_pj[b] for b in BANDS}
     levels: dict[str, Array] = {}
     for key, bits in counts.accesses.items():
         pj = access_energy(key, bits, silicon)

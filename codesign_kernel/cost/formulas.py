@@ -31,6 +31,7 @@ class StepCounts:
         instructions: executed.
         program: instructions in the memory; the items of a batch run the same.
         outputs: values that pass a lane.
+        fills: times that the array is filled with weights.
         accesses: bits by (level, operand, direction).
     """
 
@@ -40,6 +41,7 @@ class StepCounts:
     instructions: Array
     program: Array
     outputs: Array
+    fills: Array
     accesses: dict[tuple[str, str, str], Array]
 
     def times(self, number: int) -> StepCounts:
@@ -55,7 +57,7 @@ class StepCounts:
         return StepCounts(**counts, accesses={key: bits + other.accesses[key] for key, bits in self.accesses.items()})
 
 
-_COUNTS = ("load_cycle", "compute_cycle", "store_cycle", "instructions", "program", "outputs")
+_COUNTS = ("load_cycle", "compute_cycle", "store_cycle", "instructions", "program", "outputs", "fills")
 
 
 def weight_rows(step: Step, tiling: Tiling, machines: Machines) -> Array:
@@ -109,7 +111,7 @@ def step_counts(
     quant = q_loads * (_fixed(Op.LOADQ) + m.quant_rows)
     # accesses, in bits
     word_bits, p_bits, sum_bits = (m.word_bit[name] for name in ("activation", "weight", "accumulator"))
-    array_cycle = taps * positions
+    array_cycle, fills = taps * positions, taps * t.passes
     instructions = p_moves + a_moves + s_moves + q_loads + 2 * tile_passes
     accesses = {
         ("dram", "W", "read"): p_beats * m.bus_bits,
@@ -120,7 +122,7 @@ def step_counts(
         ("activation", "O", "write"): t.tiles * stored * p_bits,
         ("activation", "O", "read"): s_words * word_bits,
         ("weight", "W", "write"): streamed_rows * p_bits,
-        ("weight", "W", "read"): (taps * t.passes * m.rows + q_loads * m.quant_rows) * p_bits,
+        ("weight", "W", "read"): (fills * m.rows + q_loads * m.quant_rows) * p_bits,
         ("accumulator", "O", "write"): array_cycle * sum_bits,
         ("accumulator", "O", "read"): (array_cycle + outputs) * sum_bits,
         ("instruction", "-", "read"): instructions * INSTRUCTION_BITS,
@@ -132,6 +134,7 @@ def step_counts(
         instructions=instructions,
         program=instructions,
         outputs=t.tiles * stored * m.cols,
+        fills=fills,
         accesses=accesses,
     )
     # a step runs once, or once for each product of a batched GEMM, for every item of the batch

@@ -19,6 +19,7 @@ BANDS = ("low", "nominal", "high")
 class Silicon:
     """Arrays over machines: energies (pJ), areas (µm²) by part and band, leakage (mW).
 
+    ``clock_pj`` is that of the array's registers in one cycle, ``weights_pj`` that of filling the array with weights.
     Memories come from one source (CACTI), so their figure is the same in every band; PEs and lanes from two.
     """
 
@@ -26,6 +27,7 @@ class Silicon:
     write_pj_per_bit: dict[str, Array]
     mac_pj: dict[str, Array]
     clock_pj: Array
+    weights_pj: Array
     lane_pj: dict[str, Array]
     area_um2: dict[str, dict[str, Array]]
     leak_mw: Array
@@ -71,19 +73,23 @@ def silicon_of(machines: Machines) -> Silicon:
     lane = look_up(technology.lane, m.weight_bits, m.acc_bits, m.node_nm)
     pes = m.rows * m.cols
     register = look_up(technology.register, m.node_nm)
-    # rows and columns are skewed and put straight again by triangles of registers
-    skew = m.rows * (m.rows - 1) // 2 * m.weight_bits + m.cols * (m.cols - 1) // 2 * m.acc_bits
-    triangles = skew * register["area_um2"]
-    area["array"] = {
-        band: pes * pe[f"area_{band}_um2" if band != "nominal" else "area_um2"] + triangles for band in BANDS
-    }
+    # rows and columns are skewed and put straight again by triangles of registers: activations; weights and sums
+    skew = m.rows * (m.rows - 1) // 2 * m.weight_bits + m.cols * (m.cols - 1) // 2 * (m.weight_bits + m.acc_bits)
+    # two bits pass every element but the first: take the weight from above, and use it
+    clocked = skew + 2 * (pes - 1)
+    # every element holds a second weight, which is not in the synthesised one
+    more = (clocked + pes * m.weight_bits) * register["area_um2"]
+    # the i-th row from the bottom is passed by i weights, and then all are put to use
+    taken = m.cols * (m.rows * (m.rows + 1) // 2 + m.rows) * m.weight_bits
+    area["array"] = {band: pes * pe[f"area_{band}_um2" if band != "nominal" else "area_um2"] + more for band in BANDS}
     area["lanes"] = {band: m.cols * lane[f"area_{band}_um2" if band != "nominal" else "area_um2"] for band in BANDS}
     leak = leak + (pes * pe["leak_uw"] + m.cols * lane["leak_uw"]) / 1000
     return Silicon(
         read_pj_per_bit=read,
         write_pj_per_bit=write,
         mac_pj={band: pe[f"mac_pj_{band}" if band != "nominal" else "mac_pj"] for band in BANDS},
-        clock_pj=pes * pe["register_pj"] + skew * register["pj"],
+        clock_pj=pes * pe["register_pj"] + clocked * register["pj"],
+        weights_pj=taken * register["pj"],
         lane_pj={band: lane[f"energy_pj_{band}" if band != "nominal" else "energy_pj"] for band in BANDS},
         area_um2=area,
         leak_mw=leak,
