@@ -194,6 +194,7 @@ class TestBreakdowns:
 class TestMonotony:
     @pytest.mark.parametrize("field", ["bandwidth_gb_s", "weight_kib", "accumulator_kib"])
     def test_more_is_never_slower(self, field):
+        """On this sample; the test below has a machine that more accumulators make slower."""
         faster = 0
         for a, program in sample(8, 300):
             base = evaluate(program.network, a).latency_cycle
@@ -202,6 +203,14 @@ class TestMonotony:
                 assert cycles <= base, (a, program.network)
                 faster += cycles < base
         assert faster > 20
+
+    def test_a_larger_accumulator_memory_is_slower_where_it_leaves_a_short_pass(self):
+        """Nine lines of 4 positions in passes of 5 and 4 lines, or of 8 and 1: that one waits for the weights."""
+        layer = replace(CONV, K=1, C=1, OY=9, OX=4, IY=9, IX=4)
+        small, large = (
+            evaluate(Workload("w", (layer,)), machine(8, 1, 1, 1, words / 256)).latency_cycle for words in (20, 32)
+        )
+        assert large - small == 8 * ((32 + 8) - (20 + 16))
 
     def test_a_larger_activation_memory_is_slower_only_where_its_cuts_fall_worse(self):
         """Longer chunks can hold one pass more than shorter ones that the accumulators just take; and a map that stays
