@@ -287,7 +287,7 @@ class TestRefusals:
     def test_other_things_are_no_workload(self, what):
         with pytest.raises(InvalidInputError, match=f"a Profile or an IntegerNetwork, but got {type(what).__name__}"):
             evaluate(what, ROOMY)
-        with pytest.raises(InvalidInputError, match=f"an Accelerator or a Design, but got {type(what).__name__}"):
+        with pytest.raises(InvalidInputError, match=f"a SpatialArray or a Design, but got {type(what).__name__}"):
             evaluate(Workload("w", (CONV,)), what)
 
     def test_a_workload_without_macs_is_refused(self):
