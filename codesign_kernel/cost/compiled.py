@@ -218,7 +218,7 @@ def _makes_sense(v: int, inner: int, runs: Any, grouped: bool, keep_in: int) -> 
     return not (STAYS[v, 1] and inner != 1 and (grouped or keep_in))
 
 
-def _compiled_from(formulas: str) -> Callable[..., tuple[Array, Array, Array]]:
+def _compiled_from(formulas: str) -> Callable[..., tuple[Array, Array, Array, int]]:
     """``every_mapping``, for the ``formulas`` of that digest.
 
     numba keeps what it compiled until this file changes, whatever becomes of the files that it calls into; what a
@@ -229,7 +229,7 @@ def _compiled_from(formulas: str) -> Callable[..., tuple[Array, Array, Array]]:
     def every_mapping(
         y: Rows, k: Channels, c: Channels, shape: Any, e: Any, kept_in_bit: float, kept_out_bit: float, shared: bool,
         sizes: Any, all_of_them: bool,
-    ) -> tuple[Array, Array, Array]:  # fmt: skip
+    ) -> tuple[Array, Array, Array, int]:  # fmt: skip
         """The mappings of a layer that fit some of the buffers ``sizes``.
 
         Args:
@@ -240,7 +240,8 @@ def _compiled_from(formulas: str) -> Callable[..., tuple[Array, Array, Array]]:
 
         Returns:
             [mappings, 5] y, k, c candidate, innermost loop and row of ``STAYS``; [mappings, 3] cycles, DRAM
-            bits and cycles of the array; [mappings, 3] needs of the buffers (see ``_needs``).
+            bits and cycles of the array; [mappings, 3] needs of the buffers (see ``_needs``); how many
+            mappings were evaluated.
         """
         assert formulas
         keep_in, keep_out = int(kept_in_bit > 0), int(kept_out_bit > 0)
@@ -249,7 +250,7 @@ def _compiled_from(formulas: str) -> Callable[..., tuple[Array, Array, Array]]:
         whole = tiles.whole_bits(shape, e)
         best = np.full((len(sizes[0]), len(sizes[1]), len(sizes[2]), 2), np.inf)
         which, costs, needs = np.empty((1024, 5), dtype=np.int32), np.empty((1024, 3)), np.empty((1024, 3))
-        found, both = 0, np.empty((len(STAYS), 3))
+        found, seen, both = 0, 0, np.empty((len(STAYS), 3))
         for a in range(len(y.tiles)):
             for b in range(len(k.tiles)):
                 for d in range(len(c.tiles)):
@@ -272,6 +273,7 @@ def _compiled_from(formulas: str) -> Callable[..., tuple[Array, Array, Array]]:
                             if not summed:
                                 _sum_tiles((a, b, d), y, k, c, pairs, shape, e, keep_in, both)
                                 summed = True
+                            seen += 1
                             so_far, mine = best[p, q, r], both[v]
                             better = mine[0] < so_far[0] or (mine[0] == so_far[0] and mine[1] < so_far[1])
                             if not (better or all_of_them):
@@ -286,7 +288,7 @@ def _compiled_from(formulas: str) -> Callable[..., tuple[Array, Array, Array]]:
                             which[found, 3], which[found, 4] = inner, v
                             costs[found], needs[found, 0], needs[found, 1], needs[found, 2] = mine, *need
                             found += 1
-        return which[:found].copy(), costs[:found].copy(), needs[:found].copy()
+        return which[:found].copy(), costs[:found].copy(), needs[:found].copy(), seen
 
     return every_mapping
 

@@ -310,9 +310,13 @@ def evaluate_spatial(
         if objective == "energy":
             group.silicon = silicon.of(group.members)
         mapped = group.solve(rows, reason)
+        evaluated = sum(table.evaluated for table in group.tables.values())
         if on_group is not None:
             on_group(group, *mapped)
-        return sum(len(table) for table in group.tables.values())
+        else:
+            group.tables.clear()
+            group.picks.clear()
+        return evaluated
 
     # what numba compiled holds no lock, so that threads share the cores
     with ThreadPoolExecutor(max_workers=min(len(parts), os.cpu_count() or 1)) as pool:
