@@ -10,6 +10,7 @@ import numpy as np
 
 from codesign_kernel.accelerator import technology
 from codesign_kernel.accelerator.columns import MEMORIES, Machines
+from codesign_kernel.accelerator.control import control
 
 Array = np.ndarray[Any, Any]
 BANDS = ("low", "nominal", "high")
@@ -83,12 +84,14 @@ def silicon_of(machines: Machines) -> Silicon:
     taken = m.cols * (m.rows * (m.rows + 1) // 2 + m.rows) * m.weight_bits
     area["array"] = {band: pes * pe[f"area_{band}_um2" if band != "nominal" else "area_um2"] + more for band in BANDS}
     area["lanes"] = {band: m.cols * lane[f"area_{band}_um2" if band != "nominal" else "area_um2"] for band in BANDS}
-    leak = leak + (pes * pe["leak_uw"] + m.cols * lane["leak_uw"]) / 1000
+    rest = look_up(control, m.rows, m.cols, m.weight_bits, m.node_nm)
+    area["control"] = {band: rest[f"area_{band}_um2" if band != "nominal" else "area_um2"] for band in BANDS}
+    leak = leak + (pes * pe["leak_uw"] + m.cols * lane["leak_uw"] + rest["leak_uw"]) / 1000
     return Silicon(
         read_pj_per_bit=read,
         write_pj_per_bit=write,
         mac_pj={band: pe[f"mac_pj_{band}" if band != "nominal" else "mac_pj"] for band in BANDS},
-        clock_pj=pes * pe["register_pj"] + clocked * register["pj"],
+        clock_pj=pes * pe["register_pj"] + clocked * register["pj"] + rest["clock_pj"],
         weights_pj=taken * register["pj"],
         lane_pj={band: lane[f"energy_pj_{band}" if band != "nominal" else "energy_pj"] for band in BANDS},
         area_um2=area,
