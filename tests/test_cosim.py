@@ -37,6 +37,7 @@ BY_SIMULATOR = [
     pytest.param("verilator", marks=[pytest.mark.verilator, pytest.mark.slow]),
     pytest.param("icarus", marks=pytest.mark.icarus),
     "myhdl",
+    pytest.param("ghdl", marks=pytest.mark.ghdl),
 ]
 
 
@@ -214,6 +215,55 @@ class TestIcarusProcess:
         assert time.monotonic() - start < 15
 
 
+@pytest.mark.ghdl
+class TestGhdlProcess:
+    def test_its_death_is_told(self, tmp_path, monkeypatch):
+        """Killed after the first of many results: what it had written already is read, and then nothing comes."""
+        program = lower(pair(), A)
+        x = random_inputs(np.random.default_rng(1), program.network, 50)
+        before = children()
+
+        def kill(done, *_):
+            if done == 1:
+                (process,) = children() - before
+                os.kill(process, signal.SIGKILL)
+
+        with nothing_left(tmp_path, monkeypatch), pytest.raises(SimulatorError, match="ghdl died with signal 9"):
+            find_simulator("ghdl").run(generate_rtl(A), job_of(program, x), kill)
+
+    def test_vhdl_that_is_none_is_told(self, tmp_path, monkeypatch):
+        program = lower(pair(), A)
+        x = random_inputs(np.random.default_rng(1), program.network, 1)
+        bundle = generate_rtl(A)
+        broken = replace(bundle, files={**bundle.files, f"{bundle.top}.vhd": bundle.vhdl.replace("entity", "entry", 1)})
+        with (
+            nothing_left(tmp_path, monkeypatch),
+            pytest.raises(SimulatorError, match=r"GHDL failed with exit status 1: codesign_core\.vhd:\d+"),
+        ):
+            find_simulator("ghdl").run(broken, job_of(program, x))
+
+    def test_vhdl_that_stops_by_itself_is_told(self, tmp_path, monkeypatch):
+        program = lower(pair(), A)
+        x = random_inputs(np.random.default_rng(1), program.network, 1)
+        bundle = generate_rtl(A)
+        stop = 'begin\n\nassert pc /= 2 report "enough" severity failure;\n'
+        text = bundle.vhdl.replace("begin\n", stop, 1)
+        broken = replace(bundle, files={**bundle.files, f"{bundle.top}.vhd": text})
+        with (
+            nothing_left(tmp_path, monkeypatch),
+            pytest.raises(SimulatorError, match=r"ghdl died with exit status 1: .*enough"),
+        ):
+            find_simulator("ghdl").run(broken, job_of(program, x))
+
+    def test_bits_that_are_no_bits_are_told(self, tmp_path, monkeypatch):
+        """A program that saves a word which nothing was written to."""
+        words = [Instruction(Op.SAVE, {"addr": 0, "ext": 1, "count": 1}).encode(), Instruction(Op.HALT).encode()]
+        inputs = np.zeros((1, 2), dtype=np.uint8)
+        job = Job(words, False, 0, np.zeros(8, np.uint8), inputs, slice(0, 2), (slice(2, 4),), 100)
+        with nothing_left(tmp_path, monkeypatch), pytest.raises(SimulatorError, match="neither 0 nor 1"):
+            find_simulator("ghdl").run(generate_rtl(A), job)
+
+
 def agree(a: Accelerator, program, simulator: str, vectors: int = 2) -> None:
     """``program``'s network runs on the RTL bit for bit and cycle for cycle."""
     x = random_inputs(np.random.default_rng(len(program.words)), program.network, vectors)
@@ -284,6 +334,14 @@ class TestAgreement:
     def test_myhdl(self, name, count):
         for program in short(name, count, 350):
             agree(MACHINES[name], program, "myhdl", vectors=1)
+
+    @pytest.mark.ghdl
+    @pytest.mark.parametrize(
+        ("name", "count"), [("2x2", 3), *(pytest.param(name, 2, marks=pytest.mark.slow) for name in TINY)]
+    )
+    def test_ghdl(self, name, count):
+        for program in short(name, count, 600):
+            agree(MACHINES[name], program, "ghdl", vectors=1)
 
     @pytest.mark.slow
     def test_the_samples_meet_every_way_to_cut(self):

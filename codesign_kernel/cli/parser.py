@@ -8,7 +8,7 @@ from typing import NamedTuple, NoReturn
 
 from codesign_kernel import __version__
 
-SIMULATORS = ("auto", "verilator", "icarus", "myhdl")
+SIMULATORS = ("auto", "verilator", "icarus", "myhdl", "ghdl")
 #: Columns of a sweep that can be objectives, and the direction that is better when none is given.
 OBJECTIVES = {
     "latency_ms": "min",

@@ -87,7 +87,8 @@ def cosimulate(
         design: an :class:`Accelerator` or a :class:`Design`.
         network: a quantised network of the accelerator's precision.
         inputs: [N, C, H, W]; floats are quantised by the network, integers taken as quantised.
-        simulator: ``"verilator"``, ``"icarus"``, ``"myhdl"``, or ``"auto"``: Verilator where it runs, else MyHDL.
+        simulator: ``"verilator"`` or ``"icarus"`` for the Verilog, ``"ghdl"`` for the VHDL, ``"myhdl"`` for the model
+            that both are made of; ``"auto"``: Verilator where it runs, else MyHDL.
         progress: called as ``progress(done, total, message)``.
 
     Raises:
