@@ -22,6 +22,7 @@ from codesign_kernel.accelerator import Accelerator
 from codesign_kernel.accelerator.isa import RESERVED, Instruction, Op
 from codesign_kernel.cosim import SIMULATORS, find_simulator
 from codesign_kernel.cosim.job import Job
+from codesign_kernel.cosim.timing import issue_cycles
 from codesign_kernel.errors import SimulatorError
 from codesign_kernel.lower import Program, lower
 from codesign_kernel.optimize import IntegerNetwork
@@ -77,6 +78,8 @@ class TestContract:
         place = program.maps[1]
         assert answer.cycles == [program.cycles] * 2
         assert answer.boot_cycles == sum(program.cycles_of(i) for i in program.boot) > 0
+        assert answer.issues == [issue_cycles(program, program.main)] * 2
+        assert answer.boot_issues == issue_cycles(program, program.boot)
         got = program.unpack(answer.outputs[0], place).reshape(2, -1)
         assert np.array_equal(got, program.network.predict(x))
         assert np.array_equal(job.memory, before)
@@ -273,6 +276,7 @@ def agree(a: Accelerator, program, simulator: str, vectors: int = 2) -> None:
     assert report.cycles_rtl == report.cycles_model == report.cycles_program == program.cycles, report
     assert report.boot_cycles_rtl == report.boot_cycles_model
     assert (report.boot_cycles_rtl > 0) == bool(program.boot)
+    assert (report.instructions, report.instruction_mismatches) == (len(program.main), 0)
     assert report.passed
     assert np.array_equal(report.outputs, program.network.predict(x))
 

