@@ -7,16 +7,13 @@ import signal
 import tempfile
 import threading
 import time
-from collections import Counter
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import cache
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import pytest
-from cases import MACHINES, TINY, builds, children, features, pair, random_inputs, random_layer, runnable
+from cases import MACHINES, TINY, builds, children, pair, random_inputs, random_layer
 
 from codesign_kernel.accelerator import Accelerator
 from codesign_kernel.accelerator.isa import RESERVED, Instruction, Op
@@ -24,7 +21,7 @@ from codesign_kernel.cosim import SIMULATORS, find_simulator
 from codesign_kernel.cosim.job import Job
 from codesign_kernel.cosim.timing import issue_cycles
 from codesign_kernel.errors import SimulatorError
-from codesign_kernel.lower import Program, lower
+from codesign_kernel.lower import lower
 from codesign_kernel.optimize import IntegerNetwork
 from codesign_kernel.rtl import generate_rtl
 from codesign_kernel.session import cosimulate
@@ -32,8 +29,6 @@ from codesign_kernel.session import cosimulate
 __all__ = ["builds"]  # a fixture for the whole session
 
 A = TINY["2x2"]
-#: The compiled models are built once a session, which takes some seconds each.
-VERILATED = ("2x2", "1x1", "4x4 int4", "8x8", "2x8", "8x4", "3x6", "9x3")
 BY_SIMULATOR = [
     pytest.param("verilator", marks=[pytest.mark.verilator, pytest.mark.slow]),
     pytest.param("icarus", marks=pytest.mark.icarus),
@@ -281,44 +276,7 @@ def agree(a: Accelerator, program, simulator: str, vectors: int = 2) -> None:
     assert np.array_equal(report.outputs, program.network.predict(x))
 
 
-def whole(found: list[Program], count: int) -> list[Program]:
-    """``found``, which has as many as were asked for: a loop over too few would prove too little."""
-    assert len(found) == count
-    return found
-
-
-@cache
-def plain(name: str) -> list[Program]:
-    """Random networks of stride 1 with padding, pooling and ReLU."""
-    return whole([*runnable(MACHINES[name], 500 + [*MACHINES].index(name), 13, plain=True)], 13)
-
-
-@cache
-def every(name: str) -> list[Program]:
-    """Random networks with strides, dilations and groups too."""
-    return whole([*runnable(MACHINES[name], 600 + [*MACHINES].index(name), 8)], 8)
-
-
-@cache
-def short(name: str, count: int, cycles: int) -> list[Program]:
-    """Random networks for the slow simulators."""
-    return whole([*islice((p for p in runnable(TINY[name], 700, 200) if p.cycles < cycles), count)], count)
-
-
 class TestAgreement:
-    @pytest.mark.slow
-    @pytest.mark.verilator
-    @pytest.mark.parametrize("name", VERILATED)
-    def test_verilator(self, name):
-        for program in (*plain(name), *every(name)):
-            agree(MACHINES[name], program, "verilator")
-
-    @pytest.mark.icarus
-    @pytest.mark.parametrize("name", ["2x2", pytest.param("4x2", marks=pytest.mark.slow)])
-    def test_icarus(self, name):
-        for program in short(name, 5, 1500):
-            agree(MACHINES[name], program, "icarus", vectors=1)
-
     @pytest.mark.icarus
     @pytest.mark.parametrize("name", ["2x2", *(pytest.param(n, marks=pytest.mark.slow) for n in ("1x1", "4x2", "2x8"))])
     def test_taps_follow_as_soon_as_they_may(self, name):
@@ -332,34 +290,6 @@ class TestAgreement:
         assert [i["nx"] for i in convs] == [n for n in (5, 4, 3, 2, 1) for _ in range(0, 9, a.cols)]
         assert all(i["nct"] > 2 for i in convs)
         agree(a, program, "icarus", vectors=2)
-
-    @pytest.mark.slow
-    @pytest.mark.parametrize(("name", "count"), [("2x2", 3), ("4x2", 2)])
-    def test_myhdl(self, name, count):
-        for program in short(name, count, 350):
-            agree(MACHINES[name], program, "myhdl", vectors=1)
-
-    @pytest.mark.ghdl
-    @pytest.mark.parametrize(
-        ("name", "count"), [("2x2", 3), *(pytest.param(name, 2, marks=pytest.mark.slow) for name in TINY)]
-    )
-    def test_ghdl(self, name, count):
-        for program in short(name, count, 600):
-            agree(MACHINES[name], program, "ghdl", vectors=1)
-
-    @pytest.mark.slow
-    def test_the_samples_meet_every_way_to_cut(self):
-        stride1 = Counter(feature for name in VERILATED for program in plain(name) for feature in features(program))
-        assert sum(len(plain(name)) for name in VERILATED) >= 100
-        assert all(stride1[feature] >= 20 for feature in ("padding", "pool", "relu", "chunks", "passes", "linear")), (
-            stride1
-        )
-        assert not stride1.keys() & {"stride", "dilation", "groups"}
-        wild = Counter(feature for name in VERILATED for program in every(name) for feature in features(program))
-        rare = {"stride", "dilation", "groups", "spilled map", "streamed weights", "passes", "chunks", "banks", "tiles"}
-        assert all(wild[feature] >= 5 for feature in rare), wild
-        tiny = Counter(feature for name in TINY for program in short(name, 5, 1500) for feature in features(program))
-        assert all(tiny[feature] >= 1 for feature in ("padding", "pool", "relu", "banks", "tiles", "blocks")), tiny
 
     @pytest.mark.slow
     @pytest.mark.verilator

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from codesign_kernel.cli.evaluate import evaluate_answer
-from codesign_kernel.cli.output import Answer, rows_text, table_text
+from codesign_kernel.cli.output import Answer, plain, rows_text, table_text
 from codesign_kernel.cli.parser import DESIGN_OPTIONS
 from codesign_kernel.cli.progress import Progress
 from codesign_kernel.errors import InvalidInputError
@@ -241,6 +241,38 @@ def cosim(args: argparse.Namespace, progress: Progress) -> Answer:
     return Answer(rows_text(rows), {**report.to_dict(), "float_accuracy": accuracy}, report.passed)
 
 
+def verify(args: argparse.Namespace, progress: Progress) -> Answer:
+    """``codesign verify``: random networks on random accelerators, until one differs."""
+    if args.out is not None:
+        check_file(args.out)
+    from codesign_kernel import session
+
+    report = session.verify(
+        args.cases, args.seed, args.simulator, machines=args.machines, only=args.case, progress=progress
+    )
+    if args.out is not None:
+        write_whole(args.out, json.dumps(plain(report.to_dict()), allow_nan=False, indent=2) + "\n")
+    rows: list[tuple[str, object]] = [
+        ("simulator", report.simulator),
+        ("seed", report.seed),
+        ("networks", f"{report.agreed:,} of {report.cases:,} agree, {report.layers:,} layers"),
+        ("compared", f"{report.vectors:,} inputs, {report.instructions:,} instructions, {report.cycles:,} cycles"),
+        ("met", ", ".join(f"{name} {count:,}" for name, count in report.met.items()) or "nothing"),
+        *((f"accelerator {i + 1}", name) for i, name in enumerate(report.accelerators)),
+        ("took", quantity(report.wall_s, "s")),
+    ]
+    if report.failure is not None:
+        failure = report.failure
+        rows += [
+            (f"case {failure.case}", failure.what),
+            ("on", failure.accelerator),
+            ("of", failure.network),
+            ("repeat", failure.repeat),
+        ]
+    rows.append(("verdict", "bits and cycles agree" if report.passed else "RTL AND MODEL DIFFER"))
+    return Answer(rows_text(rows), report.to_dict(), report.passed)
+
+
 def doctor(args: argparse.Namespace, progress: Progress) -> Answer:
     """``codesign doctor``: what is installed, and how to get the rest."""
     from codesign_kernel.session.doctor import doctor as examine
@@ -262,5 +294,6 @@ COMMANDS: dict[str, Callable[[argparse.Namespace, Progress], Answer]] = {
     "sweep": sweep,
     "rtl": rtl,
     "cosim": cosim,
+    "verify": verify,
     "doctor": doctor,
 }

@@ -169,7 +169,16 @@ def build_parser() -> argparse.ArgumentParser:
     cosim.add_argument("--images", type=_count, default=16, metavar="N", help="test images to run (default 16)")
     cosim.add_argument("--seed", type=_seed, default=0, metavar="N", help="of the training (default 0)")
     _add_design(cosim)
-    for sub in (demo, cosim):
+
+    verify = command("verify", "run random networks on the RTL of random accelerators and compare bits and cycles")
+    verify.add_argument("--cases", type=_count, default=200, metavar="N", help="networks to run (default 200)")
+    verify.add_argument("--seed", type=_seed, default=0, metavar="N", help="of everything random (default 0)")
+    verify.add_argument(
+        "--machines", type=_count, default=12, metavar="N", help="accelerators that the cases run on (default 12)"
+    )
+    verify.add_argument("--case", type=_seed, metavar="K", help="run this case alone, as a failure says")
+    verify.add_argument("--out", type=Path, metavar="FILE.json", help="write the result, as --json prints it")
+    for sub in (demo, cosim, verify):
         sub.add_argument(
             "--simulator", choices=SIMULATORS, default="auto", help="default: verilator where it runs, else myhdl"
         )
