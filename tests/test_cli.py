@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 import torch
 
-from codesign_kernel import __version__, cli, session
+from codesign_kernel import __version__, assembly, cli, session
 from codesign_kernel.accelerator import Accelerator, catalog
 from codesign_kernel.cli import commands, parser
 from codesign_kernel.cli.output import Answer, plain, rows_text, table_text
@@ -356,7 +356,7 @@ class TestCommands:
         assert any(f"module {body['top']}" in Path(name).read_text() for name in body["files"])
         assert (body["design"]["rows"], body["design"]["cols"]) == (2, 2)
 
-    def test_cosim(self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_cosim(self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.setattr(digits, "train_digits", partial(digits.train_digits, epochs=1))
         reports: list[CosimReport] = []
         real = session.cosimulate
@@ -366,8 +366,10 @@ class TestCommands:
             return reports[0]
 
         monkeypatch.setattr(session, "cosimulate", kept)
-        status, out, _ = run(capsys, "cosim", "--images", "2", "--json")
+        status, out, _ = run(capsys, "cosim", "--images", "2", "--json", "--asm", str(tmp_path / "digits.s"))
         body = json.loads(out)
+        lines = assembly.parse((tmp_path / "digits.s").read_text())
+        assert sum(line.cycles for line in lines if line.layer != assembly.BOOT) == body["cycles_model"]
         assert status == 0
         assert body["passed"] is True
         assert (body["vectors"], body["mismatches"]) == (2, 0)

@@ -212,9 +212,12 @@ def _instructions(report: CosimReport) -> str:
 def cosim(args: argparse.Namespace, progress: Progress) -> Answer:
     """``codesign cosim``: the digits network on the RTL, compared bit for bit and cycle for cycle."""
     design = _design(args)
+    if args.asm is not None:
+        check_file(args.asm)
     from codesign_kernel import session
     from codesign_kernel.cosim import find_simulator
     from codesign_kernel.cost import evaluate
+    from codesign_kernel.lower import lower
     from codesign_kernel.optimize import load_digits, quantize, train_digits
 
     available = len(load_digits().test_x)
@@ -225,6 +228,8 @@ def cosim(args: argparse.Namespace, progress: Progress) -> Answer:
     evaluate(_profile("digits", progress), design)
     model, data, accuracy = train_digits(seed=args.seed, progress=progress)
     network = quantize(model, data.calibration_x, bits=design.accelerator.weight_bits)
+    if args.asm is not None:
+        write_whole(args.asm, lower(network, design).assembly())
     report = session.cosimulate(
         design, network, data.test_x[: args.images], simulator=args.simulator, progress=progress
     )
@@ -237,6 +242,7 @@ def cosim(args: argparse.Namespace, progress: Progress) -> Answer:
         ("cycles", f"RTL {report.cycles_rtl:,}, model {report.cycles_model:,}, program {report.cycles_program:,}"),
         ("instructions", _instructions(report)),
         ("verdict", "bits and cycles agree" if report.passed else "RTL AND MODEL DIFFER"),
+        *([] if args.asm is None else [("program", args.asm)]),
     ]
     return Answer(rows_text(rows), {**report.to_dict(), "float_accuracy": accuracy}, report.passed)
 

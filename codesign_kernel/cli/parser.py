@@ -167,6 +167,9 @@ def build_parser() -> argparse.ArgumentParser:
 
     cosim = command("cosim", "run the digits network on the RTL and compare bits and cycles with the model")
     cosim.add_argument("--images", type=_count, default=16, metavar="N", help="test images to run (default 16)")
+    cosim.add_argument(
+        "--asm", type=Path, metavar="FILE", help="write the program: each instruction with its predicted cycles"
+    )
     cosim.add_argument("--seed", type=_seed, default=0, metavar="N", help="of the training (default 0)")
     _add_design(cosim)
 
