@@ -79,6 +79,9 @@ class TestProcess:
             (["sweep", "digits", "--objectives", "joy"], "'joy' is no objective; choose from latency_ms"),
             (["sweep", "digits", "--objectives", "latency_ms:up"], "followed by :min or :max"),
             (["sweep", "digits", "--objectives", "latency_ms,latency_ms:max"], "named twice"),
+            (["cosim", "--window", "9:8"], "is FIRST:LAST, two cycles in order, but got '9:8'"),
+            (["cosim", "--window", "1:8"], "there is no --vcd; give both"),
+            (["verify", "--cases", "0"], "must be an integer >= 1, but got '0'"),
             (["cosim", "--images", "0"], "must be an integer >= 1, but got '0'"),
             (["demo", "--seed", "-1"], "must be an integer"),
             (["demo", "--simulator", "spice"], "invalid choice: 'spice'"),
@@ -366,8 +369,10 @@ class TestCommands:
             return reports[0]
 
         monkeypatch.setattr(session, "cosimulate", kept)
-        status, out, _ = run(capsys, "cosim", "--images", "2", "--json", "--asm", str(tmp_path / "digits.s"))
+        waves = ("--vcd", str(tmp_path / "w.vcd"), "--window", "5:8")
+        status, out, _ = run(capsys, "cosim", "--images", "2", "--json", "--asm", str(tmp_path / "digits.s"), *waves)
         body = json.loads(out)
+        assert (tmp_path / "w.vcd").read_text().rstrip().endswith("#18")  # the end of cycle 8
         lines = assembly.parse((tmp_path / "digits.s").read_text())
         assert sum(line.cycles for line in lines if line.layer != assembly.BOOT) == body["cycles_model"]
         assert status == 0

@@ -212,8 +212,11 @@ def _instructions(report: CosimReport) -> str:
 def cosim(args: argparse.Namespace, progress: Progress) -> Answer:
     """``codesign cosim``: the digits network on the RTL, compared bit for bit and cycle for cycle."""
     design = _design(args)
-    if args.asm is not None:
-        check_file(args.asm)
+    for path in (args.asm, args.vcd):
+        if path is not None:
+            check_file(path)
+    if args.window is not None and args.vcd is None:
+        raise InvalidInputError("--window is the part of a waveform to write, but there is no --vcd; give both")
     from codesign_kernel import session
     from codesign_kernel.cosim import find_simulator
     from codesign_kernel.cost import evaluate
@@ -231,8 +234,9 @@ def cosim(args: argparse.Namespace, progress: Progress) -> Answer:
     if args.asm is not None:
         write_whole(args.asm, lower(network, design).assembly())
     report = session.cosimulate(
-        design, network, data.test_x[: args.images], simulator=args.simulator, progress=progress
-    )
+        design, network, data.test_x[: args.images], simulator=args.simulator, progress=progress,
+        vcd=args.vcd, window=args.window,
+    )  # fmt: skip
     differ = f"; first: {report.first_mismatch}" if report.first_mismatch else ""
     rows = [
         ("design", report.design),
@@ -242,7 +246,7 @@ def cosim(args: argparse.Namespace, progress: Progress) -> Answer:
         ("cycles", f"RTL {report.cycles_rtl:,}, model {report.cycles_model:,}, program {report.cycles_program:,}"),
         ("instructions", _instructions(report)),
         ("verdict", "bits and cycles agree" if report.passed else "RTL AND MODEL DIFFER"),
-        *([] if args.asm is None else [("program", args.asm)]),
+        *((label, path) for label, path in (("program", args.asm), ("waveform", args.vcd)) if path is not None),
     ]
     return Answer(rows_text(rows), {**report.to_dict(), "float_accuracy": accuracy}, report.passed)
 

@@ -14,14 +14,18 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from myhdl import Cosimulation, CosimulationError, Signal, StopSimulation, block, delay, instance, modbv
+from myhdl import Cosimulation, CosimulationError, Signal, StopSimulation, block, delay, instance, modbv, now
 
 from codesign_kernel.accelerator.types import ADDRESS_BITS, Accelerator
 from codesign_kernel.cosim.cache import cached_folder, scratch_folder
 from codesign_kernel.cosim.job import COUNTER, Answer, Job, Progress, Simulator
+from codesign_kernel.cosim.waves import PER_CYCLE, write_window
 from codesign_kernel.errors import SimulatorError
 from codesign_kernel.rtl.core import Ports, core
 from codesign_kernel.rtl.generate import RtlBundle
+
+#: Units of vvp's time for one of MyHDL's: MyHDL's VPI module, myhdl.c, spreads delta cycles over them.
+_DELTAS = 1000
 
 
 class _Host:
@@ -32,12 +36,15 @@ class _Host:
         self.p, self.answer = Ports(accelerator), Answer.blank(job)
         #: the bench puts the design's own in its place, or drives this one
         self.counter = Signal(modbv(0)[ADDRESS_BITS:])
+        #: the simulation's time when the first inference begins; high while its window lasts
+        self.started, self.dumping = -1, Signal(bool(0))
         self.memory = job.memory.copy()
         self.beat_bytes = accelerator.bus_bits // 8
 
     def tick(self) -> Iterator[Any]:
         """One clock: the memory samples before the edge and answers after it."""
         p, size = self.p, self.beat_bytes
+        self._mark_window()
         at = int(p.ext_addr.val) * size
         if p.ext_we.val:
             if at + size > len(self.memory):
@@ -72,6 +79,12 @@ class _Host:
         if p.error.val:
             raise SimulatorError(f"{self.name} stopped at a word that is no instruction; is the program damaged?")
 
+    def _mark_window(self) -> None:
+        trace = self.job.trace
+        if trace is not None and self.started >= 0:
+            at = (now() - self.started) // PER_CYCLE
+            self.dumping.next = not self.answer.cycles and trace.first <= at <= trace.last
+
     def session(self) -> Iterator[Any]:
         """Everything: reset, program, boot, every input."""
         p, job = self.p, self.job
@@ -90,6 +103,8 @@ class _Host:
         for index, data in enumerate(job.inputs):
             self.memory[job.input_at] = data
             issues = []
+            if index == 0:
+                self.started = now()
             yield from self.run(job.entry, issues)
             self.answer.take(job, index, self.memory, issues, int(p.cycles.val))
             if self.progress is not None:
@@ -133,7 +148,7 @@ class _Vvp(Cosimulation):
 
 @block
 def _bench_verilog(ports, host, command):  # type: ignore[no-untyped-def]
-    dut = _Vvp(command, **ports.as_dict(), **{COUNTER: host.counter})
+    dut = _Vvp(command, **ports.as_dict(), **{COUNTER: host.counter}, dumping=host.dumping)
 
     @instance
     def drive():  # type: ignore[no-untyped-def]
@@ -165,7 +180,16 @@ class MyhdlSimulator(Simulator):
         # MyHDL inspects the whole call stack for every block that it makes: a thread of its own has a short one
         with ThreadPoolExecutor(1) as thread:
             bench = thread.submit(_bench_model, host.p, host).result()
-        return _simulate(bench, host)
+        if job.trace is None:
+            return _simulate(bench, host)
+        with scratch_folder("myhdl") as folder:
+            # memories are left out: they have thousands of words
+            bench.config_sim(
+                trace=True, directory=str(folder), filename="raw", timescale="1ns", tracelists=False, tracebackup=False
+            )
+            answer = _simulate(bench, host)
+            write_window(folder / "raw.vcd", host.started, PER_CYCLE, job.trace)
+        return answer
 
 
 class IcarusSimulator(Simulator):
@@ -185,12 +209,17 @@ class IcarusSimulator(Simulator):
         vpi = cached_folder("icarus-vpi", _vpi_source().read_text(), _build_vpi) / "myhdl.vpi"
         with scratch_folder("icarus") as folder:
             (folder / "core.v").write_text(bundle.verilog)
-            (folder / "bench.v").write_text(_bench_text(bundle))
+            (folder / "bench.v").write_text(_bench_text(bundle, folder / "raw.vcd"))
             call(["iverilog", "-g2005", "-o", "bench.vvp", "bench.v", "core.v"], folder, "Icarus Verilog")
             host = _Host(bundle.accelerator, job, progress, self.name)
             # -n: an interrupt ends vvp, which would else wait for commands on standard input
             command = ["vvp", "-n", "-m", str(vpi), str(folder / "bench.vvp")]
-            return _simulate(_bench_verilog(host.p, host, command), host)
+            if job.trace is not None:  # vvp says on standard output that it writes a waveform
+                command = ["sh", "-c", 'exec "$@" >/dev/null', "sh", *command]
+            answer = _simulate(_bench_verilog(host.p, host, command), host)
+            if job.trace is not None:
+                write_window(folder / "raw.vcd", _DELTAS * host.started, _DELTAS * PER_CYCLE, job.trace)
+        return answer
 
 
 def call(command: list[str], folder: Path, what: str) -> None:
@@ -218,7 +247,7 @@ def _build_vpi(folder: Path) -> None:
     call(["iverilog-vpi", "myhdl.c", "myhdl_table.c"], folder, "building MyHDL's VPI module")
 
 
-def _bench_text(bundle: RtlBundle) -> str:
+def _bench_text(bundle: RtlBundle, waves: Path) -> str:
     """A module that hands the ports of the top to MyHDL. Memories start at zero: simulation's X would outlive the
     multiplication by a zero weight that silences an unused lane in hardware."""
     ports = Ports(bundle.accelerator).as_dict()
@@ -228,7 +257,12 @@ def _bench_text(bundle: RtlBundle) -> str:
         width = f"[{len(signal) - 1}:0] " if len(signal) > 1 else ""
         lines.append(f"  {'wire' if name in outputs else 'reg'} {width}{name};")
     inputs = [name for name in ports if name not in outputs]
-    lines.append(f"  initial begin $from_myhdl({', '.join(inputs)}); $to_myhdl({', '.join(outputs)}); end")
+    lines.append("  reg dumping = 0;")
+    lines.append(f'  always @(posedge dumping) begin $dumpfile("{waves}"); $dumpvars(0, dut); end')
+    lines.append("  always @(negedge dumping) begin $dumpoff; $dumpflush; end")
+    lines.append(
+        f"  initial begin $from_myhdl({', '.join([*inputs, 'dumping'])}); $to_myhdl({', '.join(outputs)}); end"
+    )
     lines.append(f"  {bundle.top} dut({', '.join(f'.{name}({name})' for name in ports)});")
     lines.append("  integer i;")
     lines.append("  initial begin")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from codesign_kernel.cosim.job import Job, Progress, Simulator
 from codesign_kernel.cosim.timing import InstructionMismatch, first_difference, layer_cycles
+from codesign_kernel.cosim.waves import Trace, window_of
 from codesign_kernel.errors import CapacityError
 from codesign_kernel.lower import Program, lower
 from codesign_kernel.optimize.integer import IntegerNetwork
@@ -153,6 +155,15 @@ def _locate(bundle: RtlBundle, simulator: Simulator, plain: Program, x: Array, v
     return None
 
 
+def _first_mismatch(
+    bundle: RtlBundle, simulator: Simulator, program: Program, x: Array, golden: Array, outputs: Array
+) -> Mismatch:
+    """Where ``outputs`` begin to differ from ``golden``."""
+    first = int(np.argmax((outputs != golden).reshape(len(x), -1).any(axis=1)))
+    found = _locate(bundle, simulator, program, x[first : first + 1], first)
+    return found or _end(program, golden, outputs, first)
+
+
 def check(
     bundle: RtlBundle,
     network: IntegerNetwork,
@@ -162,6 +173,8 @@ def check(
     cycles_model: int,
     boot_cycles_model: int,
     progress: Progress | None = None,
+    vcd: Path | None = None,
+    window: object = None,
 ) -> CosimReport:
     """Run ``inputs`` through ``network`` on the RTL of ``bundle``.
 
@@ -172,46 +185,48 @@ def check(
         simulator: one that runs here.
         cycles_model, boot_cycles_model: the prediction to hold the RTL to.
         progress: called as ``progress(done, total, message)``.
+        vcd: file for the waveform of one inference, which is simulated once more for it: that of the first input that
+            differs in bits or cycles, else of the first.
+        window: (first, last) cycle of the inference to write; ``None``: all of it.
 
     Raises:
-        InvalidInputError: the inputs do not fit the network.
+        InvalidInputError: the inputs do not fit the network; the window is none.
+        OutputError: the waveform cannot be written.
         SimulatorError: the simulator failed.
     """
     x = network.as_quantized(inputs)
     golden = network.predict(x)
     program = lower(network, bundle.accelerator)
+    seen = window_of(window, program.cycles)
     answer = simulator.run(bundle, _job(program, x, False), progress)
     place = program.maps[len(network.layers) - 1]
     outputs = program.unpack(answer.outputs[0], place).reshape(golden.shape)
     differs = (outputs != golden).reshape(len(x), -1).any(axis=1)
-    first = int(np.argmax(differs)) if differs.any() else None
+    mismatch = _first_mismatch(bundle, simulator, program, x, golden, outputs) if differs.any() else None
     off = [cycles for cycles in answer.cycles if cycles != cycles_model]
-    mismatch = None
-    if first is not None:
-        mismatch = _locate(bundle, simulator, program, x[first : first + 1], first) or _end(
-            program, golden, outputs, first
-        )
     runs = [(-1, answer.boot_issues), *enumerate(answer.issues)]
-    wrong = [found for vector, issues in runs if (found := first_difference(program, vector, issues))]
+    wrong = [item for vector, issues in runs if (item := first_difference(program, vector, issues))]
+    if vcd is not None:
+        suspects = [max(item.vector, 0) for item in (mismatch, *wrong) if item is not None]
+        _draw(bundle, simulator, program, x, min(suspects, default=0), Trace(vcd, *seen), progress)
     return CosimReport(
-        simulator=simulator.name,
-        vectors=len(x),
-        mismatches=int(differs.sum()),
-        first_mismatch=mismatch,
-        cycles_rtl=off[0] if off else answer.cycles[0],
-        cycles_model=cycles_model,
-        cycles_program=program.cycles,
-        cycle_mismatches=len(off),
-        instructions=len(program.main),
-        instruction_mismatches=len(wrong),
-        first_instruction=wrong[0] if wrong else None,
-        boot_cycles_rtl=answer.boot_cycles,
-        boot_cycles_model=boot_cycles_model,
-        design=str(bundle.accelerator),
-        network=network.name,
-        rtl_digest=bundle.digest,
-        outputs=outputs,
-    )
+        simulator=simulator.name, vectors=len(x), mismatches=int(differs.sum()), first_mismatch=mismatch,
+        cycles_rtl=off[0] if off else answer.cycles[0], cycles_model=cycles_model, cycles_program=program.cycles,
+        cycle_mismatches=len(off), instructions=len(program.main), instruction_mismatches=len(wrong),
+        first_instruction=wrong[0] if wrong else None, boot_cycles_rtl=answer.boot_cycles,
+        boot_cycles_model=boot_cycles_model, design=str(bundle.accelerator), network=network.name,
+        rtl_digest=bundle.digest, outputs=outputs,
+    )  # fmt: skip
+
+
+def _draw(
+    bundle: RtlBundle, simulator: Simulator, program: Program, x: Array, vector: int, trace: Trace,
+    progress: Progress | None,
+) -> None:  # fmt: skip
+    """Run one input again, and write its waveform."""
+    if progress is not None:
+        progress(0, 1, f"writing the waveform of input {vector}")
+    simulator.run(bundle, replace(_job(program, x[vector : vector + 1], False), trace=trace))
 
 
 def _end(program: Program, golden: Array, outputs: Array, vector: int) -> Mismatch:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from codesign_kernel.cosim.waves import Trace
 from codesign_kernel.rtl.generate import RtlBundle
 
 Array = np.ndarray[Any, Any]
@@ -28,8 +29,9 @@ class Job:
         memory: the external memory before the first run, shape (bytes,), uint8. It keeps its contents between runs.
         inputs: what is written at ``input_at`` before each run, shape (runs, bytes), uint8.
         input_at: slice of the memory, in bytes.
-        outputs_at: slices that are read after each run.
+        outputs_at: slices that are read after each run; all of them whole words of the bus.
         limit: cycles after which a run is given up.
+        trace: the waveform to write of the first input's run; none without.
     """
 
     words: list[int]
@@ -40,6 +42,7 @@ class Job:
     input_at: slice
     outputs_at: tuple[slice, ...]
     limit: int
+    trace: Trace | None = None
 
 
 @dataclass

@@ -16,6 +16,7 @@ from codesign_kernel.accelerator.types import ADDRESS_BITS, INSTRUCTION_BITS
 from codesign_kernel.cosim.bench import call
 from codesign_kernel.cosim.cache import scratch_folder
 from codesign_kernel.cosim.job import COUNTER, Answer, Job, Progress, Simulator
+from codesign_kernel.cosim.waves import write_window
 from codesign_kernel.errors import SimulatorError
 from codesign_kernel.rtl.core import Ports
 from codesign_kernel.rtl.generate import RtlBundle
@@ -24,6 +25,8 @@ Array = np.ndarray[Any, Any]
 _STANDARD = "--std=08"
 #: Begins every line of the bench; what GHDL itself reports lies between them.
 _MARK = "= "
+#: The clock of the bench: 1 ns high, 1 ns low.
+_CYCLE_FS = 2_000_000
 _LARGEST_NATURAL = (1 << 31) - 1
 #: A line of the bench -> what went wrong; the bench then stops.
 _TROUBLE = {
@@ -155,6 +158,9 @@ begin
         hread(source, memory(k));
       end loop;
       exit when not well;
+      if i = 1 then
+        tell("start " & to_string(now / 1 ns));
+      end if;
       run({entry});
       exit when not well;
 {outputs}
@@ -265,6 +271,10 @@ class _Reader:
             issues.append(int(text.removeprefix("issue ")))
         return issues, int(text.removeprefix("cycles "))
 
+    def started(self) -> int:
+        """The simulation's time (fs) when the first inference begins."""
+        return 1_000_000 * int(self.line().removeprefix("start "))
+
     def beats(self, count: int) -> Array:
         """``count`` words of the bus as bytes."""
         lines = [self.line() for _ in range(count)]
@@ -292,16 +302,23 @@ class GhdlSimulator(Simulator):
             call(["ghdl", "-a", _STANDARD, *sources], folder, "GHDL")
             # --elab-run serves the backends that make a program as well as the one that keeps it in memory
             command = ["ghdl", "--elab-run", _STANDARD, "bench", "--ieee-asserts=disable"]
+            if job.trace is not None:
+                command.append("--vcd=raw.vcd")
             with _started(command, folder) as process:
                 reader = _Reader(process, folder, job.limit)
                 if job.boot:
                     issues, answer.boot_cycles = reader.run()
                     answer.boot_issues = tuple(issues)
                 for index in range(len(job.inputs)):
+                    if index == 0:
+                        started = reader.started()
                     issues, cycles = reader.run()
                     for at in job.outputs_at:
                         memory[at] = reader.beats((at.stop - at.start) // size)
                     answer.take(job, index, memory, issues, cycles)
                     if progress is not None:
                         progress(index + 1, len(job.inputs), "inputs simulated by GHDL")
+                process.wait()
+            if job.trace is not None:
+                write_window(folder / "raw.vcd", started, _CYCLE_FS, job.trace)
         return answer

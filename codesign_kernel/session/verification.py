@@ -38,6 +38,8 @@ MACHINES = 12
 SLOW_CYCLES, SLOW_LARGEST = 600, 6
 #: Share of networks of which one layer has every number at an end of its range.
 AT_ITS_ENDS = 0.2
+#: Totals of a report.
+COUNTS = ("agreed", "vectors", "layers", "instructions", "cycles")
 
 
 @dataclass(frozen=True)
@@ -171,6 +173,13 @@ def _repeat(seed: int, case: int, machines: int, simulator: str) -> str:
     return f"codesign verify --seed {seed} --case {case}{many} --simulator {simulator}"
 
 
+def _counts(program: Program, report: CosimReport) -> dict[str, int]:
+    """What one case that agrees adds to the totals, as ``COUNTS`` names them."""
+    instructions = report.vectors * report.instructions + len(program.boot)
+    cycles = report.vectors * report.cycles_rtl + report.boot_cycles_rtl
+    return dict(zip(COUNTS, (1, report.vectors, len(program.network.layers), instructions, cycles), strict=True))
+
+
 def _check_arguments(cases: int, seed: int, machines: int, only: int | None) -> None:
     number = 0 if only is None else only
     for name, value, low in (("cases", cases, 1), ("seed", seed, 0), ("machines", machines, 1), ("only", number, 0)):
@@ -226,9 +235,7 @@ def verify(
             repeat = _repeat(seed, case, machines, runner.name)
             failure = Failure(case, repeat, str(ran[number]), _network_in_words(program.network), what)
             break
-        totals["instructions"] += len(inputs) * len(program.main) + len(program.boot)
-        totals["cycles"] += len(inputs) * report.cycles_rtl + report.boot_cycles_rtl
-        totals.update(agreed=1, vectors=len(inputs), layers=len(program.network.layers))
+        totals.update(_counts(program, report))
         met.update(features(program))
         tell(done + 1, len(chosen), f"networks verified on {runner.name}")
     return VerifyReport(
@@ -239,5 +246,5 @@ def verify(
         met=dict(sorted(met.items())),
         failure=failure,
         wall_s=time.perf_counter() - started,
-        **{name: totals[name] for name in ("agreed", "vectors", "layers", "instructions", "cycles")},
+        **{name: totals[name] for name in COUNTS},
     )
