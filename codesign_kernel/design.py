@@ -30,8 +30,13 @@ class Design:
         :class:`SpatialArray`, if there are some that only it has."""
         if any(name in parameters for name in SPATIAL_FIELDS if name not in FIELDS):
             return cls(SpatialArray(**{n: _plain(n, parameters[n]) for n in SPATIAL_FIELDS if n in parameters}))
+        missing = [name for name in ("rows", "cols") if name not in parameters]
+        if missing:
+            raise InvalidInputError(f"a design has rows and cols, but {' and '.join(missing)} is missing")
         fields: dict[str, Any] = {
-            name: (int if name in WHOLE else float)(parameters[name]) for name in FIELDS if name in parameters
+            name: _whole(parameters[name]) if name in WHOLE else float(parameters[name])
+            for name in FIELDS
+            if name in parameters
         }
         return cls(Accelerator(**fields))
 
@@ -44,13 +49,17 @@ class Design:
         return str(self.accelerator)
 
 
+def _whole(value: Any) -> Any:
+    """A count as Python's integer; what is none stays, and is refused with its value."""
+    return int(value) if isinstance(value, int | float | np.number) and float(value).is_integer() else value
+
+
 def _plain(name: str, value: Any) -> Any:
-    """A field of :class:`SpatialArray` as Python's own type."""
+    """A field of :class:`SpatialArray` as Python's own type; what breaks its law stays, and is refused there."""
     if name == "dataflow":
-        return DATAFLOWS[int(value)] if isinstance(value, int | np.integer) else str(value)
-    if name in SWITCHES:
-        return bool(value)
-    return int(value) if name in LIMITS else float(value)
+        coded = isinstance(value, int | np.integer) and 0 <= value < len(DATAFLOWS)
+        return DATAFLOWS[int(value)] if coded else value
+    return _whole(value) if name in LIMITS or name in SWITCHES else float(value)
 
 
 class DesignSpace:
@@ -183,7 +192,9 @@ class DesignSpace:
 
     def __repr__(self) -> str:
         return (
-            f"DesignSpace({self.size:,} designs: " + ", ".join(f"{n} x{len(v)}" for n, v in self.choices.items()) + ")"
+            f"{type(self).__name__}({self.size:,} designs: "
+            + ", ".join(f"{n} x{len(v)}" for n, v in self.choices.items())
+            + ")"
         )
 
 
@@ -196,6 +207,11 @@ class SpatialSpace(DesignSpace):
     fields: ClassVar[tuple[str, ...]] = SPATIAL_FIELDS
     whole: ClassVar[frozenset[str]] = frozenset({*LIMITS, *SWITCHES})
     texts: ClassVar[dict[str, tuple[str, ...]]] = {"dataflow": DATAFLOWS}
+
+    def __init__(self, **choices: Any) -> None:
+        """``choices``: a value, or several, for each field; see :class:`DesignSpace` for the errors."""
+        # a field that no other machine has stands in every row, so that Design.of knows what the row is
+        super().__init__(**{"vector_lanes": SpatialArray.vector_lanes, **choices})
 
     @classmethod
     def default(cls) -> SpatialSpace:

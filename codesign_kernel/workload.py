@@ -28,6 +28,8 @@ class Layer:
         IY, IX: input rows and columns as stored, before padding (element).
         stride, padding, dilation: (y, x), element.
         weight_bits, input_bits, acc_bits: precision of the operands W, I and of the accumulator (bit).
+        steps: parts of its rows, equally many each, that follow one another because each needs the result of the one
+            before: the time steps of a recurrent product. 1 for all that is computed at once.
     """
 
     name: str
@@ -48,9 +50,10 @@ class Layer:
     weight_bits: int = 8
     input_bits: int = 8
     acc_bits: int = 32
+    steps: int = 1
 
     def __post_init__(self) -> None:
-        for loop in (*LOOPS, "IY", "IX"):
+        for loop in (*LOOPS, "IY", "IX", "steps"):
             value = getattr(self, loop)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise InvalidInputError(
@@ -58,6 +61,11 @@ class Layer:
                     "check the shape that the network was profiled with"
                 )
 
+        if self.OY * self.OX % self.steps:
+            raise InvalidInputError(
+                f"the rows of a layer come in equal steps, but layer {self.name!r} has {self.OY * self.OX} rows in "
+                f"{self.steps} steps"
+            )
         for name, least in (("stride", 1), ("padding", 0), ("dilation", 1)):
             pair = getattr(self, name)
             whole = isinstance(pair, tuple) and len(pair) == 2 and all(type(v) is int and v >= least for v in pair)

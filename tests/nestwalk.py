@@ -76,8 +76,9 @@ def product_of(layer: Layer) -> Layer:
     straight: dict[str, Any] = {"B": 1, "OX": 1, "IX": 1, "FY": 1, "FX": 1}
     straight |= {"stride": (1, 1), "padding": (0, 0), "dilation": (1, 1)}
     if layer.op == "linear":
-        rows = layer.B * layer.OY * layer.OX
-        return replace(layer, **straight, OY=rows, IY=rows)
+        rows = layer.B * layer.OY * layer.OX // layer.steps
+        images = straight | {"B": layer.steps, "steps": 1}  # a step is an image: the next one waits for it
+        return replace(layer, **images, OY=rows, IY=rows)
     if layer.op == "matmul":
         rows = layer.OY * layer.OX
         return replace(layer, **straight, G=layer.B * layer.G, OY=rows, IY=rows)
@@ -280,7 +281,10 @@ def legal_tilings(layer: Layer, machine: Any) -> Iterator[tuple[Tiling, str]]:
     c_unit = machine.rows if machine.dataflow in ("ws", "is") and not machine.im2col else 1
     for y in lengths(p.OY, 1):
         for k, c in product(lengths(p.K, k_unit), lengths(p.C, c_unit)):
-            yield from (({"y": y, "k": k, "c": c, "grouped": False}, order) for order in ORDERS)
+            cut = k < p.K or c < p.C
+            # all of a step is done before the next one begins
+            orders = [order for order in ORDERS if layer.steps == 1 or not cut or order[0] == "y"]
+            yield from (({"y": y, "k": k, "c": c, "grouped": False}, order) for order in orders)
         for groups in lengths(p.G, 1) if p.G > 1 else ():
             yield from (({"y": y, "k": groups, "c": p.C, "grouped": True}, order) for order in ORDERS)
 

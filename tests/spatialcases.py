@@ -42,7 +42,7 @@ def any_array(rng: random.Random, **fixed: Any) -> SpatialArray:
         "weight_bits": rng.choice([4, 8]),
         "input_bits": rng.choice([8, 16]),
         "output_bits": rng.choice([8, 6]),
-        "acc_bits": rng.choice([32, 20]),
+        "acc_bits": rng.choice([32, 24]),
         "double_buffered": rng.random() < 0.7,
         "register_words": rng.choice([1, 1, 2, 3]),
         "bandwidth_gb_s": rng.choice([0.5, 3.0, 20.0]),
@@ -91,7 +91,8 @@ def any_layer(rng: random.Random, largest: int = 9) -> Layer:
     # the rows of a matmul are counted in OX, those of a linear layer on a map in OY and OX
     if op == "linear" and rng.random() < 0.5:
         return Layer("layer", op, B=batch, K=k, C=c, OY=rows, OX=2, IY=rows, IX=2)
-    return Layer("layer", op, B=batch, G=groups, K=k, C=c, OX=rows, IX=rows)
+    steps = rng.choice([n for n in (1, 1, 2, 3) if rows % n == 0]) if op == "linear" else 1
+    return Layer("layer", op, B=batch, G=groups, K=k, C=c, OX=rows, IX=rows, steps=steps)
 
 
 def all_mappings(layer: Layer, machine: SpatialArray, in_kept: bool = False, out_kept: bool = False) -> Table:

@@ -14,7 +14,7 @@ from cases import random_layer
 from codesign_kernel.accelerator.types import FIELDS, Accelerator
 from codesign_kernel.cost import evaluate
 from codesign_kernel.cost.table import LAWLESS, RESULTS, result_columns
-from codesign_kernel.design import Design, DesignSpace
+from codesign_kernel.design import Design, DesignSpace, SpatialSpace
 from codesign_kernel.errors import InfeasibleDesignError, InvalidInputError
 from codesign_kernel.explore import sweep as explore_sweep
 from codesign_kernel.optimize import IntegerNetwork
@@ -259,3 +259,43 @@ class TestDesignSpace:
         space = DesignSpace(rows=(1, 2, 4), cols=(1, 2))
         frame = explore_sweep(space, partial(lambda scale, c: {"pes": scale * c["rows"] * c["cols"]}, 10))
         assert frame["pes"].tolist() == [10, 20, 20, 40, 40, 80]
+
+
+class TestSpatialSpace:
+    @pytest.mark.parametrize(
+        "choices",
+        [
+            {"rows": (4, 8), "cols": 8},
+            {"rows": 8, "cols": 8, "weight_kib": (16, 64), "bandwidth_gb_s": (1.6, 12.8)},
+            {"rows": 8, "cols": 8, "dataflow": ("ws", "os", "is"), "overlap": (0, 1), "register_words": (1, 4)},
+        ],
+    )
+    def test_a_row_of_a_sweep_is_its_design(self, choices):
+        space = SpatialSpace(**choices)
+        frame = sweep(digits(), space)
+        assert len(frame) == space.size
+        for number, row in frame.iterrows():
+            design = Design.of(row)
+            assert design == space.design(number)
+            assert evaluate(digits(), design).latency_cycle == row["latency_cycle"]
+
+    def test_it_says_what_it_is(self):
+        assert repr(SpatialSpace(rows=8, cols=8)).startswith("SpatialSpace(1 designs")
+
+    @pytest.mark.parametrize(
+        ("row", "message"),
+        [
+            ({}, "rows and cols is missing"),
+            ({"rows": 8.5, "cols": 8}, "rows is an integer"),
+            ({"rows": float("nan"), "cols": 8}, "rows is an integer"),
+            ({"rows": 8, "cols": 8, "vector_lanes": 16, "dataflow": 5}, "dataflow is one of"),
+            ({"rows": 8, "cols": 8.7, "vector_lanes": 16}, "cols is an integer"),
+        ],
+    )
+    def test_a_row_that_is_none_is_refused(self, row, message):
+        with pytest.raises(InvalidInputError, match=message):
+            Design.of(row)
+
+    def test_a_dataflow_is_a_word(self):
+        with pytest.raises(InvalidInputError, match="dataflow has one or more different of 'ws', 'os', 'is'"):
+            SpatialSpace(rows=8, cols=8, dataflow=("ws", "rs"))

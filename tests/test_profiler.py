@@ -192,6 +192,7 @@ def test_lstm_by_hand() -> None:
         ("lstm_cell", 3, 16, 64, 5),
     ]
     assert [o.parameters for o in result.operators] == [64 * 8 + 64, 64 * 16 + 64, 0]
+    assert [x.steps for x in result.workload.layers] == [1, 5, 1]  # the hidden states follow one another
 
 
 @pytest.mark.parametrize(

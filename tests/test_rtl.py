@@ -147,7 +147,9 @@ class TestWrite:
 class TestRefusals:
     @pytest.mark.parametrize("what", [None, "4x4", {"rows": 4}])
     def test_other_things_are_no_accelerator(self, what):
-        with pytest.raises(InvalidInputError, match=f"an Accelerator or a Design, but got {type(what).__name__}"):
+        with pytest.raises(
+            InvalidInputError, match=f"an Accelerator or a Design of one, but got {type(what).__name__}"
+        ):
             generate_rtl(what)
 
     def test_a_failing_conversion_is_told(self, monkeypatch):

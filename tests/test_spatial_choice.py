@@ -71,7 +71,7 @@ def test_leakage_lasts_as_long_as_the_slower_unit() -> None:
 @pytest.mark.parametrize("seed", range(25))
 def test_a_mapping_is_as_it_is_asked_for(seed: int) -> None:
     rng = random.Random(500 + seed)
-    layer = replace(any_layer(rng, largest=12), G=1)
+    layer = replace(any_layer(rng, largest=12), G=1, steps=1)
     machine = any_array(rng, vector_lanes=65536)
     p = ck.evaluate(alone(layer), machine).layers[0].mapping.nest  # type: ignore[union-attr]
     units = {
@@ -211,3 +211,34 @@ def test_a_layer_that_fits_only_beside_a_kept_map_is_refused_where_none_is_kept(
         ck.evaluate(chain, machine)
     kept = ck.evaluate(chain, replace(machine, input_kib=56 / 8192))  # 5 rows, and two tiles of one row
     assert [layer.mapping.keeps_input for layer in kept.layers if layer.mapping] == [False, True]
+
+
+def recurrent(steps: int, rows: int = 1) -> Workload:
+    """The product of an LSTM's hidden states: 256 of them, four gates."""
+    layer = Layer("hh", "linear", K=1024, C=256, OX=steps * rows, IX=steps * rows, steps=steps)
+    return Workload("hh", (layer,))
+
+
+@pytest.mark.parametrize("dataflow", ["ws", "os", "is"])
+def test_steps_of_a_recurrence_follow_one_another(dataflow: str) -> None:
+    machine = SpatialArray(dataflow=dataflow, input_kib=1e4, weight_kib=1e4, output_kib=1e4, bandwidth_gb_s=1e3)
+    one, hundred = (ck.evaluate(recurrent(steps), machine).latency_cycle for steps in (1, 100))
+    assert 90 * one < hundred < 101 * one
+    at_once = ck.evaluate(Workload("x", (replace(recurrent(100).layers[0], steps=1),)), machine)
+    assert at_once.latency_cycle < hundred / 5
+
+
+def test_a_step_needs_all_of_the_one_before() -> None:
+    layer = ck.evaluate(recurrent(20, 4), SpatialArray(weight_kib=32)).layers[0]
+    assert layer.mapping is not None
+    assert layer.mapping.tiles["k"] * layer.mapping.tiles["c"] > 1
+    assert layer.mapping.order[0] == "y"
+    assert "of 20 steps" in str(layer.mapping)
+
+
+def test_single_buffers_tell_all_of_their_stores() -> None:
+    work = Workload("one", (Layer("l", "linear", K=64, C=64, OY=512, IY=512),))
+    machine = SpatialArray(double_buffered=False, input_kib=4, weight_kib=4, output_kib=4)
+    layer = ck.evaluate(work, machine).layers[0]
+    written = 512 * 64 * 8  # bits, in whole bursts of every tile
+    assert layer.store_cycle >= written / machine.bits_per_cycle

@@ -23,7 +23,7 @@ OPERANDS = {"input": "I", "weight": "W", "output": "O"}
 #: Largest array side, register file, burst and vector unit: beyond what anybody built, below where counts lose digits.
 LIMITS = {
     "rows": (1, 4096), "cols": (1, 4096), "weight_bits": (2, 32), "input_bits": (2, 32), "output_bits": (2, 32),
-    "acc_bits": (8, 64), "register_words": (1, 65536), "burst_bytes": (1, 65536), "vector_lanes": (1, 65536),
+    "acc_bits": (8, 64), "register_words": (1, 256), "burst_bytes": (1, 65536), "vector_lanes": (1, 65536),
 }  # fmt: skip
 SWITCHES = ("overlap", "im2col", "double_buffered", "duplex")
 _BUFFERS = ("input_kib", "weight_kib", "output_kib", "shared_kib")
@@ -41,7 +41,7 @@ class SpatialArray:
         weight_bits, input_bits, output_bits, acc_bits: widths of the operands and of partial sums (bit).
         input_kib, weight_kib, output_kib: separate buffers; or shared_kib: one for all three, and those are 0 (KiB).
         double_buffered: the next tile moves while one is computed; else they take turns.
-        register_words: stationary words that a PE holds.
+        register_words: stationary words that a PE holds, 1 to 256 (more is a memory, with another energy a bit).
         bandwidth_gb_s, burst_bytes: of the DRAM (10^9 byte a second); it moves whole bursts.
         duplex: reads and writes do not share the DRAM's bus.
         dram: its kind, which sets the energy of a bit.
@@ -85,6 +85,12 @@ class SpatialArray:
         for name in ("dram", "name", "source"):
             if not isinstance(getattr(self, name), str):
                 raise InvalidInputError(f"{name} is a text, but got {getattr(self, name)!r}")
+        least = max(self.output_bits, self.weight_bits + self.input_bits)
+        if self.acc_bits < least:
+            raise InvalidInputError(
+                f"partial sums hold a product and a result, but acc_bits = {self.acc_bits} is less than {least}, the "
+                "larger of output_bits and weight_bits + input_bits; widen acc_bits"
+            )
         separate = [getattr(self, name) > 0 for name in _BUFFERS[:3]]
         if not (all(separate) and not self.shared_kib) and not (self.shared_kib and not any(separate)):
             raise InvalidInputError(
@@ -286,6 +292,8 @@ class SpatialArrays:
         words = buffer_words(machines)
         for name, capacity in machines.capacity_bit.items():
             holds &= (capacity >= words[name]) | (machines.columns[f"{name}_kib"] == 0)
+        operands = machines.columns["weight_bits"] + machines.columns["input_bits"]
+        holds &= machines.columns["acc_bits"] >= np.maximum(machines.columns["output_bits"], operands)
         return cls(found, dram, lawful & np.where(shared, none, three) & holds)
 
 

@@ -226,7 +226,7 @@ def _needs(
 
 
 @njit(nogil=True, error_model="numpy")
-def _makes_sense(v: int, inner: int, runs: Any, grouped: bool, keep_in: int) -> bool:
+def _makes_sense(v: int, inner: int, runs: Any, grouped: bool, serial: bool, keep_in: int) -> bool:
     """The innermost loop runs, and whatever is held besides would otherwise move more than once."""
     if not STAYS[v, inner]:
         return False
@@ -235,6 +235,8 @@ def _makes_sense(v: int, inner: int, runs: Any, grouped: bool, keep_in: int) -> 
     for operand in range(3):
         if STAYS[v, operand] and runs[operand] == 1:
             return False
+    if serial and inner == 0 and runs[1] * runs[2] > 1:
+        return False  # a step is through before the next one begins
     # an input tile of some groups has its own turn of the k loop, and a kept map has no tiles
     return not (STAYS[v, 1] and inner != 1 and (grouped or keep_in))
 
@@ -284,7 +286,7 @@ def _compiled_from(formulas: str) -> Callable[..., tuple[Array, Array, Array, in
                     busy = -1.0
                     for v in range(WAYS):
                         for inner in range(3):
-                            if not _makes_sense(v, inner, runs, shape.grouped, keep_in):
+                            if not _makes_sense(v, inner, runs, shape.grouped, shape.serial, keep_in):
                                 continue
                             need = _needs(v, inner, tile, whole, kept_in_bit, kept_out_bit, shared)
                             if need[0] > most[0] or need[1] > most[1] or need[2] > most[2]:

@@ -14,8 +14,15 @@ from codesign_kernel.accelerator.types import INSTRUCTION_BITS, Accelerator
 from codesign_kernel.cost.batch import REASONS, BatchCost, access_energy, evaluate_batch, part_energies
 from codesign_kernel.cost.result import Access, Cost, LayerCost
 from codesign_kernel.cost.spatial_cost import evaluate_one
+from codesign_kernel.cost.technology import BANDS
 from codesign_kernel.errors import InfeasibleDesignError, InvalidInputError
 from codesign_kernel.workload import Workload
+
+#: Published machines with a model of their own.
+ELSEWHERE = {
+    "Nvdla": "; cost.frames_per_second(profile, machine) has its model",
+    "Eyeriss": "; cost.row_stationary.layer_estimates(profile, machine) has its model",
+}
 
 
 def evaluate(
@@ -51,6 +58,8 @@ def evaluate(
         raise InvalidInputError(
             f"evaluate takes a Workload, a Profile or an IntegerNetwork, but got {type(workload).__name__}"
         )
+    if not isinstance(fusion, bool):
+        raise InvalidInputError(f"fusion is True or False, but got {fusion!r}")
     if isinstance(accelerator, SpatialArray):
         return evaluate_one(work, accelerator, mapping, fusion, objective)
     if mapping is not None or objective != "latency":
@@ -67,6 +76,7 @@ def evaluate(
     if not isinstance(accelerator, Accelerator):
         raise InvalidInputError(
             f"evaluate takes an Accelerator, a SpatialArray or a Design, but got {type(design).__name__}"
+            + ELSEWHERE.get(type(accelerator).__name__, "")
         )
     batch = evaluate_batch(work, Machines.of([accelerator]))
     if batch.reason[0]:
@@ -109,6 +119,7 @@ def _breakdown(batch: BatchCost, pes: int) -> tuple[tuple[LayerCost, ...], tuple
         parts = part_energies(step, counts, batch.silicon)
         name, macs = step.layer.name, step.layer.macs
         latency = int(counts.load_cycle[0] + counts.compute_cycle[0] + counts.store_cycle[0])
+        energy = {band: float(sum(bands[band][0] for bands in parts.values())) for band in BANDS}
         layers.append(
             LayerCost(
                 name=name,
@@ -117,7 +128,9 @@ def _breakdown(batch: BatchCost, pes: int) -> tuple[tuple[LayerCost, ...], tuple
                 load_cycle=int(counts.load_cycle[0]),
                 compute_cycle=int(counts.compute_cycle[0]),
                 store_cycle=int(counts.store_cycle[0]),
-                energy_pj=float(sum(bands["nominal"][0] for bands in parts.values())),
+                energy_pj=energy["nominal"],
+                energy_low_pj=energy["low"],
+                energy_high_pj=energy["high"],
                 dram_bit=sum(int(bits[0]) for key, bits in counts.accesses.items() if key[0] == "dram"),
                 utilization=macs / (latency * pes),
             )

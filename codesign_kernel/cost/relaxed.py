@@ -274,6 +274,7 @@ def loops_of(step: Step) -> tuple[Rows, Channels, Channels, Stay, Shape]:
         inputs=nest.B * nest.IY * nest.IX * inputs,
         outputs=nest.B * nest.OY * nest.OX * outputs,
         grouped=int(mapping.grouped),
+        serial=int(nest.serial),
     )
     stay = Stay(*(float(loop == mapping.inner or OPERAND_OF[loop] in mapping.held) for loop in LOOPS))
     k = _loop(groups if mapping.grouped else outputs, mapping.k, number)

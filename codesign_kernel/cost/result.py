@@ -21,7 +21,7 @@ class LayerCost:
             writing external memory while nothing else happens. Where memory works behind the array, only what it does
             not hide counts (of tiles in the middle as ``load_cycle``).
         latency_cycle: their sum.
-        energy_pj: without leakage.
+        energy_pj, energy_low_pj, energy_high_pj: nominal and band, without leakage.
         dram_bit: moved to and from external memory.
         utilization: MACs over what all PEs could have done in ``latency_cycle``.
         mapping: how a :class:`SpatialArray` runs it; ``print`` shows the loop nest. None on the generated template, and
@@ -35,6 +35,8 @@ class LayerCost:
     compute_cycle: int
     store_cycle: int
     energy_pj: float
+    energy_low_pj: float
+    energy_high_pj: float
     dram_bit: int
     utilization: float
     mapping: LayerMapping | None = None

@@ -104,6 +104,7 @@ def families(nest: Nest, engine: Engine) -> list[Family]:
             inputs=float(nest.inputs // nest.G),
             outputs=float(nest.outputs // nest.G),
             grouped=grouped,
+            serial=int(nest.serial),
         )
 
     found = [Family(shape(0), y, channel_cuts(nest.K, k_unit), channel_cuts(nest.C, c_unit))]

@@ -116,7 +116,7 @@ class Group:
         if constraint is not None:
             # with what no machine has room for, so that the largest legal tile is one and the same for all
             found = mappings(nest, self.engine, unlimited(self.shared), self.shared, kept, every=True)
-            found = found.only(constraint.keeps(found.channel_sizes, found.which[:, 3], found.tiles))
+            found = found.only(constraint.keeps(found.channel_sizes, found.which[:, 3], found.tiles, nest.serial))
         else:
             every = self.silicon is not None or room is not None
             found = mappings(nest, self.engine, self.capacity if room is None else room, self.shared, kept, every=every)

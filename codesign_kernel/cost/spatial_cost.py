@@ -9,7 +9,7 @@ import numpy as np
 
 from codesign_kernel.accelerator.spatial import SpatialArray, SpatialArrays, ceil_kib
 from codesign_kernel.cost.result import Access, Cost, LayerCost
-from codesign_kernel.cost.search import stay_of
+from codesign_kernel.cost.search import Table, stay_of
 from codesign_kernel.cost.spatial import (
     REASONS,
     ROWS,
@@ -24,7 +24,7 @@ from codesign_kernel.cost.tiles import Access as Moved
 from codesign_kernel.cost.tiles import _tile
 from codesign_kernel.errors import InfeasibleDesignError, InvalidInputError
 from codesign_kernel.mapping.choice import OPERAND_OF, Constraint, LayerMapping
-from codesign_kernel.mapping.nest import LOOPS
+from codesign_kernel.mapping.nest import LAST, LOOPS
 from codesign_kernel.workload import Workload
 
 Array = np.ndarray[Any, Any]
@@ -122,7 +122,7 @@ def _layer(
         before, behind = int(kept[at, 0]), int(kept[at + 1, 0])
         table, _ = group.pick(at, group.kept(at, before, behind))
         pick = int(picks[0])
-        store = _last_store(table, pick)
+        store = _bare_store(table, pick)
         # where the vector unit is the slowest, the rest of the time is its
         compute = int(rows[-2, 0]) + max(0, latency - int(table.cycle[pick, 1]))
         y, k, c = (int(size) for size in table.sizes[pick])
@@ -143,7 +143,9 @@ def _layer(
             grouped,
             bool(before),
             bool(behind),
+            machine.im2col,
         )
+    energy = {band: float(sum(bands[band][0] for bands in parts.values())) for band in ("low", "nominal", "high")}
     layer = LayerCost(
         name=unit.layer.name,
         op=unit.layer.op,
@@ -151,7 +153,9 @@ def _layer(
         load_cycle=latency - compute - store,
         compute_cycle=compute,
         store_cycle=store,
-        energy_pj=float(sum(bands["nominal"][0] for bands in parts.values())),
+        energy_pj=energy["nominal"],
+        energy_low_pj=energy["low"],
+        energy_high_pj=energy["high"],
         dram_bit=int(sum(rows[ROWS.index(name), 0] for name in Moved._fields if name.startswith("dram"))),
         utilization=macs / (latency * machine.pes) if latency else 0.0,
         mapping=chosen,
@@ -174,16 +178,27 @@ def _place(name: str, machine: SpatialArray) -> tuple[str, str, str]:
     return level, words[1].upper(), words[2]
 
 
-def _last_store(table: Any, pick: int) -> int:
-    """Cycles in which the last tile's results leave and nothing else happens."""
-    family = table.families[table.which[pick, 5]]
+def _bare_store(table: Table, pick: int) -> int:
+    """Cycles in which results leave and nothing else happens: the last tile's, and every tile's of single buffers."""
+    family, stay = table.families[table.which[pick, 5]], stay_of(table.which[pick])
     y, k, c = family.loops(table.which[pick])
-    last, stay = (y.tiles > 1, k.tiles > 1, c.tiles > 1), stay_of(table.which[pick])
-    _, _, store, _ = _tile(
-        y.extent[-1], y.seen[-1], k.extent[-1], c.extent[-1], last, True, stay, family.shape, table.engine,
-        *table.kept.flags,
-    )  # fmt: skip
-    return int(store)
+
+    def store(at_y: int, at_k: int, at_c: int, after: tuple[Any, Any, Any], last_c: Any) -> float:
+        tile = _tile(
+            y.extent[at_y], y.seen[at_y], k.extent[at_k], c.extent[at_c], after, last_c, stay, family.shape,
+            table.engine, *table.kept.flags,
+        )  # fmt: skip
+        return float(tile[2])
+
+    if table.engine.double_buffered:
+        return int(store(-1, -1, -1, (y.tiles > 1, k.tiles > 1, c.tiles > 1), True))
+    total = sum(
+        y.count[a] * k.count[b] * c.count[d] * store(a, b, d, (a > 0, b > 0, d > 0), d == LAST or c.tiles == 1)
+        for a in range(len(y.count))
+        for b in range(3)
+        for d in range(3)
+    )
+    return int(total * (1 if family.shape.grouped else family.shape.groups))
 
 
 def _explain(cost: SpatialCost, group: Group, machine: SpatialArray) -> NoReturn:
@@ -194,7 +209,8 @@ def _explain(cost: SpatialCost, group: Group, machine: SpatialArray) -> NoReturn
     needs, sizes = least_needs(group, at), group.capacity[0]
     buffers = ("shared",) if group.shared else ("weight", "input", "output")
     lacking = [(name, need, size) for name, need, size in zip(buffers, needs, sizes, strict=False) if need > size]
-    where = f"the smallest tile of layer {unit.layer.name!r}"
+    constrained = " that mapping= allows" if unit.layer.name in group.constraints else ""
+    where = f"the smallest tile of layer {unit.layer.name!r}{constrained}"
     if not lacking:
         least = ", ".join(f"{name} {ceil_kib(need)}" for name, need in zip(buffers, needs, strict=False))
         raise InfeasibleDesignError(

@@ -66,7 +66,9 @@ def spatial_silicon(machines: SpatialArrays) -> SpatialSilicon:
         look_up(technology.lane, data, m.acc_bits, m.node_nm),
     )
     register = look_up(technology.register, m.node_nm)
-    held = (m.register_words - 1 + m.overlap) * data
+    # one word of weights or inputs is in the synthesised PE, and its register of sums; a second one hides loading
+    stationary = np.where(m.dataflow == 1, m.acc_bits, data)
+    held = (m.register_words - 1 + m.overlap) * stationary
     area = {
         "array": {b: pes * (a + held * register["area_um2"]) for b, a in _bands(pe, "area", "_um2").items()},
         "lanes": {b: (m.cols + m.vector_lanes) * a for b, a in _bands(lane, "area", "_um2").items()},

@@ -33,7 +33,7 @@ class Engine(NamedTuple):
 
 class Shape(NamedTuple):
     """What of a :class:`Nest` decides cycles. ``inputs`` and ``outputs`` are those of one group, all images together.
-    ``grouped``: the ``k`` loop counts groups of ``channels`` outputs each."""
+    ``grouped``: the ``k`` loop counts groups of ``channels`` outputs each. ``serial``: see :class:`Nest`."""
 
     width: Any
     in_width: Any
@@ -44,6 +44,7 @@ class Shape(NamedTuple):
     inputs: Any
     outputs: Any
     grouped: Any
+    serial: Any
 
 
 class Rows(NamedTuple):

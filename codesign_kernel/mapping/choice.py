@@ -30,6 +30,7 @@ class LayerMapping:
         held: operands besides that loop's whose tiles all lie in their buffer together, among ``"WIO"``.
         grouped: a tile holds whole groups.
         keeps_input, keeps_output: the map stays on chip.
+        im2col: the taps of a filter are packed on the array.
     """
 
     nest: Nest
@@ -44,6 +45,7 @@ class LayerMapping:
     grouped: bool = False
     keeps_input: bool = False
     keeps_output: bool = False
+    im2col: bool = True
 
     @property
     def tiles(self) -> dict[str, int]:
@@ -55,44 +57,69 @@ class LayerMapping:
     @property
     def order(self) -> str:
         """The loops from the outermost to the innermost."""
-        return "".join(loop for loop in "kyc" if loop != self.inner) + self.inner
+        outer = "ykc" if self.nest.serial else "kyc"  # a step is through before the next one begins
+        return "".join(loop for loop in outer if loop != self.inner) + self.inner
+
+    @property
+    def folds(self) -> tuple[int, int, int]:
+        """Of a full tile of one group: folds along the rows, along the columns, and cycles of the stream."""
+        nest = self.nest
+        channels = self.c * (nest.taps if self.im2col else 1)
+        sizes = {"m": self.y * nest.OX, "n": nest.K if self.grouped else self.k, "k": channels}
+        on_rows, on_cols, stream, _ = LAYOUT[self.dataflow]
+        length = self.c * nest.taps if stream == "k" else sizes[stream]
+        return -(-sizes[on_rows] // self.rows), -(-sizes[on_cols] // self.cols), length
 
     def __str__(self) -> str:
+        lines, depth = [], 0
+        for text in [*self._tile_loops(), *self._array_loops()]:
+            lines.append("  " * depth + text)
+            depth += text.startswith("for ")
+        return "\n".join(lines)
+
+    def _tile_loops(self) -> list[str]:
+        """The loops over tiles: what lies between DRAM and the buffers."""
         what = {"y": "output rows", "k": "groups" if self.grouped else "output channels", "c": "input channels"}
         extents = {"y": self.nest.OY, "k": self.nest.G if self.grouped else self.nest.K, "c": self.nest.C}
-        lines, indent = [], ""
-        if self.nest.G > 1 and not self.grouped:
-            lines.append(f"for group in {self.nest.G}")
-            indent = "  "
+        lines = [f"for group in {self.nest.G}"] if self.nest.G > 1 and not self.grouped else []
         for loop in self.order:
-            tiles = self.tiles[loop]
+            tiles, size = self.tiles[loop], getattr(self, loop)
             if tiles == 1:
                 continue
+            each = tiles // self.nest.B if loop == "y" else tiles
+            rest = extents[loop] - (each - 1) * size
+            last = f", the last {rest}" if rest != size else ""
             stays = (
                 f"   # {OPERAND_OF[loop]} stays" if loop == self.inner and not (self.grouped and loop == "k") else ""
             )
-            images = f" of {self.nest.B} images" if loop == "y" and self.nest.B > 1 else ""
+            many = "steps" if self.nest.serial else "images"
+            images = f" of {self.nest.B} {many}" if loop == "y" and self.nest.B > 1 else ""
             lines.append(
-                f"{indent}for {loop} in {tiles} tiles of {getattr(self, loop)} {what[loop]} "
-                f"(of {extents[loop]}{images}){stays}"
+                f"for {loop} in {tiles} tiles of {size} {what[loop]} (of {extents[loop]}{images}{last}){stays}"
             )
-            indent += "  "
-        on_rows, on_cols, stream, _ = LAYOUT[self.dataflow]
-        lines.append(
-            f"{indent}{self.rows} rows <- {_AXES[on_rows]}, {self.cols} columns <- {_AXES[on_cols]}, "
-            f"streaming {_AXES[stream]}"
-        )
-        if self.held:
-            lines.append(f"{indent}{' and '.join(self.held)} held whole")
+        held = [f"{' and '.join(self.held)} held whole"] if self.held else []
         kept = [name for name, here in (("input", self.keeps_input), ("output", self.keeps_output)) if here]
-        if kept:
-            lines.append(f"{indent}{' and '.join(kept)} map{'s' if len(kept) > 1 else ''} on chip")
-        return "\n".join(lines)
+        maps = [f"{' and '.join(kept)} map{'s' if len(kept) > 1 else ''} on chip"] if kept else []
+        notes = "; ".join(held + maps)
+        return [*lines, f"# DRAM above, buffers below{': ' + notes if notes else ''}"]
+
+    def _array_loops(self) -> list[str]:
+        """The loops within a full tile: what lies between the buffers and the PEs."""
+        on_rows, on_cols, stream, stays = LAYOUT[self.dataflow]
+        row_folds, col_folds, length = self.folds
+        lines = [f"for group in {self.k} groups of the tile"] if self.grouped and self.k > 1 else []
+        if not self.im2col and stream != "k" and self.nest.taps > 1:
+            lines.append(f"for tap in {self.nest.taps}")
+        for axis, folds, side in ((on_cols, col_folds, self.cols), (on_rows, row_folds, self.rows)):
+            if folds > 1:
+                lines.append(f"for fold in {folds} of up to {side} {_AXES[axis]}")
+        lines.append(f"for {stream} in {length} {_AXES[stream]}   # {stays} stays in the PEs")
+        return [*lines, f"{self.rows} rows <- {_AXES[on_rows]}, {self.cols} columns <- {_AXES[on_cols]}"]
 
 
 @dataclass(frozen=True)
 class Constraint:
-    """What a mapping must be: at most so many elements of a tile along each loop, and the innermost loop."""
+    """What a mapping must be: the largest tile along each loop, and the innermost loop; see :meth:`parse`."""
 
     most: tuple[tuple[str, int], ...]
     inner: str | None = None
@@ -100,7 +127,8 @@ class Constraint:
     @classmethod
     def parse(cls, text: str) -> Constraint:
         """``"y=14 k=64 c=32 inner=y"``, any part of it: each tile is the largest legal one of at most that size, and
-        that loop is innermost wherever it has several tiles.
+        that loop is innermost wherever it has several tiles. Where even the smallest legal tile (of the array's side,
+        say) is larger, it is that one.
 
         Raises:
             InvalidInputError: the text says something else, or says a thing twice.
@@ -122,7 +150,7 @@ class Constraint:
             raise InvalidInputError(f"a mapping says at least one thing, like 'inner=y', but got {text!r}")
         return cls(tuple(sorted(most.items())), inner)
 
-    def keeps(self, sizes: Any, which: Any, tiles: Any) -> Any:
+    def keeps(self, sizes: Any, which: Any, tiles: Any, serial: bool = False) -> Any:
         """Which mappings obey: [mappings], of ``sizes`` [mappings, 3], innermost loops and ``tiles`` [mappings, 3]."""
         kept, most = np.ones(len(sizes), dtype=bool), dict(self.most)
         bound = [(axis, most[loop]) for axis, loop in enumerate(LOOPS) if loop in most]
@@ -133,7 +161,7 @@ class Constraint:
             kept = below if below.any() else kept & (sizes[:, axis] == sizes[kept, axis].min())
         for axis, _ in bound:
             kept = kept & (sizes[:, axis] == sizes[kept, axis].max())
-        if self.inner is not None:
+        if self.inner is not None and not (serial and self.inner == "y"):  # of a recurrence y is outermost
             axis = LOOPS.index(self.inner)
             kept = kept & ((which == axis) | (tiles[:, axis] == 1))
         return kept

@@ -15,6 +15,8 @@ from codesign_kernel.workload import MAC_OPS, Layer
 Array = np.ndarray[Any, Any]
 #: The loops over tiles; an index into this names the innermost.
 LOOPS = "ykc"
+#: An axis with more different cuts than this (above some 6,400 units) is tried with so many of them.
+MOST_CUTS = 160
 #: Sizes of tiles along ``k`` and ``c``: the first tile, those between, the last.
 FIRST, BETWEEN, LAST = range(3)
 
@@ -28,6 +30,7 @@ class Nest:
         OY, OX, K, C, FY, FX: output rows and columns, output and input channels, filter rows and columns.
         IY, IX: input rows and columns, as stored.
         stride, padding, dilation: of the rows.
+        serial: the images are steps of a recurrence: one needs all results of the one before.
     """
 
     G: int
@@ -43,6 +46,7 @@ class Nest:
     stride: int = 1
     padding: int = 0
     dilation: int = 1
+    serial: bool = False
 
     @property
     def taps(self) -> int:
@@ -87,14 +91,20 @@ def nest_of(layer: Layer) -> Nest:
         products *= layer.B
     else:
         rows *= layer.B
-    return Nest(products, 1, rows, 1, layer.K, layer.C, 1, 1, rows, 1)
+    rows //= layer.steps
+    return Nest(products, layer.steps, rows, 1, layer.K, layer.C, 1, 1, rows, 1, serial=layer.steps > 1)
 
 
 @lru_cache(maxsize=65536)
 def tile_sizes(extent: int, unit: int) -> tuple[int, ...]:
-    """Sizes (element) into which an axis is cut as evenly as possible in units of ``unit``, the largest first."""
+    """Sizes (element) into which an axis is cut as evenly as possible in units of ``unit``, the largest first.
+
+    All of them, up to ``MOST_CUTS``; of more, the first and the last and, in between, evenly many by their order.
+    """
     units = -(-extent // unit)
     sizes = sorted({-(-units // pieces) for pieces in _pieces(units)}, reverse=True)
+    if len(sizes) > MOST_CUTS:
+        sizes = [sizes[at * (len(sizes) - 1) // (MOST_CUTS - 1)] for at in range(MOST_CUTS)]
     return tuple(min(size * unit, extent) for size in sizes)
 
 

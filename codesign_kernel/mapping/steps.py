@@ -109,7 +109,7 @@ def _step(layer: Layer, pool: int, source: Step | None) -> Step:
         repeat, groups = repeat * groups, 1
     if layer.op != "conv2d":
         # rows of a matrix product are independent: walk them down, so that any number of them can be cut
-        out_height, out_width = out_height * out_width, 1
+        repeat, out_height, out_width = repeat * layer.steps, out_height * out_width // layer.steps, 1
         height, width = out_height, 1
     flat = source is not None and layer.op == "linear" and out_height == 1
     if flat and source is not None and channels == source.channels_out * source.out_height * source.out_width:

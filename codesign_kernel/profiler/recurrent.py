@@ -8,7 +8,8 @@ from codesign_kernel.profiler.formulas import Formula, Operands, Step
 
 def recurrent(gates: int, cell: str) -> Formula:
     """LSTM, GRU and Elman networks: per layer and direction a ``linear`` for the inputs of all time steps, one for the
-    hidden states, and the cell's element-wise part. The recurrence itself is no edge: edges have no cycles."""
+    hidden states, whose time steps follow one another (``Layer.steps``), and the cell's element-wise part. The
+    recurrence itself is no edge: edges have no cycles."""
 
     def formula(call: Operands) -> list[Step]:
         x = call.get("input", "data")
@@ -47,16 +48,16 @@ def _cell(
     projection = rest[2:] if biased else rest
     hidden, first = w_ih.shape[0] // gates, len(before)
 
-    def fully_connected(weight: TensorRef, reads: tuple[TensorRef | int, ...]) -> Step:
+    def fully_connected(weight: TensorRef, reads: tuple[TensorRef | int, ...], in_turn: int = 1) -> Step:
         k, c = weight.shape
-        loops = {"B": n, "K": k, "C": c, "OX": t, "IX": t}
+        loops = {"B": n, "K": k, "C": c, "OX": t, "IX": t, "steps": in_turn}
         return Step("linear", loops, (*reads, weight), n * t * c * itemsize, n * t * k * itemsize)
 
-    steps = [fully_connected(w_ih, (*source, *b_ih)), fully_connected(w_hh, (first, *b_hh))]
+    steps = [fully_connected(w_ih, (*source, *b_ih)), fully_connected(w_hh, (first, *b_hh), t)]
     loops = {"B": n, "K": hidden, "C": gates * hidden, "OX": t, "IX": t}
     steps.append(Step(name, loops, (first, first + 1), output_bytes=n * t * hidden * itemsize))
     if projection:
-        steps.append(fully_connected(projection[0], (first + 2,)))
+        steps.append(fully_connected(projection[0], (first + 2,), t))
     return steps
 
 

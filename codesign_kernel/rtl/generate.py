@@ -109,5 +109,7 @@ def generate_rtl(design: object) -> RtlBundle:
     """
     accelerator = getattr(design, "accelerator", design)
     if not isinstance(accelerator, Accelerator):
-        raise InvalidInputError(f"generate_rtl takes an Accelerator or a Design, but got {type(design).__name__}")
+        raise InvalidInputError(
+            f"generate_rtl takes an Accelerator or a Design of one, but got {type(accelerator).__name__}"
+        )
     return _convert(accelerator)
