@@ -51,10 +51,10 @@ def spread(rows: Sequence[Row]) -> tuple[str, str, str]:
 
 def summary(comparisons: Sequence[Comparison]) -> str:
     rows = [
-        (one.peer, one.kind, one.quantity, *spread(one.rows), f"{one.spearman:.4f}" if one.spearman else "-")
+        (one.peer, one.kind, one.quantity, one.model, *spread(one.rows), f"{one.spearman:.4f}" if one.spearman else "-")
         for one in comparisons
     ]
-    return markdown(["peer", "their figures", "what", "cases", "median", "worst", "Spearman"], rows, 3)
+    return markdown(["peer", "their figures", "what", "our estimate", "cases", "median", "worst", "Spearman"], rows, 4)
 
 
 def cases(comparisons: Sequence[Comparison]) -> str:
@@ -95,6 +95,28 @@ def gemmini(one: Comparison) -> str:
     return markdown(["layers", "number", "cases", "median", "worst", "middle, with sign"], rows)
 
 
+def gemmini_evaluate(best: Comparison, tiled: Comparison) -> str:
+    """Signed, since all lie on one side."""
+    rows = []
+    for kind in dict.fromkeys(row.name for row in best.rows):
+        cells = [kind, str(sum(row.name == kind for row in best.rows))]
+        for one in (best, tiled):
+            ratios = [row.ratio - 1 for row in one.rows if row.name == kind]
+            cells += [share(statistics.median(ratios)), share(min(ratios))]
+        rows.append(cells)
+    head = ["layers", "number", "best mapping run, middle", "worst", "own tiling, middle", "worst"]
+    return markdown(head, rows)
+
+
+def edge_tpu(one: Comparison) -> str:
+    told = validation.record("published")["edge_tpu"]["rows"]
+    rows = [
+        (row.name, f"{row.ours:.2f}", *(f"{value:g}" for value in record[3:]), share(row.ratio - 1))
+        for row, record in zip(one.rows, told, strict=True)
+    ]
+    return markdown(["network", "here (ms)", "USB Accelerator (ms)", "Dev Board (ms)", "difference to USB"], rows)
+
+
 def zigzag() -> str:
     rows = [
         (
@@ -111,13 +133,14 @@ def zigzag() -> str:
 
 def tables(comparisons: Sequence[Comparison]) -> dict[str, str]:
     """Every table of the page, by name."""
-    of = {
-        name: [one for one in comparisons if one.peer.startswith(name)] for name in ("SCALE", "Gemmini", "NVDLA", "Eye")
-    }
+    of = {name: [one for one in comparisons if one.peer.startswith(name)] for name in ("SCALE", "NVDLA", "Eye", "Edge")}
+    best, tiled, given = (one for one in comparisons if one.peer == "Gemmini")
     return {
         "summary": summary(comparisons),
         "scalesim": scalesim(of["SCALE"][0]),
-        "gemmini": gemmini(of["Gemmini"][0]),
+        "gemmini": gemmini(given),
+        "gemmini_evaluate": gemmini_evaluate(best, tiled),
+        "edge_tpu": edge_tpu(of["Edge"][0]),
         "nvdla": cases(of["NVDLA"]),
         "eyeriss": cases(of["Eye"]),
         "zigzag": zigzag(),

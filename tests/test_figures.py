@@ -13,10 +13,13 @@ import pytest
 from loops import OBJECTIVES, checked, loop, sweep
 
 from codesign_kernel import figures
+from codesign_kernel.accelerator import SpatialArray
 from codesign_kernel.accelerator.types import Accelerator
+from codesign_kernel.cost import evaluate
 from codesign_kernel.errors import InvalidInputError
 from codesign_kernel.figures import front as fronts
 from codesign_kernel.figures import pareto, theme, words
+from codesign_kernel.workload import Layer, Workload
 
 
 def layer(name: str, macs: int, cycles: tuple[int, int, int], dram_bit: int) -> SimpleNamespace:
@@ -175,18 +178,38 @@ def test_where_layers_lie_under_the_roof() -> None:
     assert [p.share for p in info.points] == [0.4, 0.1, 0.5]
     assert info.without_macs == 1
     assert (info.roof(1.0), info.roof(100.0)) == (0.8e9, 3.2e9)
-    assert info.finding.startswith("Compute bound: 2 of 3 layers under the flat roof, a at 50")
+    assert info.finding.startswith("2 of 3 layers under the flat roof, a at 50")
     figure = figures.roofline_figure(info)
     assert "its intensity has no bound" in figure.layout.meta["caption"]
     edge = next(trace for trace in figure.data if "c" in (trace.text or ()))
     assert max(edge.x) == edge.x[list(edge.text).index("c")]
 
 
-def test_a_network_that_waits_for_memory_is_called_so() -> None:
-    cost = SimpleNamespace(layers=[layer("a", 100, (90, 10, 0), 8 * 100)])
-    assert figures.roofline_info(cost, MACHINE).finding == "Memory bound: 1 of 1 layer wait for the external memory"
+def test_layers_under_the_slope_and_what_they_wait_for() -> None:
+    # 1 MAC/byte is left of the ridge; what the 100 cycles go to is told apart from it
+    for cycles, told in (((90, 10, 0), "90"), ((5, 86, 9), "14")):
+        info = figures.roofline_info(SimpleNamespace(layers=[layer("a", 100, cycles, 8 * 100)]), MACHINE)
+        assert info.finding == "1 of 1 layer lies under the slope of the roof, where bandwidth sets the limit"
+        assert f"{told}\u00a0% of these layers' cycles wait" in figures.roofline_figure(info).layout.meta["caption"]
     with pytest.raises(InvalidInputError, match="does MACs"):
         figures.plot_roofline(SimpleNamespace(layers=[layer("pool", 0, (0, 1, 0), 0)]), MACHINE)
+
+
+def test_a_roofline_says_how_its_own_machine_moves_data() -> None:
+    work = Workload("one", (Layer("fc", "linear", OY=8, K=32, C=32),))
+    for machine, told in (
+        (MACHINE, "follow one another"),
+        (SpatialArray(8, 8), "works behind the array"),
+        (SpatialArray(8, 8, double_buffered=False), "follow one another"),
+    ):
+        cost = evaluate(work, machine)
+        caption = figures.plot_roofline(cost).layout.meta["caption"]
+        assert told in caption
+        assert figures.plot_roofline(cost, machine).layout.meta["caption"] == caption
+        with pytest.raises(InvalidInputError, match=r"is of the machine that was costed.*evaluate the workload on it"):
+            figures.plot_roofline(cost, SpatialArray(4, 4))
+    with pytest.raises(InvalidInputError, match="the cost names none"):
+        figures.plot_roofline(SimpleNamespace(layers=cost.layers))
 
 
 # --- layers ----------------------------------------------------------------------------------------------------------

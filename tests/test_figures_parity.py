@@ -7,12 +7,12 @@ import pytest
 from codesign_kernel import figures
 from codesign_kernel.errors import InvalidInputError
 from codesign_kernel.figures import theme
-from codesign_kernel.session.validation import Comparison, Row
+from codesign_kernel.session.validation import GENERAL, OWN, Comparison, Row
 
 
-def comparison(peer: str, quantity: str, unit: str, *pairs: tuple[float, float]) -> Comparison:
+def comparison(peer: str, quantity: str, unit: str, *pairs: tuple[float, float], model: str = GENERAL) -> Comparison:
     rows = tuple(Row(f"case {i}", ours, theirs, unit) for i, (ours, theirs) in enumerate(pairs))
-    return Comparison(peer, quantity, "simulator", "by hand", rows, clock_mhz=100.0)
+    return Comparison(peer, quantity, "simulator", "by hand", rows, model, 100.0)
 
 
 SIMULATOR = comparison("Sim", "cycles", "cycle", (1000, 1000), (210, 200), (300, 200))
@@ -66,6 +66,27 @@ def test_every_case_is_drawn_and_a_peer_keeps_its_mark() -> None:
     assert "only ratios are at hand" in figure.layout.meta["caption"]
 
 
+def test_marks_of_the_general_law_are_filled_and_others_open() -> None:
+    own = comparison("RTL", "cycles, mapping given", "× RTL", (1.1, 1.0), model=OWN)
+    figure = figures.plot_parity([RATIOS, own])
+    first, second = (trace for trace in figure.data if trace.mode == "markers")
+    assert first.marker.color == second.marker.color, "one peer, one colour"
+    assert (first.marker.symbol, second.marker.symbol) == ("circle", "circle-open")
+    assert "Filled: estimated by ck.evaluate; open" in figure.layout.meta["subtitle"]
+    assert "All estimates are those of ck.evaluate" in figures.plot_parity([RATIOS]).layout.meta["subtitle"]
+    assert "one machine each" in figures.plot_parity([own]).layout.meta["subtitle"]
+
+
+@pytest.mark.parametrize("far", [1.3, 20.0, 500.0])
+def test_ratios_however_far_have_few_labels(far: float) -> None:
+    axis = figures.plot_parity([comparison("Sim", "MB", "MB", (1, far), (1, 1))]).layout.xaxis2
+    low, high = (10**value for value in axis.range)
+    shown = [told for value, told in zip(axis.tickvals, axis.ticktext, strict=True) if low <= value <= high]
+    assert 1 <= len(shown) <= 8
+    assert len(set(shown)) == len(shown)
+    assert "1 ×" in shown
+
+
 def test_all_equal_is_said() -> None:
     info = figures.parity_info([comparison("Sim", "cycles", "cycle", (5, 5), (6, 6))])
     assert info.strips[0].label == "Sim, cycles (2): all equal"
@@ -91,7 +112,7 @@ def test_a_phone_gets_the_panels_below_each_other() -> None:
     [
         ([], "at least one case"),
         ([comparison("Sim", "cycles", "cycle", (0, 5))], "above 0, but 'case 0' has 0 and 5"),
-        ([comparison(f"peer {i}", "cycles", "cycle", (1, 1)) for i in range(6)], "tells 5 peers apart, but got 6"),
+        ([comparison(f"peer {i}", "cycles", "cycle", (1, 1)) for i in range(7)], "tells 6 peers apart, but got 7"),
     ],
 )
 def test_what_cannot_be_drawn_is_refused(comparisons: list[Comparison], told: str) -> None:

@@ -15,8 +15,16 @@ from codesign_kernel.units import three_digits
 
 #: Estimates at most this far off (share of the other figure) lie within the band that is drawn.
 BAND = 0.1
-#: Colour and mark of each peer, in the order in which peers come.
-_MARKS = tuple(zip(theme.CATEGORY, ("circle", "square", "diamond", "triangle-up", "cross"), strict=False))
+#: Colour and mark of each peer, in the order in which peers come. The last category is too pale for a mark.
+_MARKS = tuple(
+    zip(
+        [*[colour for name, colour in theme.CATEGORY.items() if name != "idle"], theme.LIGHT["muted"]],
+        ("circle", "square", "diamond", "triangle-up", "cross", "pentagon"),
+        strict=True,
+    )
+)
+#: The model whose marks are filled; those of any other are open.
+_GENERAL = "ck.evaluate"
 #: How far the marks of a strip spread around its line (of the distance between strips).
 _SPREAD = 0.16
 
@@ -37,12 +45,17 @@ class Figures(Protocol):
 
 
 class Compared(Protocol):
-    """What the figure needs of a comparison; ``cycles`` is (ours, theirs) of each row, or empty if that is no time."""
+    """What the figure needs of a comparison: ``cycles`` is (ours, theirs) of each row, or empty if that is no time.
+
+    model: ``ck.evaluate``, or words for another one.
+    """
 
     @property
     def peer(self) -> str: ...
     @property
     def quantity(self) -> str: ...
+    @property
+    def model(self) -> str: ...
     @property
     def rows(self) -> Sequence[Figures]: ...
     @property
@@ -60,11 +73,15 @@ class Case(NamedTuple):
 
 
 class Strip(NamedTuple):
-    """The cases of one quantity of one peer; peers are numbered in the order in which they come."""
+    """The cases of one quantity of one peer; peers are numbered in the order in which they come.
+
+    general: whether the estimates are those of ``ck.evaluate``.
+    """
 
     peer: str
     number: int
     quantity: str
+    general: bool
     median: float
     cases: tuple[Case, ...]
 
@@ -105,7 +122,9 @@ def parity_info(comparisons: Sequence[Compared]) -> ParityInfo:
     if len(peers) > len(_MARKS):
         raise InvalidInputError(f"a parity plot tells {len(_MARKS)} peers apart, but got {len(peers)}; draw fewer")
     strips = tuple(
-        Strip(one.peer, peers.index(one.peer), one.quantity, one.median, _cases(one)) for one in comparisons if one.rows
+        Strip(one.peer, peers.index(one.peer), one.quantity, one.model == _GENERAL, one.median, _cases(one))
+        for one in comparisons
+        if one.rows
     )
     cases = [case for strip in strips for case in strip.cases]
     within = sum(abs(case.ratio - 1) <= BAND for case in cases)
@@ -177,7 +196,7 @@ def parity_figure(info: ParityInfo) -> go.Figure:
         title=info.finding,
         subtitle=(
             f"Our estimate over the other figure, one mark a case; shaded: within {percent(BAND)}. Beside each strip's "
-            "name its number of cases, then the median difference."
+            f"name its number of cases, then the median difference. {_models(info)}"
         ),
         caption=_caption(info),
         alt=f"{info.finding}. Cases in brackets, then the median difference: "
@@ -191,6 +210,7 @@ def parity_figure(info: ParityInfo) -> go.Figure:
             **{f"annotations[{i}].xshift": -44 for i in range(len(info.strips) if timed else 0)},
             "yaxis.title.text": "",
             **{f"xaxis.{key}": ticks for key, ticks in _decades(2).items()},
+            **{f"xaxis2.{key}": ticks for key, ticks in _ratio_ticks(info, 4).items()},
             "xaxis.title.text": "Theirs across, ours up (cycles, log scale)",
             "height": 450 + strips_high if timed else 60 + strips_high,
         },
@@ -218,11 +238,11 @@ def _marks(figure: go.Figure, strip: Strip, height: int) -> None:
     """A strip's cases on its line, a little apart, and on the diagonal where they are cycles."""
     colour, symbol = _MARKS[strip.number]
     marker = {
-        "color": theme.CATEGORY[colour],
-        "symbol": symbol,
-        "size": 9,
+        "color": colour,
+        "symbol": symbol if strip.general else f"{symbol}-open",
+        "size": 9 if strip.general else 8,
         "opacity": 0.85,
-        "line": {"color": theme.LIGHT["ground"], "width": 0.7},
+        "line": {"color": theme.LIGHT["ground"] if strip.general else colour, "width": 0.7 if strip.general else 1.6},
     }
     ordered = sorted(strip.cases, key=lambda case: case.ratio)
     # three rows in turn: neighbours do not hide each other, and the picture is the same every time
@@ -253,13 +273,11 @@ def _span(values: Sequence[float], room: float) -> tuple[float, float]:
 def _axes(info: ParityInfo, timed: Sequence[tuple[float, float]]) -> dict[str, Any]:
     ratios = [case.ratio for strip in info.strips for case in strip.cases]
     low, high = _span([*ratios, 1 - BAND, 1 + BAND], 1.12)
-    steps = [2 ** (i / 2) for i in range(-12, 13)]
     axes: dict[str, Any] = {
         "xaxis2": {
             "type": "log",
             "range": [math.log10(low), math.log10(high)],
-            "tickvals": steps,
-            "ticktext": [f"{step:.1f} ×" if step % 1 else f"{step:.0f} ×" for step in steps],
+            **_ratio_ticks(info, 7),
             "title": {"text": "Ours / theirs (log scale)"},
             "showgrid": False,
             "domain": [0.54, 1] if timed else [0, 1],
@@ -280,6 +298,21 @@ def _axes(info: ParityInfo, timed: Sequence[tuple[float, float]]) -> dict[str, A
     axes["xaxis"] = {**decades, "title": {"text": "Their cycles (log scale)"}, "domain": [0, 0.45]}
     axes["yaxis"] = {**decades, "title": {"text": "Our cycles (log scale)"}}
     return axes
+
+
+def _ratio_ticks(info: ParityInfo, most: int) -> dict[str, list[Any]]:
+    """Ticks at powers of two, of its root, or of more: as close as ``most`` labels allow before they run together."""
+    low, high = _span([1.0, *(case.ratio for strip in info.strips for case in strip.cases)], 1.12)
+    step = next((size for size in (0.5, 1, 2, 4) if math.log2(high / low) / size <= most), 8)
+    values = [2.0 ** (i * step) for i in range(-24, 25)]
+    return {"tickvals": values, "ticktext": [f"{_factor(value)} ×" for value in values]}
+
+
+def _factor(value: float) -> str:
+    """A power of the root of two: ``1/8``, ``0.7``, ``4``."""
+    if value < 1 and (1 / value).is_integer():
+        return f"1/{1 / value:.0f}"
+    return f"{value:,.0f}" if value.is_integer() else f"{value:.1f}"
 
 
 def _decades(step: int) -> dict[str, list[Any]]:
@@ -305,6 +338,15 @@ def _labels(info: ParityInfo) -> list[dict[str, Any]]:
         }
         for place, strip in enumerate(info.strips)
     ]
+
+
+def _models(info: ParityInfo) -> str:
+    general = {strip.general for strip in info.strips}
+    if general == {True}:
+        return f"All estimates are those of {_GENERAL}."
+    if general == {False}:
+        return "All estimates are those of models that know one machine each."
+    return f"Filled: estimated by {_GENERAL}; open: by a model of that machine alone."
 
 
 def _caption(info: ParityInfo) -> str:

@@ -35,11 +35,13 @@ class LayerRun(Protocol):
     @property
     def latency_cycle(self) -> int: ...
     @property
+    def compute_cycle(self) -> int: ...
+    @property
     def dram_bit(self) -> float: ...
 
 
 class Runs(Protocol):
-    """A cost, as far as its layers go."""
+    """A cost, as far as its layers go. Where it has an ``accelerator`` too, that is the machine."""
 
     @property
     def layers(self) -> Sequence[LayerRun]: ...
@@ -48,7 +50,8 @@ class Runs(Protocol):
 class RoofPoint(NamedTuple):
     """One layer. ``intensity`` is None where it moves nothing over the external memory.
 
-    intensity: MAC/byte. rate: MAC/s. share: of the latency of all layers shown. bound: ``compute`` or ``memory``.
+    intensity: MAC/byte. rate: MAC/s. share: of the latency of all layers shown. bound: the part of the roof above it,
+    ``compute`` (flat) or ``memory`` (sloped).
     """
 
     name: str
@@ -61,7 +64,9 @@ class RoofPoint(NamedTuple):
 class RooflineInfo(NamedTuple):
     """peak: MAC/s. bandwidth: byte/s, what the external bus carries. ridge: MAC/byte where the two roofs meet.
 
-    offered: byte/s that the external memory could deliver. without_macs: layers that are left out.
+    offered: byte/s that the external memory could deliver. without_macs: layers that are left out. waiting: share of
+    the cycles of the layers shown that is no computing, as ``plot_layers`` draws it. behind: whether the external
+    memory works while the array does.
     """
 
     peak: float
@@ -70,6 +75,8 @@ class RooflineInfo(NamedTuple):
     offered: float
     points: tuple[RoofPoint, ...]
     without_macs: int
+    waiting: float
+    behind: bool
     finding: str
 
     def roof(self, intensity: float) -> float:
@@ -77,18 +84,25 @@ class RooflineInfo(NamedTuple):
         return min(self.peak, intensity * self.bandwidth)
 
 
-def roofline_info(cost: Runs, accelerator: Accelerator | SpatialArray) -> RooflineInfo:
-    """Where the layers of ``cost`` lie under the roof of ``accelerator``.
+def roofline_info(cost: Runs, accelerator: Accelerator | SpatialArray | None = None) -> RooflineInfo:
+    """Where the layers of ``cost`` lie under the roof of its machine.
 
     A layer's intensity counts the traffic that the cost model counts (loads and stores of the external memory). The
-    bandwidth is that of the bus, whose width is a power of two and may carry less than the memory could.
+    bandwidth is that of the bus, whose width is a power of two and may carry less than the memory could. Which part of
+    the roof a layer lies under says what it could reach at best, not what it waits for: loading weights into the array
+    and PEs without work are computing too.
+
+    Args:
+        cost: as ``evaluate`` gives it.
+        accelerator: the machine of ``cost``, where that does not say.
 
     Raises:
-        InvalidInputError: no layer does MACs.
+        InvalidInputError: no layer does MACs, or ``accelerator`` is missing or another one than the cost's.
     """
-    frequency_hz = accelerator.frequency_mhz * 1e6
-    bus_bits = getattr(accelerator, "bus_bits", accelerator.bits_per_cycle)  # what it can use of what the memory has
-    peak, bandwidth = accelerator.peak_macs_per_s, bus_bits / 8 * frequency_hz
+    machine = _machine(cost, accelerator)
+    frequency_hz = machine.frequency_mhz * 1e6
+    bus_bits = getattr(machine, "bus_bits", machine.bits_per_cycle)  # what it can use of what the memory has
+    peak, bandwidth = machine.peak_macs_per_s, bus_bits / 8 * frequency_hz
     ridge = peak / bandwidth
     layers = [layer for layer in cost.layers if layer.macs]
     if not layers:
@@ -104,26 +118,44 @@ def roofline_info(cost: Runs, accelerator: Accelerator | SpatialArray) -> Roofli
         peak,
         bandwidth,
         ridge,
-        accelerator.bandwidth_gb_s * 1e9,
+        machine.bandwidth_gb_s * 1e9,
         tuple(points),
         len(cost.layers) - len(layers),
+        1 - sum(layer.compute_cycle for layer in layers) / total,
+        getattr(machine, "double_buffered", False),
         _finding(points, peak),
     )
 
 
+def _machine(cost: Runs, given: Accelerator | SpatialArray | None) -> Accelerator | SpatialArray:
+    """The machine that ``cost`` is of; ``given`` has to be the same."""
+    own: Accelerator | SpatialArray | None = getattr(cost, "accelerator", None)
+    machine = given if own is None else own
+    if machine is None:
+        raise InvalidInputError("a roofline needs a machine, but the cost names none; give the accelerator")
+    if given is not None and given != machine:
+        raise InvalidInputError(
+            f"a roofline is of the machine that was costed, {machine}, but got another one, {given}; leave it out or "
+            "evaluate the workload on it"
+        )
+    return machine
+
+
 def _finding(points: list[RoofPoint], peak: float) -> str:
-    compute = sum(point.bound == "compute" for point in points)
+    flat = sum(point.bound == "compute" for point in points)
     slow = sum(point.share for point in points if point.bound == "memory")
     best = max(points, key=lambda point: point.rate)
     layers = "layer" if len(points) == 1 else "layers"
     if slow > 0.5:
-        return f"Memory bound: {len(points) - compute} of {len(points)} {layers} wait for the external memory"
+        lie = "lies" if len(points) == 1 else "lie"
+        sloped = f"{len(points) - flat} of {len(points)} {layers} {lie} under the slope of the roof"
+        return f"{sloped}, where bandwidth sets the limit"
     reached = percent(best.rate / peak)
-    return f"Compute bound: {compute} of {len(points)} {layers} under the flat roof, {best.name} at {reached} of it"
+    return f"{flat} of {len(points)} {layers} under the flat roof, {best.name} at {reached} of it"
 
 
-def plot_roofline(cost: Runs, accelerator: Accelerator | SpatialArray) -> go.Figure:
-    """The layers of ``cost`` under the roof of ``accelerator``; see :func:`roofline_info` for the numbers."""
+def plot_roofline(cost: Runs, accelerator: Accelerator | SpatialArray | None = None) -> go.Figure:
+    """The layers of ``cost`` under the roof of its machine; see :func:`roofline_info` for the numbers."""
     return roofline_figure(roofline_info(cost, accelerator))
 
 
@@ -146,7 +178,7 @@ def roofline_figure(info: RooflineInfo) -> go.Figure:
         showlegend=False,
     )
     named = _named(info, edge, left, low)
-    for bound, words in (("compute", "limited by the array"), ("memory", "limited by external memory")):
+    for bound, words in (("compute", "under the flat roof"), ("memory", "under the slope")):
         points = [point for point in info.points if point.bound == bound]
         if points:
             figure.add_trace(_trace(info, points, words, edge, named))
@@ -273,7 +305,14 @@ def _mark_edge(figure: go.Figure, edge: float, right: float) -> None:
 
 
 def _caption(info: RooflineInfo) -> str:
-    parts = ["Loading, computing and storing follow one another here, so the roof is a bound that no layer touches."]
+    wait = f"{percent(info.waiting)} of these layers' cycles wait for the external memory"
+    if info.behind:
+        parts = [
+            "Memory works behind the array: below the roof, a layer fills and drains the array, leaves PEs without "
+            f"work or waits for transfers that nothing hides. {wait}; moving weights into the array is computing."
+        ]
+    else:
+        parts = [f"Loading, computing and storing follow one another, so what moves data stays below the roof. {wait}."]
     if info.bandwidth < 0.999 * info.offered:
         parts.append(
             f"The memory offers {quantity(info.offered, 'B/s')}; the bus carries {quantity(info.bandwidth, 'B/s')}."
