@@ -10,7 +10,7 @@ import numpy as np
 
 from codesign_kernel.accelerator.columns import Machines
 from codesign_kernel.accelerator.isa import MAX_SIDE, Instruction, Op, cycles
-from codesign_kernel.accelerator.types import MULTIPLIER_BITS, Accelerator
+from codesign_kernel.accelerator.types import MULTIPLIER_BITS, SHIFT_BITS, Accelerator
 from codesign_kernel.errors import CapacityError, InvalidInputError
 from codesign_kernel.mapping.steps import Step, steps_of
 from codesign_kernel.mapping.tiling import Tiling, block_range, ceil_div, input_rows, tile
@@ -96,7 +96,7 @@ class Program:
 
     def pack(self, maps: Array) -> Array:
         """Feature maps [N, C, H, W] (integer) as the bytes of external memory, [N, bytes]."""
-        return _to_bytes(_to_words(maps, self.accelerator.lanes), self.accelerator.weight_bits)
+        return _to_bytes(_to_words(maps, self.accelerator.lanes, self.network.dtype), self.accelerator.weight_bits)
 
     def unpack(self, data: Array, place: FeatureMap) -> Array:
         """Bytes of external memory, [N, bytes], as feature maps [N, C, H, W] (int64)."""
@@ -111,25 +111,26 @@ class Program:
         return slice(start, start + place.words * self.accelerator.word_bits // 8)
 
 
-def _to_words(maps: Array, lanes: int) -> Array:
+def _to_words(maps: Array, lanes: int, dtype: Any) -> Array:
     """[N, C, H, W] -> [N, words, lanes], channels padded with zeros."""
     n, channels, height, width = maps.shape
     groups = ceil_div(channels, lanes)
-    padded = np.zeros((n, groups * lanes, height, width), dtype=np.int8)
+    padded = np.zeros((n, groups * lanes, height, width), dtype=dtype)
     padded[:, :channels] = maps
     return padded.reshape(n, groups, lanes, height, width).transpose(0, 1, 3, 4, 2).reshape(n, -1, lanes)
 
 
 def _to_bytes(words: Array, bits: int) -> Array:
     """[N, words, lanes] of ``bits``-wide values -> [N, bytes], the first lane in the lowest bits."""
-    flat = np.ascontiguousarray(words, dtype=np.int8).reshape(len(words), -1).view(np.uint8)
-    return flat if bits == 8 else (flat[:, 0::2] & 15) | (flat[:, 1::2] << 4)
+    # the lowest byte first, whatever the byte order of this computer
+    flat = np.ascontiguousarray(words, dtype="<i2" if bits == 16 else np.int8).reshape(len(words), -1).view(np.uint8)
+    return flat if bits >= 8 else (flat[:, 0::2] & 15) | (flat[:, 1::2] << 4)
 
 
 def _from_bytes(data: Array, bits: int) -> Array:
     """[N, bytes] -> [N, values], signed."""
-    if bits == 8:
-        return np.ascontiguousarray(data).view(np.int8)
+    if bits >= 8:
+        return np.ascontiguousarray(data).view("<i2" if bits == 16 else np.int8)
     low, high = (data << 4).view(np.int8) >> 4, data.view(np.int8) >> 4
     return np.stack([low, high], axis=-1).reshape(len(data), -1)
 
@@ -160,7 +161,7 @@ def _tile_rows(step: Step, layer: IntegerLayer, a: Accelerator, output_tile: int
     first, last = output_tile * a.cols, min((output_tile + 1) * a.cols, step.channels_out)
     per_in, per_out = step.channels_in // step.groups, step.channels_out // step.groups
     weights = layer.weight.reshape(step.channels_out, per_in, step.filter_height, step.filter_width)
-    dense = np.zeros((a.cols, (high - low) * a.rows, step.filter_height, step.filter_width), dtype=np.int8)
+    dense = np.zeros((a.cols, (high - low) * a.rows, step.filter_height, step.filter_width), layer.weight.dtype)
     for out in range(first, last):
         at = out // per_out * per_in - low * a.rows
         dense[out - first, at : at + per_in] = weights[out]
@@ -173,14 +174,17 @@ def _tile_rows(step: Step, layer: IntegerLayer, a: Accelerator, output_tile: int
         scale = int(layer.multiplier[out]) << a.acc_bits
         packed[lane] = bias | scale | (int(layer.shift[out]) - 1) << (a.acc_bits + MULTIPLIER_BITS)
     mask = (1 << a.weight_bits) - 1
-    fields = [[(int(value) >> (k * a.weight_bits)) & mask for value in packed] for k in range(a.quant_rows)]
-    return np.concatenate([taps, np.array(fields, dtype=np.uint8).view(np.int8)])
+    # they end with the last row; what the first one has too many bits are not kept by the lanes
+    spare = a.quant_rows * a.weight_bits - (a.acc_bits + MULTIPLIER_BITS + SHIFT_BITS)
+    fields = [[(int(value) << spare >> (k * a.weight_bits)) & mask for value in packed] for k in range(a.quant_rows)]
+    unsigned = np.array(fields, dtype=np.uint16 if a.weight_bits == 16 else np.uint8)
+    return np.concatenate([taps, unsigned.view(taps.dtype)])
 
 
 def _row_bytes(rows: Array, a: Accelerator) -> Array:
     """Rows of the weight memory as bytes of the external memory, each padded to whole beats."""
     lanes_a_row = a.weight_beats * a.bus_bits // a.weight_bits
-    padded = np.zeros((len(rows), lanes_a_row), dtype=np.int8)
+    padded = np.zeros((len(rows), lanes_a_row), rows.dtype)
     padded[:, : a.cols] = rows
     return _to_bytes(padded[None], a.weight_bits)[0]
 

@@ -29,7 +29,7 @@ TINY = {
     "2x2": machine(2, 2, 0.125, 0.5, 0.0625, instruction_kib=1),
     "4x2": machine(4, 2, 0.25, 0.5, 0.125, instruction_kib=1, bandwidth_gb_s=0.2),
 }
-#: Squares and both kinds of oblongs, int4, one PE, slow and fast buses, tight and roomy memories.
+#: Squares and both kinds of oblongs, int4 and int16, one PE, slow and fast buses, tight and roomy memories.
 MACHINES = {
     **TINY,
     "1x1": machine(1, 1, 0.25, 1, 0.1),
@@ -40,6 +40,8 @@ MACHINES = {
     "8x4": machine(8, 4, 0.5, 2, 0.5, bandwidth_gb_s=0.4),
     "3x6": machine(3, 6, 0.5, 2, 0.5),
     "9x3": machine(9, 3, 0.4, 1.5, 0.3, bandwidth_gb_s=12.8),
+    "2x2 int16": machine(2, 2, 0.25, 1, 0.1, weight_bits=16, instruction_kib=1),
+    "2x4 int16": machine(2, 4, 0.5, 2, 0.5, weight_bits=16, bandwidth_gb_s=0.4),
 }
 
 
@@ -62,11 +64,12 @@ def random_layer(
     top = 1 << (bits - 1)
     sums = top * np.sqrt(c * f[0] * f[1] / 3)
     shift = np.clip(16 + np.round(np.log2(sums) + rng.normal(0, 1.5, k)).astype(int), 1, 47)
+    narrow, wide = (np.int16, np.int64) if bits == 16 else (np.int8, np.int32)
     return IntegerLayer(
         name,
         settings.pop("op", "conv2d"),
-        rng.integers(-top, top, (k, c, *f)).astype(np.int8),
-        rng.normal(0, top * sums / 4, k).astype(np.int32),
+        rng.integers(-top, top, (k, c, *f)).astype(narrow),
+        rng.normal(0, top * sums / 4, k).astype(wide),
         rng.integers(1, 1 << 16, k).astype(np.int32),
         shift.astype(np.int32),
         **settings,
@@ -116,7 +119,7 @@ def pair() -> IntegerNetwork:
 def random_inputs(rng: np.random.Generator, network: IntegerNetwork, count: int) -> np.ndarray:
     """Quantised inputs, with both ends of the range among them."""
     low, high = network.range
-    return rng.integers(low, high + 1, (count, *network.input_shape)).astype(np.int8)
+    return rng.integers(low, high + 1, (count, *network.input_shape)).astype(network.dtype)
 
 
 def runnable(accelerator: Accelerator, seed: int, count: int, plain: bool = False) -> Iterator[Program]:

@@ -92,7 +92,10 @@ class Emulator:
             assert row is not None
             for j, value in enumerate(row):
                 packed[j] |= (value & ((1 << self.a.weight_bits) - 1)) << (i * self.a.weight_bits)
-        self.lanes = [(signed(p, 32), p >> 32 & 0xFFFF, (p >> 48 & 0xFF) + 1) for p in packed]
+        # bias, multiplier and shift end with the last row
+        acc = self.a.acc_bits
+        packed = [p >> count * self.a.weight_bits - (acc + 24) for p in packed]
+        self.lanes = [(signed(p, acc), p >> acc & 0xFFFF, (p >> acc + 16 & 0xFF) + 1) for p in packed]
 
     def conv(self, **f: int) -> None:
         a = self.a

@@ -90,7 +90,8 @@ class Walk:
         self.lanes = max(a.rows, a.cols)
         self.word = self.lanes * a.weight_bits
         self.row = a.cols * a.weight_bits
-        self.sums = a.cols * 32
+        acc = 48 if a.weight_bits == 16 else 32
+        self.sums = a.cols * acc
         self.act_depth = int(a.activation_kib * 8192) // self.word
         self.weight_depth = int(a.weight_kib * 8192) // self.row
         self.acc_depth = int(a.accumulator_kib * 8192) // self.sums
@@ -100,7 +101,7 @@ class Walk:
             self.bus *= 2
         self.act_beats = self.word // self.bus
         self.row_beats = len(cut(self.row, self.bus))
-        self.quant_rows = len(cut(32 + 16 + 8, a.weight_bits))
+        self.quant_rows = len(cut(acc + 16 + 8, a.weight_bits))
         self.whole = [
             self.map_words(n.c, n.h, n.w) + self.map_words(n.k, n.oh, n.ow) <= self.act_depth for n in self.nests
         ]

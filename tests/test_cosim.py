@@ -32,7 +32,7 @@ __all__ = ["builds"]  # a fixture for the whole session
 
 A = TINY["2x2"]
 #: The compiled models are built once a session, which takes some seconds each.
-VERILATED = ("2x2", "1x1", "4x4 int4", "8x8", "2x8", "8x4", "3x6", "9x3")
+VERILATED = ("2x2", "1x1", "4x4 int4", "8x8", "2x8", "8x4", "3x6", "9x3", "2x2 int16", "2x4 int16")
 BY_SIMULATOR = [
     pytest.param("verilator", marks=[pytest.mark.verilator, pytest.mark.slow]),
     pytest.param("icarus", marks=pytest.mark.icarus),
@@ -248,7 +248,7 @@ def every(name: str) -> list[Program]:
 @cache
 def short(name: str, count: int, cycles: int) -> list[Program]:
     """Random networks for the slow simulators."""
-    return whole([*islice((p for p in runnable(TINY[name], 700, 200) if p.cycles < cycles), count)], count)
+    return whole([*islice((p for p in runnable(MACHINES[name], 700, 200) if p.cycles < cycles), count)], count)
 
 
 class TestAgreement:
@@ -260,7 +260,7 @@ class TestAgreement:
             agree(MACHINES[name], program, "verilator")
 
     @pytest.mark.icarus
-    @pytest.mark.parametrize("name", ["2x2", pytest.param("4x2", marks=pytest.mark.slow)])
+    @pytest.mark.parametrize("name", ["2x2", *(pytest.param(n, marks=pytest.mark.slow) for n in ("4x2", "2x2 int16"))])
     def test_icarus(self, name):
         for program in short(name, 5, 1500):
             agree(MACHINES[name], program, "icarus", vectors=1)
@@ -280,7 +280,7 @@ class TestAgreement:
         agree(a, program, "icarus", vectors=2)
 
     @pytest.mark.slow
-    @pytest.mark.parametrize(("name", "count"), [("2x2", 3), ("4x2", 2)])
+    @pytest.mark.parametrize(("name", "count"), [("2x2", 3), ("4x2", 2), ("2x2 int16", 2)])
     def test_myhdl(self, name, count):
         for program in short(name, count, 350):
             agree(MACHINES[name], program, "myhdl", vectors=1)
@@ -301,21 +301,23 @@ class TestAgreement:
 
     @pytest.mark.slow
     @pytest.mark.verilator
-    def test_extremes_of_the_requantiser(self):
+    @pytest.mark.parametrize(("name", "acc"), [("8x8", 32), ("2x4 int16", 48)])
+    def test_extremes_of_the_requantiser(self, name, acc):
         """Every shift, multipliers and biases at their ends, weights and inputs at theirs."""
-        a = MACHINES["8x8"]
+        a = replace(MACHINES[name], activation_kib=2, weight_kib=32)
+        top, shifts = 1 << (a.weight_bits - 1), acc + 15
         rng = np.random.default_rng(0)
-        base = random_layer(rng, "ends", 47, 9, (3, 3), 8, padding=(2, 0), relu=False)
-        worst = 81 * 128 * 128
+        base = random_layer(rng, "ends", shifts, 9, (3, 3), a.weight_bits, padding=(2, 0), relu=False)
+        worst, most = 81 * top * top, (1 << (acc - 1)) - 1
         layer = replace(
             base,
-            weight=rng.choice([-128, 127], base.weight.shape).astype(np.int8),
-            bias=rng.choice([-(2**31) + 1 + worst, 0, 2**31 - 1 - worst], 47).astype(np.int32),
-            multiplier=rng.choice([1, 65535], 47).astype(np.int32),
-            shift=np.arange(1, 48, dtype=np.int32),
+            weight=rng.choice([-top, top - 1], base.weight.shape).astype(base.weight.dtype),
+            bias=rng.choice([-most + worst, 0, most - worst], shifts).astype(base.bias.dtype),
+            multiplier=rng.choice([1, 65535], shifts).astype(np.int32),
+            shift=np.arange(1, shifts + 1, dtype=np.int32),
         )
-        ends = IntegerNetwork("ends", (9, 7, 6), 1.0, 8, (layer,))
-        x = rng.choice([-128, 127], (4, 9, 7, 6)).astype(np.int8)
+        ends = IntegerNetwork("ends", (9, 7, 6), 1.0, a.weight_bits, (layer,))
+        x = rng.choice([-top, top - 1], (4, 9, 7, 6)).astype(ends.dtype)
         report = cosimulate(a, ends, x, "verilator")
         assert report.passed, report
-        assert {-128, 127} <= set(report.outputs.flat)
+        assert {-top, top - 1} <= set(report.outputs.flat)

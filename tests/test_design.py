@@ -62,7 +62,8 @@ WORKLOADS = {"digits": digits, "grouped": grouped, "attention": attention}
 WIDE = DesignSpace(
     rows=(1, 2, 3, 4, 8, 16),
     cols=(1, 2, 4, 6, 8, 32),
-    weight_bits=(4, 8),
+    weight_bits=(4, 8, 16),
+    acc_bits=(0, 32, 48),
     activation_kib=(0.05, 0.2, 1, 4.5, 16, 1500),
     weight_kib=(0.4, 2, 5, 33, 128),
     accumulator_kib=(0.05, 0.5, 1, 8),
@@ -133,7 +134,7 @@ class TestSweep:
         monkeypatch.setattr(SWEEP, "CHUNK", at_once)
         space = DesignSpace(
             rows=(2, 3, 4, 8), cols=(2, 4, 6), weight_kib=(0.5, 4, 64), accumulator_kib=(0.25, 8),
-            activation_kib=(0.5, 2), frequency_mhz=(100, 200, 4900), node_nm=(16, 28), weight_bits=(4, 8),
+            activation_kib=(0.5, 2), frequency_mhz=(100, 200, 4900), node_nm=(16, 28), weight_bits=(4, 8, 16),
         )  # fmt: skip
         order = np.random.default_rng(3).permutation(space.size)
         for workload in (digits(), grouped(), attention()):

@@ -146,7 +146,7 @@ class TestPrograms:
             assert cycles[False] == program.cycles
             assert cycles[True] == sum(program.cycles_of(i) for i in program.boot)
 
-    @pytest.mark.parametrize("bits", [4, 8])
+    @pytest.mark.parametrize("bits", [4, 8, 16])
     def test_maps_are_packed_and_unpacked(self, bits):
         a = machine(4, 4, 1, 4, 1, weight_bits=bits)
         network = network_of((6, 3, 5), layer_of(9, 6, (1, 1), bits), bits=bits)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cases import TINY, pair, random_inputs, runnable
+from cases import MACHINES, pair, random_inputs, runnable
 
 from codesign_kernel.lower import Program, lower
 from codesign_kernel.rtl import RtlBundle, generate_rtl
@@ -125,11 +125,14 @@ def simulated(bundle: RtlBundle, program: Program, image: np.ndarray, folder: Pa
 
 
 @pytest.mark.ghdl
-def test_runs_what_the_golden_model_says(tmp_path):
+@pytest.mark.parametrize("name", ["2x2", pytest.param("2x2 int16", marks=pytest.mark.slow)])
+def test_runs_what_the_golden_model_says(name, tmp_path):
     """Square arrays write every lane of a word, so that nothing undefined is ever used."""
-    a = TINY["2x2"]
+    a = MACHINES[name]
     bundle = generate_rtl(a)
-    programs = [lower(pair(), a), *runnable(a, 11, 4)]
+    programs = [*runnable(a, 11, 4)]
+    if a.weight_bits == 8:
+        programs.insert(0, lower(pair(), a))
     for number, program in enumerate(programs):
         (image,) = random_inputs(np.random.default_rng(number), program.network, 1)
         folder = tmp_path / str(number)

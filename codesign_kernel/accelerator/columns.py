@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from codesign_kernel.accelerator.types import (
+    ACC_BITS,
     ADDRESS_BITS,
     DATA_BITS,
     FIELDS,
@@ -155,24 +156,27 @@ def _fields(columns: Mapping[str, Any]) -> tuple[dict[str, Array], Array]:
     whole = ("rows", "cols", "weight_bits", "acc_bits")
     f: dict[str, Array] = {}
     for name in FIELDS:
-        values = np.asarray(columns.get(name, getattr(_DEFAULTS, name)))
+        values = np.asarray(columns.get(name, 0 if name == "acc_bits" else getattr(_DEFAULTS, name)))
         f[name] = values.astype(np.int64 if name in whole else np.float64)
     shape = np.broadcast_shapes((1,), *(values.shape for values in f.values()))
     if len(shape) == 1:
         f = {name: np.broadcast_to(values, shape) for name, values in f.items()}
     else:
         f = {name: values.reshape((1,) * (len(shape) - values.ndim) + values.shape) for name, values in f.items()}
+    # what no law knows counts as the default width
+    needed = np.choose(np.isin(f["weight_bits"], 16), (ACC_BITS[_DEFAULTS.weight_bits], ACC_BITS[16]))
+    f["acc_bits"] = np.where(f["acc_bits"] == 0, needed, f["acc_bits"])
     laws = {
         "rows": (f["rows"] >= 1) & (f["rows"] <= 256),
         "cols": (f["cols"] >= 1) & (f["cols"] <= 256),
         "weight_bits": np.isin(f["weight_bits"], DATA_BITS),
-        "acc_bits": f["acc_bits"] == _DEFAULTS.acc_bits,
+        "acc_bits": f["acc_bits"] == needed,
         "bandwidth_gb_s": (f["bandwidth_gb_s"] > 0) & (f["bandwidth_gb_s"] <= LARGEST),
     }
     for name, (low, high) in (("frequency_mhz", FREQUENCY_MHZ), ("node_nm", NODE_NM)):
         laws[name] = (f[name] >= low) & (f[name] <= high)
     lawful = np.ones((1,) * len(shape), dtype=bool)
     for name, kept in laws.items():
-        f[name] = _harmless(kept, f[name], getattr(_DEFAULTS, name))
+        f[name] = _harmless(kept, f[name], needed if name == "acc_bits" else getattr(_DEFAULTS, name))
         lawful = lawful & kept
     return f, lawful

@@ -13,7 +13,9 @@ from codesign_kernel.errors import InvalidInputError
 from codesign_kernel.units import BIT_PER_KIB
 
 DATAFLOWS = ("ws",)
-DATA_BITS = (4, 8)
+#: Width of a partial sum by that of weights and activations (bit): at least 2^15 products fit, whatever their values.
+ACC_BITS = {4: 32, 8: 32, 16: 48}
+DATA_BITS = tuple(ACC_BITS)
 #: The requantiser's parameters of one output channel are a bias (acc_bits), a multiplier and a shift.
 MULTIPLIER_BITS = 16
 SHIFT_BITS = 8
@@ -55,8 +57,8 @@ class Accelerator:
         rows, cols: processing elements along the reduction and along the output channels; the larger is a multiple of
             the smaller.
         dataflow: ``"ws"``, weight stationary.
-        weight_bits: width of weights and activations (bit).
-        acc_bits: width of partial sums (bit).
+        weight_bits: width of weights and activations (bit): 4, 8 or 16.
+        acc_bits: width of partial sums (bit): 32, or 48 for 16-bit operands. 0 takes what ``weight_bits`` needs.
         activation_kib, weight_kib, accumulator_kib, instruction_kib: the on-chip memories (KiB). Weights' memory also
             holds the requantiser's parameters.
         bandwidth_gb_s: of the external memory (10^9 byte a second).
@@ -69,7 +71,7 @@ class Accelerator:
     cols: int
     dataflow: str = "ws"
     weight_bits: int = 8
-    acc_bits: int = 32
+    acc_bits: int = 0
     activation_kib: float = 16.0
     weight_kib: float = 64.0
     accumulator_kib: float = 8.0
@@ -87,7 +89,7 @@ class Accelerator:
         dataflow: str = "ws",
         weight_bits: int = 8,
         *,
-        acc_bits: int = 32,
+        acc_bits: int = 0,
         activation_kib: float = 16.0,
         weight_kib: float = 64.0,
         accumulator_kib: float = 8.0,
@@ -127,8 +129,12 @@ class Accelerator:
             raise InvalidInputError(f"dataflow is one of {', '.join(map(repr, DATAFLOWS))}, but got {self.dataflow!r}")
         if self.weight_bits not in DATA_BITS:
             raise InvalidInputError(f"weight_bits is one of {DATA_BITS}, but got {self.weight_bits!r}")
-        if self.acc_bits != 32:
-            raise InvalidInputError(f"acc_bits is 32 in this template, but got {self.acc_bits!r}")
+        needed = ACC_BITS[self.weight_bits]
+        object.__setattr__(self, "acc_bits", self.acc_bits or needed)
+        if self.acc_bits != needed:
+            raise InvalidInputError(
+                f"acc_bits is {needed} for weight_bits = {self.weight_bits}, but got {self.acc_bits!r}; leave it out"
+            )
         for name in (
             "activation_kib",
             "weight_kib",
@@ -148,7 +154,7 @@ class Accelerator:
         if self.word_bits % 8:
             raise InvalidInputError(
                 f"a word of the activation memory is a whole number of bytes, but {self.lanes} lanes of "
-                f"{self.weight_bits} bits are not; use an even number of lanes or weight_bits = 8"
+                f"{self.weight_bits} bits are not; use an even number of lanes or more weight_bits"
             )
         if self.bits_per_cycle < 8:
             # the next round number, and the one after it where the quotient rounds to just below 8 bits

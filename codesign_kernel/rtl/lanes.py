@@ -39,7 +39,10 @@ def running_max(clk, stored, first, best, low, high):
 
 @block
 def parameters(clk, load, word, bias, multiplier, shift, low, data_bits):
-    """Bias, multiplier and shift - 1 of this lane, shifted in ``data_bits`` at a time, lowest first."""
+    """Bias, multiplier and shift - 1 of this lane, shifted in ``data_bits`` at a time, lowest first.
+
+    Where they are no whole number of ``data_bits``, the lowest bits of the first are shifted out again.
+    """
     acc_bits = len(bias)
     width = acc_bits + MULTIPLIER_BITS + SHIFT_BITS
     held = Signal(unsigned(width))
