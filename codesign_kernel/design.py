@@ -10,11 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from codesign_kernel.accelerator.types import FIELDS, Accelerator
+from codesign_kernel.accelerator.types import FIELDS, WHOLE, Accelerator
 from codesign_kernel.errors import InvalidInputError
-
-#: Fields that count things.
-WHOLE = ("rows", "cols", "weight_bits", "acc_bits")
 
 
 @dataclass(frozen=True)
@@ -27,7 +24,9 @@ class Design:
     def of(cls, parameters: Mapping[str, Any]) -> Design:
         """The design of a row of a sweep: the fields of :class:`Accelerator` among ``parameters``."""
         fields: dict[str, Any] = {
-            name: (int if name in WHOLE else float)(parameters[name]) for name in FIELDS if name in parameters
+            name: (str if name == "dataflow" else int if name in WHOLE else float)(parameters[name])
+            for name in FIELDS
+            if name in parameters
         }
         return cls(Accelerator(**fields))
 
@@ -40,6 +39,14 @@ class Design:
         return str(self.accelerator)
 
 
+def _texts(name: str, values: Any) -> tuple[str, ...]:
+    given = values.tolist() if isinstance(values, np.ndarray) else values
+    several = (given,) if isinstance(given, str) else tuple(given) if isinstance(given, Sequence) else ()
+    if not several or not all(isinstance(v, str) for v in several) or len(set(several)) != len(several):
+        raise InvalidInputError(f"{name} has one or more different texts to choose from, but got {values!r}")
+    return several
+
+
 class DesignSpace:
     """The product of choices for the fields of :class:`Accelerator`.
 
@@ -49,19 +56,22 @@ class DesignSpace:
     """
 
     def __init__(self, **choices: Any) -> None:
-        """``choices``: a number, or several, for each field.
+        """``choices``: a number, or several, for each field; for ``dataflow`` a text, or several.
 
         Raises:
             InvalidInputError: a name is no field, or a list of choices is empty, not numeric (or not whole, where
-                things are counted), or names a value twice.
+                things are counted; or no text), or names a value twice.
         """
         unknown = sorted(set(choices) - set(FIELDS))
         if unknown:
             raise InvalidInputError(f"a design space has the parameters {', '.join(FIELDS)}, but got {unknown}")
         if "rows" not in choices or "cols" not in choices:
             raise InvalidInputError("a design space has choices for rows and for cols; give both")
-        self.choices: dict[str, tuple[float, ...]] = {}
+        self.choices: dict[str, tuple[Any, ...]] = {}
         for name, values in choices.items():
+            if name == "dataflow":
+                self.choices[name] = _texts(name, values)
+                continue
             several = tuple(values) if isinstance(values, Sequence | np.ndarray | range) else (values,)
             numeric = all(
                 isinstance(v, int | float | np.number) and not isinstance(v, bool) and math.isfinite(v) for v in several

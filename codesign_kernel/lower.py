@@ -77,7 +77,7 @@ class Program:
                 count=f.get("count", 0),
                 positions=f.get("nx", 0) * f.get("ny", 0),
                 taps=f.get("nct", 0) * f.get("nfy", 0) * f.get("nfx", 0),
-                pool=f.get("pool", 1),
+                pool=f.get("pool", f.get("window", 1)),
             )
         )
 
@@ -165,9 +165,9 @@ def _tile_rows(step: Step, layer: IntegerLayer, a: Accelerator, output_tile: int
     for out in range(first, last):
         at = out // per_out * per_in - low * a.rows
         dense[out - first, at : at + per_in] = weights[out]
-    # [cols, block, row, fy, fx] -> [block, fy, fx, row (the bottom one first), cols]
+    # [cols, block, row, fy, fx] -> [block, fy, fx, row, cols]; weights that stay shift in with the bottom row's first
     blocks = dense.reshape(a.cols, high - low, a.rows, step.filter_height, step.filter_width)
-    taps = blocks.transpose(1, 3, 4, 2, 0)[:, :, :, ::-1].reshape(-1, a.cols)
+    taps = blocks.transpose(1, 3, 4, 2, 0)[:, :, :, :: -1 if a.dataflow == "ws" else 1].reshape(-1, a.cols)
     packed = np.zeros(a.cols, dtype=object)
     for lane, out in enumerate(range(first, last)):
         bias = int(layer.bias[out]) % (1 << a.acc_bits)
@@ -219,49 +219,37 @@ def _passes(first: int, last: int, rows: int) -> Iterator[tuple[int, int]]:
 
 
 def _emit_tile(e: _Emitter, i: int, o: int, waddr: int, chunk: tuple[int, int], in_at: int, out_at: int) -> None:
-    """LOADQ, and CONV and STORE for every pass of output tile ``o`` over a chunk of output rows."""
+    """One output tile ``o`` of a chunk of output rows: LOADQ, and CONV and STORE for every pass; or TILE and SUM."""
     a, step, t = e.accelerator, e.steps[i], e.tilings[i]
     wide, tall = max(a.cols // a.rows, 1), max(a.rows // a.cols, 1)
     low, high = input_rows(step, *chunk) if not t.whole[0] else (0, step.height)
     plane = (high - low) * step.width
     first, last = block_range(step, o, a.rows, a.cols)
-    taps = (last - first) * step.taps
-    e.emit(Op.LOADQ, waddr=waddr + taps * a.rows, count=a.quant_rows)
+    parameters = waddr + (last - first) * step.taps * a.rows
+    if a.dataflow == "ws":
+        e.emit(Op.LOADQ, waddr=parameters, count=a.quant_rows)
     for start, stop in _passes(*chunk, int(t.pass_rows[0])):
         top = start * step.pool * step.stride[0] - step.padding[0] - low
-        e.emit(
-            Op.CONV,
-            acc=0,
-            bank=first % wide,
-            addr=in_at + first // wide * plane + top * step.width - step.padding[1],
-            waddr=waddr,
-            nx=step.out_width * step.pool,
-            ny=(stop - start) * step.pool,
-            ix0=-step.padding[1],
-            iy0=top,
-            width=step.width,
-            height=high - low,
-            sx=step.stride[1],
-            sy=step.stride[0],
-            row_step=step.stride[0] * step.width,
-            nfx=step.filter_width,
-            nfy=step.filter_height,
-            nct=last - first,
-            dx=step.dilation[1],
-            dy=step.dilation[0],
-            tap_row=step.dilation[0] * step.width,
-            ct_step=plane,
-        )
-        e.emit(
-            Op.STORE,
-            relu=int(e.network.layers[i].relu),
-            bank=o % tall,
-            addr=out_at + (o // tall * (chunk[1] - chunk[0]) + start - chunk[0]) * step.out_width,
-            nx=step.out_width,
-            ny=stop - start,
-            pool=step.pool,
-            acc_row=step.out_width * step.pool,
-        )
+        taps = {
+            "addr": in_at + first // wide * plane + top * step.width - step.padding[1],
+            "waddr": waddr, "ix0": -step.padding[1], "iy0": top, "width": step.width, "height": high - low,
+            "sx": step.stride[1], "sy": step.stride[0], "row_step": step.stride[0] * step.width,
+            "nfx": step.filter_width, "nfy": step.filter_height, "nct": last - first,
+            "dx": step.dilation[1], "dy": step.dilation[0], "tap_row": step.dilation[0] * step.width, "ct_step": plane,
+        }  # fmt: skip
+        nx, ny = step.out_width, stop - start
+        relu = int(e.network.layers[i].relu)
+        results = out_at + (o // tall * (chunk[1] - chunk[0]) + start - chunk[0]) * nx
+        if a.dataflow == "ws":
+            e.emit(Op.CONV, acc=0, bank=first % wide, nx=nx * step.pool, ny=ny * step.pool, **taps)
+            e.emit(
+                Op.STORE, relu=relu, bank=o % tall, addr=results, nx=nx, ny=ny, pool=step.pool, acc_row=nx * step.pool
+            )
+        else:
+            e.emit(Op.TILE, addr=results, waddr=parameters, count=a.quant_rows)
+            # the array's input is banked, or its output, or neither
+            bank = first % wide if wide > 1 else o % tall
+            e.emit(Op.SUM, relu=relu, bank=bank, nx=nx, ny=ny, window=step.pool, **taps)
 
 
 def _emit_step(e: _Emitter, i: int, rows_at: list[int], maps: dict[int, FeatureMap], in_at: int, every: bool) -> int:
@@ -366,8 +354,11 @@ def _check_sizes(steps: tuple[Step, ...], tilings: tuple[Tiling, ...], a: Accele
                 f"a map's sides are below {MAX_SIDE}, but {step.layer.name!r} reads {step.height}x{step.width}; "
                 "use a smaller input"
             )
-        for memory in ("activation", "accumulator"):
-            need, depth = int(getattr(t, f"{memory}_need")[0]), a.memory(memory).depth
+        for level in a.memories:
+            memory, depth = level.name, level.depth
+            if memory not in ("activation", "accumulator"):
+                continue
+            need = int(getattr(t, f"{memory}_need")[0])
             if need > depth:
                 raise CapacityError(
                     f"the {memory} memory holds one tile, but {step.layer.name!r} needs {need} words and there are "

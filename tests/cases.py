@@ -29,7 +29,8 @@ TINY = {
     "2x2": machine(2, 2, 0.125, 0.5, 0.0625, instruction_kib=1),
     "4x2": machine(4, 2, 0.25, 0.5, 0.125, instruction_kib=1, bandwidth_gb_s=0.2),
 }
-#: Squares and both kinds of oblongs, int4 and int16, one PE, slow and fast buses, tight and roomy memories.
+#: Squares and both kinds of oblongs, both dataflows, int4 and int16, one PE, slow and fast buses, tight and roomy
+#: memories.
 MACHINES = {
     **TINY,
     "1x1": machine(1, 1, 0.25, 1, 0.1),
@@ -42,6 +43,19 @@ MACHINES = {
     "9x3": machine(9, 3, 0.4, 1.5, 0.3, bandwidth_gb_s=12.8),
     "2x2 int16": machine(2, 2, 0.25, 1, 0.1, weight_bits=16, instruction_kib=1),
     "2x4 int16": machine(2, 4, 0.5, 2, 0.5, weight_bits=16, bandwidth_gb_s=0.4),
+    **{
+        f"{name} os": machine(rows, cols, activation, weight, 1, dataflow="os", **rest)
+        for name, rows, cols, activation, weight, rest in [
+            ("2x2", 2, 2, 0.125, 0.5, {"instruction_kib": 1}),
+            ("4x2", 4, 2, 0.25, 0.5, {"instruction_kib": 1, "bandwidth_gb_s": 0.2}),
+            ("2x8", 2, 8, 0.5, 2, {"bandwidth_gb_s": 0.8}),
+            ("1x1", 1, 1, 0.25, 1, {}),
+            ("9x3", 9, 3, 0.4, 1.5, {"bandwidth_gb_s": 12.8}),
+            ("8x8", 8, 8, 1, 8, {}),
+            ("4x4 int4", 4, 4, 0.125, 0.5, {"weight_bits": 4}),
+            ("2x4 int16", 2, 4, 0.5, 2, {"weight_bits": 16, "bandwidth_gb_s": 0.4}),
+        ]
+    },
 }
 
 
@@ -139,14 +153,14 @@ def features(program: Program) -> set[str]:
     found |= {"spilled map"} if len(program.maps) > 2 else set()
     for layer in program.network.layers:
         mine = [i for i, owner in zip(program.main, program.owners, strict=True) if owner == layer.name]
-        quants, convs = (sum(i.op == op for i in mine) for op in (Op.LOADQ, Op.CONV))
+        quants, convs = (sum(i.op in ops for i in mine) for ops in ((Op.LOADQ, Op.TILE), (Op.CONV, Op.SUM)))
         tiles = -(-len(layer.weight) // program.accelerator.cols)
         traits = {
             "chunks": quants > tiles,
             "passes": convs > quants,
             "tiles": tiles > 1,
-            "blocks": any(i.op == Op.CONV and i["nct"] > 1 for i in mine),
-            "banks": any(i.op in (Op.CONV, Op.STORE) and i["bank"] > 0 for i in mine),
+            "blocks": any(i.op in (Op.CONV, Op.SUM) and i["nct"] > 1 for i in mine),
+            "banks": any(i.op in (Op.CONV, Op.STORE, Op.SUM) and i["bank"] > 0 for i in mine),
             "stride": layer.stride != (1, 1),
             "dilation": layer.dilation != (1, 1),
             "groups": layer.groups > 1,

@@ -30,7 +30,8 @@ class Emulator:
         depth = {level.name: level.depth for level in a.memories}
         self.activation: list[list[int | None]] = [[None] * a.lanes for _ in range(depth["activation"])]
         self.weight: list[list[int] | None] = [None] * depth["weight"]
-        self.sums: list[list[int] | None] = [None] * depth["accumulator"]
+        self.sums: list[list[int] | None] = [None] * depth.get("accumulator", 0)
+        self.results_at = 0
         self.lanes: list[tuple[int, int, int]] = []
         assert len(words) <= depth["instruction"]
 
@@ -108,7 +109,7 @@ class Emulator:
                 rows: list[Any] = self.weight[waddr : waddr + a.rows]
                 assert len(rows) == a.rows
                 assert None not in rows
-                weights = np.array(rows[::-1])
+                weights = np.array(rows[::-1] if a.dataflow == "ws" else rows)
                 waddr += a.rows
                 start = plane + fy * f["tap_row"] + fx * f["dx"]
                 for at, (y, x) in enumerate(product(range(f["ny"]), range(f["nx"]))):
@@ -124,6 +125,17 @@ class Emulator:
             bank += 1
             if bank == banks:
                 bank, plane = 0, plane + f["ct_step"]
+
+    def tile(self, addr: int, waddr: int, count: int) -> None:
+        self.loadq(waddr, count)
+        self.results_at = addr
+
+    def sum(self, relu: int, bank: int, nx: int, ny: int, window: int, **taps: int) -> None:
+        """What CONV and STORE do, with the sums in the array; the bank is that of the input or of the output."""
+        assert self.a.dataflow == "os"
+        self.sums = [None] * (nx * ny * window * window)
+        self.conv(acc=0, bank=bank, nx=nx * window, ny=ny * window, **taps)
+        self.store(relu=relu, bank=bank, addr=self.results_at, nx=nx, ny=ny, pool=window, acc_row=nx * window)
 
     def _word(self, address: int, bank: int) -> list[int]:
         """What the rows read: channels that no layer wrote meet weights of zero, so their value does not matter."""

@@ -19,7 +19,7 @@ import pytest
 from cases import MACHINES, TINY, builds, children, features, pair, random_inputs, random_layer, runnable
 
 from codesign_kernel.accelerator import Accelerator
-from codesign_kernel.accelerator.isa import RESERVED, Instruction, Op
+from codesign_kernel.accelerator.isa import RESERVED, RESERVED_OS, Instruction, Op
 from codesign_kernel.cosim import SIMULATORS, find_simulator
 from codesign_kernel.cosim.job import Job
 from codesign_kernel.errors import SimulatorError
@@ -32,7 +32,10 @@ __all__ = ["builds"]  # a fixture for the whole session
 
 A = TINY["2x2"]
 #: The compiled models are built once a session, which takes some seconds each.
-VERILATED = ("2x2", "1x1", "4x4 int4", "8x8", "2x8", "8x4", "3x6", "9x3", "2x2 int16", "2x4 int16")
+VERILATED = (
+    *("2x2", "1x1", "4x4 int4", "8x8", "2x8", "8x4", "3x6", "9x3", "2x2 int16", "2x4 int16"),
+    *(name for name in MACHINES if name.endswith(" os")),
+)
 BY_SIMULATOR = [
     pytest.param("verilator", marks=[pytest.mark.verilator, pytest.mark.slow]),
     pytest.param("icarus", marks=pytest.mark.icarus),
@@ -118,6 +121,17 @@ class TestContract:
         words[program.entry + 2] = word
         with nothing_left(tmp_path, monkeypatch), pytest.raises(SimulatorError, match="a word that is no instruction"):
             find_simulator(name).run(generate_rtl(A), job_of(program, x, words=words))
+
+    @pytest.mark.parametrize("word", [4, 5, 6, 9, 8 | 1 << 4, 8 | 1 << RESERVED_OS, 8 | 1 << 6])
+    def test_an_array_that_holds_sums_has_instructions_of_its_own(self, name, word, tmp_path, monkeypatch):
+        """Those of the other array, unknown ones, reserved bits, and a bank where there is one only."""
+        a = MACHINES["2x2 os"]
+        program = lower(pair(), a)
+        x = random_inputs(np.random.default_rng(1), program.network, 1)
+        words = program.words
+        words[program.entry + 2] = word
+        with nothing_left(tmp_path, monkeypatch), pytest.raises(SimulatorError, match="a word that is no instruction"):
+            find_simulator(name).run(generate_rtl(a), job_of(program, x, words=words))
 
     def test_writing_beyond_the_memory_is_told(self, name, tmp_path, monkeypatch):
         program = lower(pair(), A)
@@ -260,7 +274,9 @@ class TestAgreement:
             agree(MACHINES[name], program, "verilator")
 
     @pytest.mark.icarus
-    @pytest.mark.parametrize("name", ["2x2", *(pytest.param(n, marks=pytest.mark.slow) for n in ("4x2", "2x2 int16"))])
+    @pytest.mark.parametrize(
+        "name", ["2x2", "2x2 os", *(pytest.param(n, marks=pytest.mark.slow) for n in ("4x2", "2x2 int16", "4x2 os"))]
+    )
     def test_icarus(self, name):
         for program in short(name, 5, 1500):
             agree(MACHINES[name], program, "icarus", vectors=1)
@@ -279,8 +295,30 @@ class TestAgreement:
         assert all(i["nct"] > 2 for i in convs)
         agree(a, program, "icarus", vectors=2)
 
+    @pytest.mark.icarus
+    @pytest.mark.parametrize(
+        "name", ["2x2 os", *(pytest.param(n, marks=pytest.mark.slow) for n in ("1x1 os", "4x2 os", "2x8 os"))]
+    )
+    def test_groups_of_positions_follow_without_a_gap(self, name):
+        """One tap and several, groups that are full and that are not, windows that lie across groups, and input tiles
+        whose banks turn."""
+        rng = np.random.default_rng(0)
+        layers = (
+            random_layer(rng, "one tap", 5, 2, (1, 1), 8, padding=(0, 0)),
+            random_layer(rng, "pooled", 9, 5, (2, 2), 8, stride=(1, 2), padding=(1, 1), pool=3),
+            random_layer(rng, "tiles", 3, 9, (1, 2), 8, dilation=(1, 2), padding=(0, 1)),
+        )
+        a = replace(MACHINES[name], activation_kib=4, weight_kib=4)
+        program = lower(IntegerNetwork("groups", (2, 5, 13), 0.1, 8, layers), a)
+        sums = [i for i in program.main if i.op == Op.SUM]
+        assert {i["nct"] * i["nfx"] * i["nfy"] == 1 for i in sums} == ({True, False} if a.rows > 1 else {False})
+        assert {i["window"] for i in sums} == {1, 3}
+        agree(a, program, "icarus", vectors=2)
+
     @pytest.mark.slow
-    @pytest.mark.parametrize(("name", "count"), [("2x2", 3), ("4x2", 2), ("2x2 int16", 2)])
+    @pytest.mark.parametrize(
+        ("name", "count"), [("2x2", 3), ("4x2", 2), ("2x2 int16", 2), ("2x2 os", 2), ("4x2 os", 2)]
+    )
     def test_myhdl(self, name, count):
         for program in short(name, count, 350):
             agree(MACHINES[name], program, "myhdl", vectors=1)

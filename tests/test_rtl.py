@@ -27,9 +27,13 @@ from codesign_kernel.rtl.lanes import rectify, requantise
 #: Each kind of array; converting one takes some seconds.
 SHAPES = [
     "2x2",
+    "2x2 os",
     *(
         pytest.param(name, marks=pytest.mark.slow)
-        for name in ("4x2", "1x1", "2x8", "4x4 int4", "9x3", "3x6", "8x4", "2x4 int16")
+        for name in (
+            *("4x2", "1x1", "2x8", "4x4 int4", "9x3", "3x6", "8x4", "2x4 int16"),
+            *("4x2 os", "1x1 os", "2x8 os", "2x4 int16 os", "9x3 os"),
+        )
     ),
 ]
 ROOT = Path(__file__).parent.parent
@@ -56,8 +60,8 @@ class TestTools:
     @pytest.mark.verilator
     def test_the_lint_sees_what_is_wrong(self, tmp_path):
         bundle = generate_rtl(TINY["2x2"])
-        assert "reg [17:0] waddr;" in bundle.verilog
-        narrow = bundle.verilog.replace("reg [17:0] waddr;", "reg [16:0] waddr;")
+        assert "reg [17:0] memories0_waddr;" in bundle.verilog
+        narrow = bundle.verilog.replace("reg [17:0] memories0_waddr;", "reg [16:0] memories0_waddr;")
         assert "%Warning-WIDTH" in lint(narrow, bundle.top, tmp_path)
         assert "%Error" in lint(bundle.verilog.replace("endmodule", ""), bundle.top, tmp_path)
 

@@ -125,7 +125,7 @@ def simulated(bundle: RtlBundle, program: Program, image: np.ndarray, folder: Pa
 
 
 @pytest.mark.ghdl
-@pytest.mark.parametrize("name", ["2x2", pytest.param("2x2 int16", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", ["2x2", "2x2 os", pytest.param("2x2 int16", marks=pytest.mark.slow)])
 def test_runs_what_the_golden_model_says(name, tmp_path):
     """Square arrays write every lane of a word, so that nothing undefined is ever used."""
     a = MACHINES[name]

@@ -12,7 +12,7 @@ from typing import Any
 from codesign_kernel.errors import InvalidInputError
 from codesign_kernel.units import BIT_PER_KIB
 
-DATAFLOWS = ("ws",)
+DATAFLOWS = ("ws", "os")
 #: Width of a partial sum by that of weights and activations (bit): at least 2^15 products fit, whatever their values.
 ACC_BITS = {4: 32, 8: 32, 16: 48}
 DATA_BITS = tuple(ACC_BITS)
@@ -55,12 +55,13 @@ class Accelerator:
 
     Attributes:
         rows, cols: processing elements along the reduction and along the output channels; the larger is a multiple of
-            the smaller.
-        dataflow: ``"ws"``, weight stationary.
+            the smaller. In an output-stationary array rows take as many channels a tap, and hold positions.
+        dataflow: ``"ws"``, weight stationary, or ``"os"``, output stationary.
         weight_bits: width of weights and activations (bit): 4, 8 or 16.
         acc_bits: width of partial sums (bit): 32, or 48 for 16-bit operands. 0 takes what ``weight_bits`` needs.
         activation_kib, weight_kib, accumulator_kib, instruction_kib: the on-chip memories (KiB). Weights' memory also
-            holds the requantiser's parameters.
+            holds the requantiser's parameters. An output-stationary array holds its sums itself: it has no
+            accumulators, and ``accumulator_kib`` becomes 0.
         bandwidth_gb_s: of the external memory (10^9 byte a second).
         frequency_mhz: clock.
         node_nm: process node, between 7 and 45 nm.
@@ -110,7 +111,7 @@ class Accelerator:
         )  # fmt: skip
 
     def __post_init__(self) -> None:
-        for name in ("rows", "cols", "weight_bits", "acc_bits"):
+        for name in WHOLE:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, Integral):
                 raise InvalidInputError(f"{name} is an integer, but got {value!r}")
@@ -135,17 +136,12 @@ class Accelerator:
             raise InvalidInputError(
                 f"acc_bits is {needed} for weight_bits = {self.weight_bits}, but got {self.acc_bits!r}; leave it out"
             )
-        for name in (
-            "activation_kib",
-            "weight_kib",
-            "accumulator_kib",
-            "instruction_kib",
-            "bandwidth_gb_s",
-            "frequency_mhz",
-            "node_nm",
-        ):
+        for name in REAL:
             value = getattr(self, name)
-            if not _is_number(value) or not 0 < value <= LARGEST:
+            absent = name == "accumulator_kib" and self.dataflow == "os"
+            if absent:
+                value = 0.0
+            elif not _is_number(value) or not 0 < value <= LARGEST:
                 raise InvalidInputError(f"{name} is a number above 0 and at most {LARGEST:g}, but got {value!r}")
             object.__setattr__(self, name, float(value))  # 16 and 16.0 are one machine, with one digest
         for name, (low, high) in (("frequency_mhz", FREQUENCY_MHZ), ("node_nm", NODE_NM)):
@@ -228,12 +224,13 @@ class Accelerator:
     @property
     def memories(self) -> tuple[MemoryLevel, ...]:
         """The on-chip memories."""
-        return (
+        levels = (
             MemoryLevel("activation", int(self.activation_kib * BIT_PER_KIB), self.word_bits, ("I", "O")),
             MemoryLevel("weight", int(self.weight_kib * BIT_PER_KIB), self.cols * self.weight_bits, ("W",)),
             MemoryLevel("accumulator", int(self.accumulator_kib * BIT_PER_KIB), self.cols * self.acc_bits, ("O",)),
             MemoryLevel("instruction", int(self.instruction_kib * BIT_PER_KIB), INSTRUCTION_BITS, ()),
         )
+        return tuple(level for level in levels if self.dataflow == "ws" or level.name != "accumulator")
 
     def memory(self, name: str) -> MemoryLevel:
         """The memory called ``name``."""
@@ -251,12 +248,16 @@ class Accelerator:
         return self.pes * self.frequency_mhz * 1e6
 
     def __str__(self) -> str:
+        accumulators = f"{self.accumulator_kib:g} KiB accumulators, " if self.accumulator_kib else ""
         return (
             f"{self.rows}x{self.cols} {self.dataflow} int{self.weight_bits}, {self.activation_kib:g} KiB activations, "
-            f"{self.weight_kib:g} KiB weights, {self.accumulator_kib:g} KiB accumulators, "
-            f"{self.bandwidth_gb_s:g} GB/s, {self.frequency_mhz:g} MHz, {self.node_nm:g} nm"
+            f"{self.weight_kib:g} KiB weights, {accumulators}{self.bandwidth_gb_s:g} GB/s, "
+            f"{self.frequency_mhz:g} MHz, {self.node_nm:g} nm"
         )
 
 
-#: Names of the numeric fields, in order; a batch of accelerators is one array for each.
-FIELDS = tuple(f.name for f in fields(Accelerator) if f.name not in ("name", "dataflow"))
+#: Names of the fields that change the machine, in order; a batch of accelerators is one array for each.
+FIELDS = tuple(f.name for f in fields(Accelerator) if f.name != "name")
+#: Those that count things, and the other numbers.
+WHOLE = ("rows", "cols", "weight_bits", "acc_bits")
+REAL = tuple(name for name in FIELDS if name not in (*WHOLE, "dataflow"))

@@ -20,7 +20,8 @@ from codesign_kernel.accelerator.types import Accelerator
 from codesign_kernel.cosim.cache import cached_folder, scratch_folder
 from codesign_kernel.cosim.job import Answer, Job, Progress, Simulator
 from codesign_kernel.errors import SimulatorError
-from codesign_kernel.rtl.core import Ports, core
+from codesign_kernel.rtl.core import Ports
+from codesign_kernel.rtl.core_os import core_of
 from codesign_kernel.rtl.generate import RtlBundle
 
 
@@ -92,7 +93,7 @@ class _Host:
 
 @block
 def _bench_model(ports, host):  # type: ignore[no-untyped-def]
-    dut = core(**ports.as_dict(), accelerator=host.accelerator)
+    dut = core_of(host.accelerator)(**ports.as_dict(), accelerator=host.accelerator)
 
     @instance
     def drive():  # type: ignore[no-untyped-def]
