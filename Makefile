@@ -13,7 +13,7 @@ INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -c constrain
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo lab apps test lint bench picture clean distclean check-python system-packages
+.PHONY: help demo lab apps test lint bench picture validation clean distclean check-python system-packages
 
 help: ## list the targets
 	@sed -n 's/^\([a-z][a-z-]*\):[^#]*## \(.*\)/make \1|\2/p' $(firstword $(MAKEFILE_LIST)) | \
@@ -42,6 +42,9 @@ bench: $(VENV)/.all ## run every benchmark
 picture: $(VENV)/.all ## make the picture of the README from the demo's report (needs Chromium)
 	@test -f "$(DEMO_OUT)/report.html" || $(BIN)/codesign demo --out "$(DEMO_OUT)"
 	$(BIN)/python docs/picture.py "$(DEMO_OUT)/report.html" docs/front.png
+
+validation: $(VENV)/.all ## bring the tables and the picture of docs/validation.md up to date
+	$(BIN)/python docs/validation.py --picture
 
 clean: ## remove caches and results
 	rm -rf build dist ./*.egg-info demo_out .mypy_cache .pytest_cache .ruff_cache .hypothesis

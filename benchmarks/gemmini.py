@@ -3,11 +3,13 @@
 The counts are not part of the project: ``$CODESIGN_REFERENCE_DIR/gemmini_rtl.json`` (by default
 ``../shared/reference``) holds them. The exit status is 1 where, with one layer left out at a time, the median error
 exceeds 12 % or Spearman's rank correlation is below 0.98. What the mechanisms are was decided with all layers in sight;
-what is held out are the constants.
+what is held out are the constants. ``--out FILE`` keeps the held-out predictions, as ratios to the RTL's counts, for
+``codesign_kernel/session/data/gemmini.json``.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import sys
@@ -74,13 +76,47 @@ def family(case: Case) -> int:
     return {512: 1, 3136: 1, 3584: 1, 784: 2, 1792: 2}.get(int(case["arch.mem1_entries"]), 3)
 
 
+def kind(case: Case) -> str:
+    """What a case computes, by its filter; the products of one image column have no second axis."""
+    side, stride = int(case["prob.R"]), int(case["prob.Wstride"])
+    if side == 1 and case["prob.Q"] == 1:
+        return "matrix product"
+    return f"{side} x {side} convolution" + (f", stride {stride}" if stride > 1 else "")
+
+
+def write(path: Path, source: str, cases: Sequence[Case], out: np.ndarray, truth: np.ndarray) -> None:
+    """Ratios of the held-out predictions to the RTL's counts, sorted within each kind of layer, one kind a line."""
+    kinds = [kind(case) for case in cases]
+    layers = {
+        name: {tuple(c[f] for f in LAYER) for c, k in zip(cases, kinds, strict=True) if k == name} for name in kinds
+    }
+    ratios = {
+        name: sorted(float(f"{r:.4f}") for r, k in zip(out / truth, kinds, strict=True) if k == name) for name in layers
+    }
+    lines = [
+        f'"source": {json.dumps(source)}',
+        '"command": "python benchmarks/gemmini.py --out FILE"',
+        '"what": "Held-out predictions over the cycle counts of the RTL: the constants were fitted without the layer."',
+        f'"spearman": {spearmanr(out, truth).statistic:.4f}',
+        f'"layers": {json.dumps({name: len(layers[name]) for name in sorted(layers)})}',
+        '"ratios": {\n'
+        + ",\n".join(f"{json.dumps(name)}: {json.dumps(ratios[name])}" for name in sorted(ratios))
+        + "\n}",
+    ]
+    path.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
+
+
 def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, metavar="FILE", help="keep the held-out predictions as ratios, as JSON")
+    options = parser.parse_args()
     folder = os.environ.get("CODESIGN_REFERENCE_DIR", Path(__file__).parents[2] / "shared" / "reference")
     file = Path(folder) / "gemmini_rtl.json"
     if not file.is_file():
         print("no measured cycle counts of Gemmini here; set CODESIGN_REFERENCE_DIR to the folder of gemmini_rtl.json")
         return 0
-    cases = json.loads(file.read_text(encoding="utf-8"))["cases"]
+    data = json.loads(file.read_text(encoding="utf-8"))
+    cases = data["cases"]
     truth = np.array([case["target.gemmini_cycle"] for case in cases])
     blind = [{key: value for key, value in case.items() if not key.startswith("target.")} for case in cases]
     works = [prepare(case) for case in blind]
@@ -95,6 +131,8 @@ def main() -> int:
     report("constants of gemmini.py (in sample)", predict(works, CONSTANTS), truth)
     out = held_out(works, truth, layers)
     good = report(f"leave one of {len(set(layers))} layers out", out, truth)
+    if options.out:
+        write(options.out, data["source"].split(" (BSD")[0] + " (BSD-2-Clause)", cases, out, truth)
     rng = np.random.default_rng(0)
     fold = {layer: i % 5 for i, layer in enumerate(rng.permutation(len(set(layers))))}
     index = {layer: i for i, layer in enumerate(sorted(set(layers)))}

@@ -19,7 +19,7 @@ if TYPE_CHECKING:  # what _HOME says, in the words that type checkers and editor
     from codesign_kernel.cosim import CosimReport
     from codesign_kernel.cost import Cost
     from codesign_kernel.cost.evaluate import evaluate
-    from codesign_kernel.design import Design, DesignSpace
+    from codesign_kernel.design import Design, DesignSpace, SpatialSpace
     from codesign_kernel.optimize import IntegerNetwork, quantize
     from codesign_kernel.pareto import knee, pareto_front
     from codesign_kernel.profiler import Profile, profile, zoo
@@ -39,6 +39,7 @@ _HOME = {
     "Profile": "profiler",
     "RtlBundle": "rtl",
     "SpatialArray": "accelerator",
+    "SpatialSpace": "design",
     "Workload": "workload",
     "cosimulate": "session",
     "evaluate": "cost",
@@ -66,6 +67,7 @@ __all__ = [
     "Profile",
     "RtlBundle",
     "SpatialArray",
+    "SpatialSpace",
     "Workload",
     "__version__",
     "cosimulate",

@@ -1,4 +1,4 @@
-"""Design and DesignSpace: one point, and all points, of what can be chosen."""
+"""Design, DesignSpace and SpatialSpace: one point, and all points, of what can be chosen."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
+from codesign_kernel.accelerator.spatial import DATAFLOWS, LIMITS, SPATIAL_FIELDS, SWITCHES, SpatialArray
+from codesign_kernel.accelerator.types import DATAFLOWS as TEMPLATE_DATAFLOWS
 from codesign_kernel.accelerator.types import FIELDS, WHOLE, Accelerator
 from codesign_kernel.errors import InvalidInputError
 
@@ -18,11 +20,14 @@ from codesign_kernel.errors import InvalidInputError
 class Design:
     """An accelerator as a point of a search; ``digest`` names the machine."""
 
-    accelerator: Accelerator
+    accelerator: Accelerator | SpatialArray
 
     @classmethod
     def of(cls, parameters: Mapping[str, Any]) -> Design:
-        """The design of a row of a sweep: the fields of :class:`Accelerator` among ``parameters``."""
+        """The design of a row of a sweep: the fields of :class:`Accelerator` among ``parameters``; or those of
+        :class:`SpatialArray`, if there are some that only it has."""
+        if any(name in parameters for name in SPATIAL_FIELDS if name not in FIELDS):
+            return cls(SpatialArray(**{n: _plain(n, parameters[n]) for n in SPATIAL_FIELDS if n in parameters}))
         fields: dict[str, Any] = {
             name: (str if name == "dataflow" else int if name in WHOLE else float)(parameters[name])
             for name in FIELDS
@@ -39,12 +44,13 @@ class Design:
         return str(self.accelerator)
 
 
-def _texts(name: str, values: Any) -> tuple[str, ...]:
-    given = values.tolist() if isinstance(values, np.ndarray) else values
-    several = (given,) if isinstance(given, str) else tuple(given) if isinstance(given, Sequence) else ()
-    if not several or not all(isinstance(v, str) for v in several) or len(set(several)) != len(several):
-        raise InvalidInputError(f"{name} has one or more different texts to choose from, but got {values!r}")
-    return several
+def _plain(name: str, value: Any) -> Any:
+    """A field of :class:`SpatialArray` as Python's own type."""
+    if name == "dataflow":
+        return DATAFLOWS[int(value)] if isinstance(value, int | np.integer) else str(value)
+    if name in SWITCHES:
+        return bool(value)
+    return int(value) if name in LIMITS else float(value)
 
 
 class DesignSpace:
@@ -55,34 +61,45 @@ class DesignSpace:
     marks them as infeasible and says so.
     """
 
+    #: The fields that can be chosen, those that count things, those that are texts, and what each text may be.
+    fields: ClassVar[tuple[str, ...]] = FIELDS
+    whole: ClassVar[frozenset[str]] = frozenset(WHOLE)
+    texts: ClassVar[dict[str, tuple[str, ...]]] = {"dataflow": TEMPLATE_DATAFLOWS}
+
     def __init__(self, **choices: Any) -> None:
         """``choices``: a number, or several, for each field; for ``dataflow`` a text, or several.
 
         Raises:
             InvalidInputError: a name is no field, or a list of choices is empty, not numeric (or not whole, where
-                things are counted; or no text), or names a value twice.
+                things are counted; or no such text), or names a value twice.
         """
-        unknown = sorted(set(choices) - set(FIELDS))
+        unknown = sorted(set(choices) - set(self.fields))
         if unknown:
-            raise InvalidInputError(f"a design space has the parameters {', '.join(FIELDS)}, but got {unknown}")
+            raise InvalidInputError(f"a design space has the parameters {', '.join(self.fields)}, but got {unknown}")
         if "rows" not in choices or "cols" not in choices:
             raise InvalidInputError("a design space has choices for rows and for cols; give both")
         self.choices: dict[str, tuple[Any, ...]] = {}
         for name, values in choices.items():
-            if name == "dataflow":
-                self.choices[name] = _texts(name, values)
-                continue
             several = tuple(values) if isinstance(values, Sequence | np.ndarray | range) else (values,)
-            numeric = all(
-                isinstance(v, int | float | np.number) and not isinstance(v, bool) and math.isfinite(v) for v in several
-            )
-            whole = name not in WHOLE or (numeric and all(v == int(v) for v in several))
-            if not several or not numeric or not whole or len(set(several)) != len(several):
-                kind = "whole" if name in WHOLE else "finite"
-                raise InvalidInputError(
-                    f"{name} has one or more different {kind} numbers to choose from, but got {values!r}"
-                )
-            self.choices[name] = tuple(v.item() if isinstance(v, np.number) else v for v in several)
+            if name in self.texts:
+                several = (values,) if isinstance(values, str) else several
+                legal = self.texts[name]
+                lawful, kind = all(v in legal for v in several), f"of {', '.join(map(repr, legal))}"
+            else:
+                lawful, kind = self._numeric(name, several), "whole numbers" if name in self.whole else "finite numbers"
+            if not several or not lawful or len(set(several)) != len(several):
+                raise InvalidInputError(f"{name} has one or more different {kind} to choose from, but got {values!r}")
+            self.choices[name] = tuple(v.item() if isinstance(v, np.generic) else v for v in several)
+
+    def _numeric(self, name: str, several: tuple[Any, ...]) -> bool:
+        switch = name in SWITCHES
+        return all(
+            isinstance(v, int | float | np.number)
+            and (switch or not isinstance(v, bool))
+            and math.isfinite(v)
+            and (name not in self.whole or v == int(v))
+            for v in several
+        )
 
     @classmethod
     def default(cls) -> DesignSpace:
@@ -168,3 +185,42 @@ class DesignSpace:
         return (
             f"DesignSpace({self.size:,} designs: " + ", ".join(f"{n} x{len(v)}" for n, v in self.choices.items()) + ")"
         )
+
+
+class SpatialSpace(DesignSpace):
+    """The product of choices for the fields of :class:`SpatialArray`; one that is not given has its default there.
+
+    Like :class:`DesignSpace` otherwise. Machines that differ only in their buffers share their mappings.
+    """
+
+    fields: ClassVar[tuple[str, ...]] = SPATIAL_FIELDS
+    whole: ClassVar[frozenset[str]] = frozenset({*LIMITS, *SWITCHES})
+    texts: ClassVar[dict[str, tuple[str, ...]]] = {"dataflow": DATAFLOWS}
+
+    @classmethod
+    def default(cls) -> SpatialSpace:
+        """1,036,800 machines from 8 x 8 to 64 x 64, all three dataflows, with separate buffers, at 28 nm."""
+        return cls(
+            dataflow=DATAFLOWS,
+            rows=(8, 16, 32, 64),
+            cols=(8, 16, 32, 64),
+            bandwidth_gb_s=(3.2, 6.4, 12.8, 25.6, 51.2),
+            vector_lanes=(16, 32, 64),
+            input_kib=(8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384),
+            weight_kib=(4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192),
+            output_kib=(2, 4, 8, 16, 32, 64, 128, 256, 512, 1024),
+        )
+
+    @classmethod
+    def suited_to(cls, workload: Any) -> SpatialSpace:
+        """:meth:`default`, whatever the network."""
+        return cls.default()
+
+    def design(self, index: int) -> Design:
+        """Design number ``index``.
+
+        Raises:
+            InvalidInputError: the index lies outside of the space, or the combination breaks a law of SpatialArray.
+        """
+        row = {name: values[0].item() for name, values in self.columns([index]).items()}
+        return Design(SpatialArray(**{name: _plain(name, value) for name, value in row.items()}))

@@ -12,15 +12,16 @@ from typing import Any
 import numpy as np
 
 
-def _is_tensor(value: Any) -> bool:
+def is_tensor(value: Any) -> bool:
+    """Whether it is a torch tensor."""
     return hasattr(value, "requires_grad")
 
 
 def maximum(a: Any, b: Any) -> Any:
     """The larger one, element by element."""
-    if _is_tensor(a):
+    if is_tensor(a):
         return a.clamp(min=b)
-    if _is_tensor(b):
+    if is_tensor(b):
         return b.clamp(min=a)
     return np.maximum(a, b)
 
@@ -32,7 +33,7 @@ def minimum(a: Any, b: Any) -> Any:
 
 def ceil(a: Any) -> Any:
     """Rounded up. A tensor's gradient passes straight through (Bengio et al. 2013, arXiv 1308.3432)."""
-    return a + (a.detach().ceil() - a.detach()) if _is_tensor(a) else np.ceil(a)
+    return a + (a.detach().ceil() - a.detach()) if is_tensor(a) else np.ceil(a)
 
 
 def floor(a: Any) -> Any:
@@ -44,7 +45,7 @@ def where(condition: Any, a: Any, b: Any) -> Any:
     """``a`` where the condition holds, else ``b``. The condition of tensors is a tensor or one truth."""
     if isinstance(condition, bool | int | np.bool_):
         return a if condition else b
-    if _is_tensor(condition):
+    if is_tensor(condition):
         return condition * a + (~condition) * b
     return np.where(condition, a, b)
 

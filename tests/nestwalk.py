@@ -1,25 +1,24 @@
-"""The slow road to what a layer costs on a spatial array: walk groups, tiles, folds and rows one by one, and count.
+"""The slow road to what a layer costs on a spatial array: walk groups, tiles and rows one by one, and count.
 
 Nothing here comes from the rooms of the cost model. The rules are those of docs/mapping.md, written out as loops that
-remember which tile lies in which buffer; a tile is known by the indices that it covers.
+remember which tile lies in which buffer; a tile is known by the indices that it covers. ``arraywalk`` does its folds.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
-from itertools import permutations, product
+from itertools import combinations, permutations, product
 from typing import Any, NamedTuple
+
+from arraywalk import BUFFER, Access, ArrayWalk, cut
 
 from codesign_kernel.workload import Layer
 
-Access = tuple[str, str, str]
 Tiling = dict[str, Any]
 ORDERS = tuple("".join(order) for order in permutations("ykc"))
-#: Operand -> its buffer.
-BUFFER = {"W": "weight", "I": "input", "O": "output"}
 
 
 class Tile(NamedTuple):
@@ -50,17 +49,26 @@ class Step(NamedTuple):
 
 @dataclass(frozen=True)
 class Walked:
-    """What a layer took: cycles, the bits that each buffer must hold, bits moved by (level, operand, direction)."""
+    """What a layer took: cycles, the bits that each buffer must hold, bits moved by (level, operand, direction).
+
+    ``again``: the operands that came from DRAM more than once, or, for O, came back from there at all.
+    """
 
     latency: float
     needs: dict[str, int]
     dram_bits: int
     accesses: Counter[Access]
+    again: str = ""
 
 
-def cut(whole: range, size: int) -> list[range]:
-    """``whole`` in pieces of ``size``; the last one may be shorter."""
-    return [whole[at : at + size] for at in range(0, len(whole), size)]
+class Best(NamedTuple):
+    """The mapping of least latency, and what it takes."""
+
+    latency: float
+    dram_bits: int
+    tiling: Tiling
+    order: str
+    held: str
 
 
 def product_of(layer: Layer) -> Layer:
@@ -87,13 +95,13 @@ def rows_seen(layer: Layer, rows: range) -> int:
 
 
 class Nest:
-    """A layer on a machine; what one tile does on the array is remembered, for many tiles are alike."""
+    """A layer on a machine; how many rows a tile sees is remembered, for many tiles are alike."""
 
     def __init__(self, layer: Layer, machine: Any) -> None:
         self.layer, self.product, self.machine = layer, product_of(layer), machine
         self.taps = self.product.FY * self.product.FX
-        self.packed = machine.im2col or machine.dataflow == "os"  # the taps lie together with the channels
-        self.known: dict[tuple[int, ...], Any] = {}
+        self.array = ArrayWalk(machine, self.taps)
+        self.known: dict[tuple[int, int], int] = {}
 
     def tiles(self, tiling: Tiling, order: str) -> Iterator[Tile]:
         """Every tile in the order of the loops, ``order`` from the outermost to the innermost."""
@@ -132,106 +140,9 @@ class Nest:
         key = (rows.start, rows.stop)
         if key not in self.known:
             self.known[key] = rows_seen(self.product, rows)
-        depth: int = self.known[key]
-        return depth
+        return self.known[key]
 
-    def folds(self, m: int, n: int, ch: int, groups: int) -> int:
-        """How often the array is filled, counted by putting one piece after the other on it."""
-        rows, cols = self.machine.rows, self.machine.cols
-        k = ch * self.taps if self.packed else ch
-        down, across = {"ws": (k, n), "os": (m, n), "is": (k, m)}[self.machine.dataflow]
-        count = 0
-        if down <= rows and across <= cols:
-            row, col = rows, cols  # no room beside what lies there yet: nothing does
-            for _ in range(groups):
-                if row + down > rows or col + across > cols:
-                    count, row, col = count + 1, 0, 0
-                row, col = row + down, col + across
-        else:
-            for _ in range(groups):
-                count += sum(1 for _ in cut(range(down), rows) for _ in cut(range(across), cols))
-        return count * (1 if self.packed else self.taps)
-
-    def cycles(self, m: int, n: int, ch: int, groups: int) -> int:
-        """Fold after fold: what is stationary moves in, the stream passes, and the last sum leaves the far corner."""
-        a = self.machine
-        stream = {"ws": m, "os": ch * self.taps, "is": n}[a.dataflow]
-        load = 0 if a.dataflow == "os" else a.rows
-        corner = (a.rows - 1) + (a.cols - 1)
-        time = 0
-        folds = self.folds(m, n, ch, groups)
-        for fold in range(folds):
-            if a.overlap:
-                time += stream if fold == folds - 1 else max(stream, a.rows)
-            else:
-                time += load + stream + corner
-        return time + (load + corner if a.overlap else 0)
-
-    def array(self, m: int, n: int, ch: int, new: bool) -> Counter[Access]:
-        """Words that one group's folds take from the buffers, give to them, and keep in the registers."""
-        key = (m, n, ch, new)
-        if key not in self.known:
-            walk = {"ws": self.weights_stay, "os": self.outputs_stay, "is": self.inputs_stay}[self.machine.dataflow]
-            self.known[key] = walk(m, n, ch, new)
-        words: Counter[Access] = self.known[key]
-        return words
-
-    def reductions(self, ch: int) -> list[range]:
-        """What of the reduction lies on the rows, fold by fold."""
-        if self.packed:
-            return cut(range(ch * self.taps), self.machine.rows)
-        return [piece for _ in range(self.taps) for piece in cut(range(ch), self.machine.rows)]
-
-    def columns(self, across: int) -> list[list[range]]:
-        """Folds along the columns; those of one list share their stream, as a PE holds a word of each."""
-        pieces = cut(range(across), self.machine.cols)
-        share = self.machine.register_words
-        return [pieces[at : at + share] for at in range(0, len(pieces), share)]
-
-    def weights_stay(self, m: int, n: int, ch: int, new: bool) -> Counter[Access]:
-        words: Counter[Access] = Counter()
-        for place, k in enumerate(self.reductions(ch)):
-            for held in self.columns(n):
-                words["input", "I", "read"] += m * len(k)
-                for out in held:
-                    self.stay(words, "W", "read", len(k) * len(out), m)
-                    self.sums(words, m * len(out), new and place == 0)
-        return words
-
-    def inputs_stay(self, m: int, n: int, ch: int, new: bool) -> Counter[Access]:
-        words: Counter[Access] = Counter()
-        for place, k in enumerate(self.reductions(ch)):
-            for held in self.columns(m):
-                words["weight", "W", "read"] += n * len(k)
-                for position in held:
-                    self.stay(words, "I", "read", len(k) * len(position), n)
-                    self.sums(words, n * len(position), new and place == 0)
-        return words
-
-    def outputs_stay(self, m: int, n: int, ch: int, new: bool) -> Counter[Access]:
-        words: Counter[Access] = Counter()
-        k = ch * self.taps
-        for position in cut(range(m), self.machine.rows):
-            for held in self.columns(n):
-                words["input", "I", "read"] += len(position) * k
-                for out in held:
-                    words["weight", "W", "read"] += k * len(out)
-                    self.stay(words, "O", "write", len(position) * len(out), k)
-                    words["output", "O", "read"] += 0 if new else len(position) * len(out)
-        return words
-
-    def stay(self, words: Counter[Access], operand: str, direction: str, count: int, macs: int) -> None:
-        """``count`` words of the stationary operand, each used for ``macs`` products."""
-        words[BUFFER[operand], operand, direction] += count
-        words["register", operand, "write"] += count
-        words["register", operand, "read"] += count * macs
-
-    def sums(self, words: Counter[Access], count: int, new: bool) -> None:
-        """Sums leave the array and are written; what they are added to is read."""
-        words["output", "O", "write"] += count
-        words["output", "O", "read"] += 0 if new else count
-
-    def walk(self, tiling: Tiling, order: str, in_kept: bool, out_kept: bool) -> Walked:
+    def walk(self, tiling: Tiling, order: str, in_kept: bool, out_kept: bool, held: str) -> Walked:
         """Tile by tile."""
         a, p = self.machine, self.product
         width = {"W": a.weight_bits, "I": a.input_bits, "O": a.acc_bits}
@@ -239,41 +150,65 @@ class Nest:
         steps: list[Step] = []
         summed: Counter[tuple[object, ...]] = Counter()  # channels that are in the sums of an output tile
         sizes: dict[str, dict[tuple[object, ...], int]] = {"W": {}, "I": {}, "O": {}}
+        resident: dict[str, set[tuple[object, ...]]] = {operand: set() for operand in sizes}
+        loads: Counter[tuple[str, object]] = Counter()
         tiles = list(self.tiles(tiling, order))
-        for tile, before, after in zip(tiles, [None, *tiles], [*tiles[1:], None], strict=False):
+        for tile, after in zip(tiles, [*tiles[1:], None], strict=True):
             load = store = 0
             o = tile.indices("O")
             new = summed[o] == 0
             for operand, sized in sizes.items():
-                count = self.elements(tile, operand)
-                sized[tile.indices(operand)] = count
-                stays = before is not None and before.indices(operand) == tile.indices(operand)
-                if not (stays or (operand == "I" and in_kept) or (operand == "O" and new)):
+                at, count = tile.indices(operand), self.elements(tile, operand)
+                sized[at] = count
+                here = at in resident[operand]
+                resident[operand] = self.beside(resident[operand], operand in held, tile, tiling) | {at}
+                if not (here or (operand == "I" and in_kept) or (operand == "O" and new)):
                     load += self.move(bits, operand, "read", count * width[operand])
                     bits[BUFFER[operand], operand, "write"] += count * width[operand]
+                    loads[operand, at] += 1
             m, n, ch, groups = len(tile.rows) * p.OX, len(tile.outs), len(tile.ins), len(tile.groups)
-            for access, words in self.array(m, n, ch, new).items():
+            for access, words in self.array.words(m, n, ch, new).items():
                 bits[access] += groups * words * width[access[1]]
             summed[o] += ch
-            if after is None or after.indices("O") != o:
-                done = summed[o] == p.C
+            done = summed[o] == p.C
+            if done if "O" in held else (after is None or after.indices("O") != o):
                 bits["output", "O", "read"] += groups * m * n * a.acc_bits
                 if done and out_kept:
                     bits["input", "O", "write"] += groups * m * n * a.output_bits
                 else:
                     store = self.move(bits, "O", "write", groups * m * n * (a.output_bits if done else a.acc_bits))
             cycles = (math.ceil(moved / a.bits_per_cycle) for moved in (load, store))
-            steps.append(Step(next(cycles), self.timed(m, n, ch, groups), next(cycles)))
-        needs = self.needs(sizes, len(tiles[0].ins) == p.C, in_kept, out_kept)
+            steps.append(Step(next(cycles), self.array.timed(m, n, ch, groups), next(cycles)))
+        needs = self.needs(sizes, len(tiles[0].ins) == p.C)
+        for operand in held:
+            needs[BUFFER[operand]] = self.whole(operand, tiling) * width[operand]
+        if in_kept:
+            needs["input"] = self.layer.inputs * a.input_bits
+        if out_kept:
+            needs["input"] += self.layer.outputs * a.output_bits
         moved = sum(count for (level, _, _), count in bits.items() if level == "dram")
-        return Walked(float(latency(steps, a)), needs, moved, bits)
+        again = {operand for (operand, _), times in loads.items() if operand == "O" or times > 1}
+        return Walked(float(latency(steps, a)), needs, moved, bits, "".join(o for o in "WIO" if o in again))
 
-    def timed(self, m: int, n: int, ch: int, groups: int) -> int:
-        key = (m, n, ch, groups, 0)
-        if key not in self.known:
-            self.known[key] = self.cycles(m, n, ch, groups)
-        time: int = self.known[key]
-        return time
+    def beside(
+        self, resident: set[tuple[object, ...]], held: bool, tile: Tile, tiling: Tiling
+    ) -> set[tuple[object, ...]]:
+        """The tiles of an operand that stay when this one comes: none, but where all are held those of its group."""
+        if not held:
+            return set()
+        return {other for other in resident if tiling["grouped"] or other[0] == tile.groups}
+
+    def whole(self, operand: str, tiling: Tiling) -> int:
+        """All of a held operand: of a group, and of the next one too where that arrives meanwhile; or of all groups."""
+        p = self.product
+        one = {
+            "W": p.K * p.C * self.taps,
+            "I": p.B * p.IY * p.IX * p.C,
+            "O": p.B * p.OY * p.OX * p.K,
+        }[operand]
+        if tiling["grouped"]:
+            return p.G * one
+        return (2 if self.machine.double_buffered and p.G > 1 else 1) * one
 
     def move(self, bits: Counter[Access], operand: str, direction: str, count: int) -> int:
         """Whole bursts between DRAM and a buffer; returns their bits."""
@@ -282,10 +217,8 @@ class Nest:
         bits["dram", operand, direction] += moved
         return moved
 
-    def needs(
-        self, sizes: dict[str, dict[tuple[object, ...], int]], c_whole: bool, in_kept: bool, out_kept: bool
-    ) -> dict[str, int]:
-        """The largest tile of each operand, two of them where the next one arrives meanwhile; and the kept maps."""
+    def needs(self, sizes: dict[str, dict[tuple[object, ...], int]], c_whole: bool) -> dict[str, int]:
+        """The largest tile of each operand, two of them where the next one arrives meanwhile."""
         a = self.machine
         in_pes = a.dataflow == "os" and c_whole
         width = {"W": a.weight_bits, "I": a.input_bits, "O": a.output_bits if in_pes else a.acc_bits}
@@ -293,10 +226,6 @@ class Nest:
         for operand, sized in sizes.items():
             copies = 2 if a.double_buffered and len(sized) > 1 else 1
             found[BUFFER[operand]] = copies * max(sized.values()) * width[operand]
-        if in_kept:
-            found["input"] = self.layer.inputs * a.input_bits
-        if out_kept:
-            found["input"] += self.layer.outputs * a.output_bits
         return found
 
 
@@ -313,7 +242,13 @@ def latency(steps: list[Step], machine: Any) -> int:
 
 
 def walk(
-    layer: Layer, machine: Any, tiling: Tiling, order: str, in_kept: bool = False, out_kept: bool = False
+    layer: Layer,
+    machine: Any,
+    tiling: Tiling,
+    order: str,
+    in_kept: bool = False,
+    out_kept: bool = False,
+    held: str = "",
 ) -> Walked:
     """One layer with one tiling and order of loops.
 
@@ -323,8 +258,12 @@ def walk(
         tiling: ``y`` rows, ``k`` output channels (``grouped``: groups) and ``c`` input channels of a tile.
         order: of ``ykc``, from the outermost loop to the innermost.
         in_kept, out_kept: the map that is read, or written, stays on chip.
+        held: of ``WIO``, the operands whose tiles stay in their buffer once they are there; no I that is kept, and
+            none where a tile holds whole groups.
     """
-    return Nest(layer, machine).walk(tiling, order, in_kept, out_kept)
+    if "I" in held and (in_kept or tiling["grouped"]):
+        raise ValueError("every tile of I moves once, or never: it is not held")
+    return Nest(layer, machine).walk(tiling, order, in_kept, out_kept, held)
 
 
 def lengths(elements: int, unit: int) -> list[int]:
@@ -353,19 +292,32 @@ def fits(needs: dict[str, int], machine: Any) -> bool:
     return all(bits <= int(getattr(machine, f"{name}_kib") * 8192) for name, bits in needs.items())
 
 
-def best(layer: Layer, machine: Any, **kept: bool) -> tuple[float, Tiling, str] | None:
-    """The tiling and order of least latency that fits, and among those of the least DRAM traffic; None if none fits."""
+def holdings(operands: str) -> list[str]:
+    """Every choice among ``operands``, none of them first."""
+    return ["".join(some) for count in range(len(operands) + 1) for some in combinations(operands, count)]
+
+
+def best(
+    layer: Layer,
+    machine: Any,
+    in_kept: bool = False,
+    out_kept: bool = False,
+    orders: Collection[str] = ORDERS,
+) -> Best | None:
+    """The mapping of least latency that fits, and among those of the least DRAM traffic; None if none fits.
+
+    Whatever moves more than once may be held, or not. ``orders`` of loops are tried.
+    """
     nest = Nest(layer, machine)
-    found: tuple[float, Tiling, str] | None = None
-    least = (math.inf, math.inf)
-    too_large: Tiling | None = None
+    found: Best | None = None
     for tiling, order in legal_tilings(layer, machine):
-        if tiling == too_large:
-            continue  # what the buffers must hold does not depend on the order
-        walked = nest.walk(tiling, order, kept.get("in_kept", False), kept.get("out_kept", False))
-        if not fits(walked.needs, machine):
-            too_large = tiling
-        elif (walked.latency, walked.dram_bits) < least:
-            least = walked.latency, walked.dram_bits
-            found = walked.latency, tiling, order
+        if order not in orders:
+            continue
+        freely = nest.walk(tiling, order, in_kept, out_kept, "")
+        for held in holdings(freely.again):
+            walked = nest.walk(tiling, order, in_kept, out_kept, held) if held else freely
+            if not fits(walked.needs, machine):
+                continue
+            if found is None or (walked.latency, walked.dram_bits) < found[:2]:
+                found = Best(walked.latency, walked.dram_bits, tiling, order, held)
     return found

@@ -16,15 +16,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from codesign_kernel import __version__, cli, session
-from codesign_kernel.accelerator import Accelerator
+from codesign_kernel.accelerator import Accelerator, catalog
 from codesign_kernel.cli import commands, parser
 from codesign_kernel.cli.output import Answer, plain, rows_text, table_text
 from codesign_kernel.cli.parser import DESIGN_OPTIONS, build_parser
 from codesign_kernel.cli.progress import Progress
 from codesign_kernel.cosim import CosimReport
 from codesign_kernel.cosim.simulators import SIMULATORS
+from codesign_kernel.cost import evaluate
 from codesign_kernel.errors import InvalidInputError
 from codesign_kernel.optimize import digits
 
@@ -286,6 +288,41 @@ class TestCommands:
         assert status == 0
         assert "84.2 kMAC" in out
         assert "conv2d" in out
+
+    def test_a_file_is_a_network(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        file = tmp_path / "small.pt2"
+        torch.export.save(torch.export.export(torch.nn.Linear(6, 4), (torch.zeros(1, 6),)), file)
+        status, out, _ = run(capsys, "profile", str(file), "--json")
+        assert (status, json.loads(out)["macs"]) == (0, 24)
+
+    @pytest.mark.parametrize("machine", ["mcu_class", "generator_4x8"])
+    def test_evaluate(self, machine: str, capsys: pytest.CaptureFixture[str]) -> None:
+        status, out, _ = run(capsys, "evaluate", "digits", "--machine", machine, "--json")
+        body = json.loads(out)
+        cost = evaluate(commands._profile("digits", lambda *_: None), catalog(machine))
+        assert (status, body["latency_cycle"], body["energy_pj"]) == (0, cost.latency_cycle, cost.energy_pj)
+        assert [layer["latency_cycle"] for layer in body["layers"]] == [layer.latency_cycle for layer in cost.layers]
+
+    def test_evaluate_tells_the_mappings(self, capsys: pytest.CaptureFixture[str]) -> None:
+        status, out, _ = run(
+            capsys, "evaluate", "digits", "--machine", "mcu_class", "--mappings", "--mapping", "k=16", "--no-fusion"
+        )
+        assert status == 0
+        assert "for k in 2 tiles of 16 output channels (of 32)" in out
+        assert "16 rows <- positions, 16 columns <- output channels" in out
+
+    @pytest.mark.parametrize(
+        ("arguments", "words"),
+        [
+            (["digits", "--machine", "tpu_v9"], "the catalogue has tpu_v1, "),
+            (["digits", "--machine", "nvdla_64"], "nvdla_64 has a model of its own"),
+            (["digits", "--machine", "generator_4x8", "--mapping", "k=4"], "the generated accelerator has one mapping"),
+        ],
+    )
+    def test_evaluate_refuses(self, arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
+        status, out, err = run(capsys, "evaluate", *arguments)
+        assert (status, out) == (2, "")
+        assert words in err
 
     def test_sweep(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         import pandas as pd

@@ -13,6 +13,7 @@ from loopnest import Walk
 
 from codesign_kernel.accelerator import technology
 from codesign_kernel.accelerator.columns import Machines
+from codesign_kernel.accelerator.control import control
 from codesign_kernel.accelerator.isa import Op
 from codesign_kernel.accelerator.types import Accelerator
 from codesign_kernel.cost import evaluate, evaluate_batch
@@ -94,13 +95,13 @@ class TestClosedForm:
         assert bits["activation", "I", "read"] == 2 * 9 * 16 * 16
         assert bits["activation", "O", "write"] == 2 * 16 * 16
         assert not any(level == "accumulator" for level, _, _ in bits)
-        # no memory of sums. Words of 16 bits for two rows; one weight is skewed, and sums take 2 and 1 cycles more;
-        # three marks between elements and one between rows; two positions of 45 bits
-        registers = 2 * 16 + 8 + 3 * 32 + 3 + 1 + 2 * 45
+        # no memory of sums. Words of 16 bits for two rows; a weight and a sum are skewed; three marks between elements
+        # and one between rows; two positions of 45 bits, and three bits that wait seven cycles, one of them four more
+        registers = 2 * 16 + 8 + 32 + 3 + 1 + 2 * 45 + 3 * 7 + 4
         bit, pe = technology.register(28.0), technology.pe(8, 32, 28.0)
         assert cost.area_parts["accumulator"] == cost.energy_parts["accumulator"] == 0
         assert cost.area_parts["array"] == pytest.approx(4 * pe.area_um2 + registers * bit.area_um2, rel=1e-12)
-        clock = 4 * pe.register_pj + (registers + 4 * 8) * bit.pj
+        clock = 4 * pe.register_pj + (registers + 4 * 8) * bit.pj + control(2, 2, 8, 28.0).clock_pj
         compute = 864 * pe.mac_pj + (cost.latency_cycle - 2) * clock + 64 * technology.lane(8, 32, 28.0).energy_pj
         assert cost.energy_parts["compute"] == pytest.approx(compute, rel=1e-12)
 
@@ -202,12 +203,14 @@ class TestBreakdowns:
             assert access.energy_pj == access.bits * price
         pe, lane, bank = technology.pe(8, 32, 22.0), technology.lane(8, 32, 22.0), technology.sram(2048, 32, 22.0)
         whole = [technology.sram(m.capacity_bit, m.word_bit, 22.0) for m in a.memories if m.name != "activation"]
-        leak_mw = 2 * bank.leak_mw + sum(m.leak_mw for m in whole) + (32 * pe.leak_uw + 4 * lane.leak_uw) / 1000
+        rest = control(8, 4, 8, 22.0)
+        logic_uw = 32 * pe.leak_uw + 4 * lane.leak_uw + rest.leak_uw
+        leak_mw = 2 * bank.leak_mw + sum(m.leak_mw for m in whole) + logic_uw / 1000
         assert cost.energy_parts["leakage"] == pytest.approx(leak_mw * 1e9 * cost.latency_s, rel=1e-12)
         # activations; weights and sums; a second weight an element; two marks from each element to the next
         skew = (8 * 7 // 2 * 8 + 4 * 3 // 2 * (8 + 32) + 32 * 8 + 31 * 2) * technology.register(22.0).area_um2
         area = 2 * bank.area_um2 + sum(m.area_um2 for m in whole) + 32 * pe.area_um2 + 4 * lane.area_um2 + skew
-        assert cost.area_um2 == pytest.approx(area, rel=1e-12)
+        assert cost.area_um2 == pytest.approx(area + rest.area_um2, rel=1e-12)
 
     def test_arithmetic_and_leakage_by_hand(self):
         cost = evaluate(Workload("one", (CONV,)), ROOMY)
@@ -215,12 +218,13 @@ class TestBreakdowns:
         # 4 PEs, two skew and one deskew register and 2 x 3 marks, in every cycle but HALT's two; in each of 2 columns
         # 2 + 1 weights shift and 2 are put to use, for each of 9 taps of 2 tiles; 2 tiles x 16 results x 2 lanes
         bit = technology.register(28.0)
-        clocks = 430 * (4 * pe.register_pj + (8 + 8 + 32 + 6) * bit.pj)
+        rest = control(2, 2, 8, 28.0)
+        clocks = 430 * (4 * pe.register_pj + (8 + 8 + 32 + 6) * bit.pj + rest.clock_pj)
         fills = 2 * 9 * 2 * (2 + 1 + 2) * 8 * bit.pj
         compute = 864 * pe.mac_pj + clocks + fills + 64 * lane.energy_pj
         assert cost.energy_parts["compute"] == pytest.approx(compute, rel=1e-12)
         leak_mw = sum(technology.sram(m.capacity_bit, m.word_bit, 28.0).leak_mw for m in ROOMY.memories)
-        leak_mw += (4 * pe.leak_uw + 2 * lane.leak_uw) / 1000
+        leak_mw += (4 * pe.leak_uw + 2 * lane.leak_uw + rest.leak_uw) / 1000
         assert cost.energy_parts["leakage"] == pytest.approx(leak_mw * 1e-3 * (432 / 200e6) * 1e12, rel=1e-12)
         assert cost.area_parts["array"] == pytest.approx(4 * pe.area_um2 + (54 + 4 * 8) * bit.area_um2, rel=1e-12)
         assert cost.latency_s == 432 / 200e6

@@ -11,27 +11,10 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from nestwalk import Tiling, best, fits, legal_tilings, product_of, walk
+from nestwalk import best, fits, legal_tilings, product_of, walk
+from spatialcases import DEPTHWISE, GEMM, HALO, array, cuts
 
-from codesign_kernel.accelerator.spatial import SpatialArray
 from codesign_kernel.workload import Layer
-
-#: 5 x 3 by 3 x 4: W 12, I 15, O 20 elements, 60 MACs.
-GEMM = Layer("gemm", "linear", B=5, K=4, C=3)
-#: 7 x 5 map, 3x3 filter, stride 2, padding 1: 4 x 3 positions, k = 9.
-HALO = Layer("halo", "conv2d", K=2, OY=4, OX=3, FY=3, FX=3, IY=7, IX=5, stride=(2, 2), padding=(1, 1))
-#: Five groups of one channel, 2x2 filter on a 3 x 3 map: m = 4, k = 4, n = 1 each.
-DEPTHWISE = Layer("depthwise", "conv2d", G=5, OY=2, OX=2, FY=2, FX=2, IY=3, IX=3)
-
-
-def array(**changes: Any) -> SpatialArray:
-    settings = {"rows": 2, "cols": 3, "burst_bytes": 1, "bandwidth_gb_s": 1.0, "frequency_mhz": 1000.0}
-    return SpatialArray(**{**settings, **changes})
-
-
-def cuts(y: int, k: int, c: int, grouped: bool = False) -> Tiling:
-    return {"y": y, "k": k, "c": c, "grouped": grouped}
-
 
 WHOLE = cuts(5, 4, 3)
 
@@ -287,14 +270,14 @@ def test_the_best_that_fits() -> None:
     pair = Layer("pair", "linear", B=2)
     slow = array(bandwidth_gb_s=0.125)
     assert walk(pair, slow, cuts(2, 1, 1), "ykc").latency == 47
-    assert best(pair, slow) == (40, cuts(1, 1, 1), "ykc")
+    assert best(pair, slow) == (40, 40, cuts(1, 1, 1), "ykc", "")
     # W of 3 channels out and one in, twice: 48 bits; of anything larger, more
     tight = array(weight_kib=48 / 8192)
     found = best(GEMM, tight)
     assert found is not None
-    assert (found[1]["k"], found[1]["c"]) == (3, 1)
+    assert (found.tiling["k"], found.tiling["c"]) == (3, 1)
     assert best(GEMM, array(weight_kib=47 / 8192)) is None
-    assert best(GEMM, tight, in_kept=True, out_kept=True)[0] < found[0]  # type: ignore[index]
+    assert best(GEMM, tight, in_kept=True, out_kept=True)[:1] < found[:1]  # type: ignore[index]
     one = array(shared_kib=856 / 8192, input_kib=0.0, weight_kib=0.0, output_kib=0.0)  # 96 + 120 + 640
     needs = walk(GEMM, one, WHOLE, "ykc").needs
     assert fits(needs, one)

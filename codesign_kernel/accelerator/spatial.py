@@ -25,7 +25,7 @@ LIMITS = {
     "rows": (1, 4096), "cols": (1, 4096), "weight_bits": (2, 32), "input_bits": (2, 32), "output_bits": (2, 32),
     "acc_bits": (8, 64), "register_words": (1, 65536), "burst_bytes": (1, 65536), "vector_lanes": (1, 65536),
 }  # fmt: skip
-_SWITCHES = ("overlap", "im2col", "double_buffered", "duplex")
+SWITCHES = ("overlap", "im2col", "double_buffered", "duplex")
 _BUFFERS = ("input_kib", "weight_kib", "output_kib", "shared_kib")
 
 
@@ -104,7 +104,7 @@ class SpatialArray:
             if isinstance(value, bool) or not isinstance(value, Integral) or not low <= int(value) <= high:
                 raise InvalidInputError(f"{name} is an integer of {low} to {high}, but got {value!r}")
             object.__setattr__(self, name, int(value))
-        for name in _SWITCHES:
+        for name in SWITCHES:
             value = getattr(self, name)
             if not isinstance(value, bool | np.bool_) and value not in (0, 1):
                 raise InvalidInputError(f"{name} is True or False, but got {value!r}")
@@ -265,7 +265,7 @@ class SpatialArrays:
     def _checked(cls, found: dict[str, Array], dram: str) -> SpatialArrays:
         lawful = np.ones(len(found["rows"]), dtype=bool)
         laws = {
-            **LIMITS, **dict.fromkeys(_SWITCHES, (0, 1)), "dataflow": (0, len(DATAFLOWS) - 1),
+            **LIMITS, **dict.fromkeys(SWITCHES, (0, 1)), "dataflow": (0, len(DATAFLOWS) - 1),
             **dict.fromkeys(_BUFFERS, (0.0, LARGEST)), "bandwidth_gb_s": (1e-6, LARGEST),
             "frequency_mhz": FREQUENCY_MHZ, "node_nm": NODE_NM,
         }  # fmt: skip
@@ -276,7 +276,7 @@ class SpatialArrays:
             lawful &= kept
             harmless = _default(name, {})
             values = values if kept.all() else np.where(kept, values, harmless)
-            whole = name in LIMITS or name in _SWITCHES or name == "dataflow"
+            whole = name in LIMITS or name in SWITCHES or name == "dataflow"
             found[name] = values.astype(np.int64 if whole else np.float64)
         machines = cls(found, dram, lawful)
         separate = [machines.columns[f"{name}_kib"] > 0 for name in OPERANDS]

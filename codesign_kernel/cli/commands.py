@@ -7,8 +7,10 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from codesign_kernel.cli.evaluate import evaluate_answer
 from codesign_kernel.cli.output import Answer, rows_text, table_text
 from codesign_kernel.cli.parser import DESIGN_OPTIONS
 from codesign_kernel.cli.progress import Progress
@@ -39,12 +41,17 @@ def demo(args: argparse.Namespace, progress: Progress) -> Answer:
 
 
 def _profile(name: str, progress: Progress) -> Profile:
-    """The profile of a network of the zoo, or of the digits network that ``demo`` and ``cosim`` train."""
+    """The profile of a network of the zoo, of a file, or of the digits network that ``demo`` and ``cosim`` train."""
     from codesign_kernel.profiler import profile, zoo
 
-    if name != "digits" and name not in zoo.names():
-        raise InvalidInputError(f"there is no network {name!r}; choose from digits, {', '.join(zoo.names())}")
+    file = name.endswith((".onnx", ".pt2"))
+    if not file and name != "digits" and name not in zoo.names():
+        raise InvalidInputError(
+            f"there is no network {name!r}; choose from digits, {', '.join(zoo.names())}, or name an .onnx or .pt2 file"
+        )
     progress(0, 0, f"profiling {name}")
+    if file:
+        return profile(Path(name))
     if name != "digits":
         return profile(*zoo.build(name), name=name)
     from codesign_kernel.optimize import DigitsCNN
@@ -82,6 +89,14 @@ def profile(args: argparse.Namespace, progress: Progress) -> Answer:
     }
     header = ["name", "op", *LOOPS, "MAC", "parameters", "MAC/byte"]
     return Answer(f"{table_text(header, rows, left=2)}\n\n{rows_text(totals)}", body)
+
+
+def evaluate(args: argparse.Namespace, progress: Progress) -> Answer:
+    """``codesign evaluate``: a network on a machine of the catalogue."""
+    from codesign_kernel.accelerator import catalog
+
+    catalog(args.machine)  # a machine that there is not is told before the network is read
+    return evaluate_answer(_profile(args.network, progress), args)
 
 
 def sweep(args: argparse.Namespace, progress: Progress) -> Answer:
@@ -236,6 +251,7 @@ def doctor(args: argparse.Namespace, progress: Progress) -> Answer:
 COMMANDS: dict[str, Callable[[argparse.Namespace, Progress], Answer]] = {
     "demo": demo,
     "profile": profile,
+    "evaluate": evaluate,
     "sweep": sweep,
     "rtl": rtl,
     "cosim": cosim,

@@ -22,6 +22,9 @@ OBJECTIVES = {
 }
 
 
+NETWORK = "a network of the zoo, digits, or an .onnx or .pt2 file"
+
+
 class DesignOption(NamedTuple):
     """One option of the accelerator: the field of ``Accelerator`` that it sets, the default there, the help."""
 
@@ -135,10 +138,20 @@ def build_parser() -> argparse.ArgumentParser:
     )
 
     profile = command("profile", "count the operations, parameters and bytes of a network, layer by layer")
-    profile.add_argument("network", metavar="NETWORK", help="a network of the zoo, or digits")
+    profile.add_argument("network", metavar="NETWORK", help=NETWORK)
+
+    evaluate = command("evaluate", "cost a network on a machine of the catalogue, layer by layer")
+    evaluate.add_argument("network", metavar="NETWORK", help=NETWORK)
+    evaluate.add_argument(
+        "--machine", required=True, metavar="NAME", help="tpu_v1, gemmini_default, generator_8x8, ..."
+    )
+    evaluate.add_argument("--mapping", metavar="TEXT", help="what every mapping must be, like 'k=64 inner=y'")
+    evaluate.add_argument("--mappings", action="store_true", help="print the loop nest of every layer")
+    evaluate.add_argument("--objective", choices=("latency", "energy"), default="latency", help="of the mappings")
+    evaluate.add_argument("--no-fusion", action="store_true", help="no map stays on chip between layers")
 
     sweep = command("sweep", "evaluate every design of the default space and print the best compromises")
-    sweep.add_argument("network", metavar="NETWORK", help="a network of the zoo, or digits")
+    sweep.add_argument("network", metavar="NETWORK", help=NETWORK)
     sweep.add_argument(
         "--objectives",
         type=_objectives,

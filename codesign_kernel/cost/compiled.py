@@ -66,6 +66,16 @@ for _formula in (
 
 #: Which of W, I and O stay (:class:`tiles.Stay`), in every way: at least the one that the innermost loop leaves alone.
 STAYS = np.array([[1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 0], [1, 0, 1], [0, 1, 1], [1, 1, 1]], dtype=np.float64)
+WAYS = len(STAYS)
+#: [after, operand, way]: whether a tile loads W, I and partial sums; bits of ``after``: it is not the first of y, k, c.
+LOADS = np.array(
+    [
+        [1 - STAYS[:, 0] * (after & 1), 1 - STAYS[:, 1] * (after >> 1 & 1), (1 - STAYS[:, 2]) * (after >> 2 & 1)]
+        for after in range(8)
+    ]
+)
+#: Whether partial sums leave, by way.
+LEAVES = 1 - STAYS[:, 2]
 
 
 class Pairs(NamedTuple):
@@ -143,15 +153,15 @@ def _tile(at: Any, kind: Any, y: Rows, k: Channels, c: Channels, pairs: Pairs, s
 
 @njit(nogil=True, error_model="numpy")
 def _sum_tiles(
-    at: Any, y: Rows, k: Channels, c: Channels, pairs: Pairs, shape: Any, e: Any, keep_in: int, costs: Array
-) -> None:
-    """Cycles, DRAM bits and cycles of the array of one tiling into ``costs`` [len(STAYS), 3]: what
-    :func:`tiles.layer_cycle` says of each way."""
+    at: Any, y: Rows, k: Channels, c: Channels, pairs: Pairs, shape: Any, e: Any, keep_in: int, sums_of: Any
+) -> float:
+    """Cycles and DRAM bits of one tiling, one for each row of ``STAYS``, into ``sums_of``; what
+    :func:`tiles.layer_cycle` says of each. Returns the array's cycles."""
     a, b, d = at
-    ways = len(STAYS)
-    costs[:] = 0.0
-    one_c = c.tiles[d] == 1
-    per_group = 0.0 if shape.grouped else 1.0
+    cycles, moved = sums_of
+    cycles[:], moved[:] = 0.0, 0.0
+    busy, one_c = 0.0, c.tiles[d] == 1
+    per_group = 0 if shape.grouped else 1
     for h in range(3):
         for j in range(3):
             for t in range(y.count.shape[1]):
@@ -159,37 +169,48 @@ def _sum_tiles(
                 if count == 0:
                     continue
                 compute, w, i, sums, out = _tile(at, (t, j, h), y, k, c, pairs, shape, e, keep_in)
-                after_y, after_k, after_c = 1.0 * (t > 0), per_group * (j > 0), 1.0 * (h > 0)
+                busy += count * compute
+                after = (t > 0) + 2 * (j > 0) * per_group + 4 * (h > 0)
                 last_c = h == 2 or one_c
-                for v in range(ways):
-                    spilled = sums * (1 - STAYS[v, 2])
-                    loaded = w * (1 - STAYS[v, 0] * after_y) + i * (1 - STAYS[v, 1] * after_k) + spilled * after_c
-                    stored = out if last_c else spilled
-                    load, store = np.ceil(loaded / e.bits_per_cycle), np.ceil(stored / e.bits_per_cycle)
-                    costs[v, 0] += count * tiles.tile_cycle(compute, load, store, e)
-                    costs[v, 1] += count * (loaded + stored)
-                    costs[v, 2] += count * compute
+                stored, spilled = (out, out) if last_c else (0.0, sums)
+                end, back = np.ceil(stored / e.bits_per_cycle), np.ceil(spilled / e.bits_per_cycle)
+                # no branch in here, so that it becomes vector instructions
+                for v in range(WAYS):
+                    loaded = w * LOADS[after, 0, v] + i * LOADS[after, 1, v] + sums * LOADS[after, 2, v]
+                    load, store = np.ceil(loaded / e.bits_per_cycle), end + (back - end) * LEAVES[v]
+                    cycles[v] += count * tiles.tile_cycle(compute, load, store, e)
+                    moved[v] += count * (loaded + stored + (spilled - stored) * LEAVES[v])
     repeats = 1.0 if shape.grouped else shape.groups
-    costs *= repeats
-    if not e.double_buffered:
-        return
+    cycles *= repeats
+    moved *= repeats
+    if e.double_buffered:
+        _ends(at, y, k, c, pairs, shape, e, keep_in, cycles)
+    return busy * repeats
+
+
+@njit(nogil=True, error_model="numpy")
+def _ends(
+    at: Any, y: Rows, k: Channels, c: Channels, pairs: Pairs, shape: Any, e: Any, keep_in: int, cycles: Array
+) -> None:
+    """Take the first tile's load and the last tile's store out from behind the array."""
+    a, b, d = at
+    one_c = c.tiles[d] == 1
+    per_group = 0 if shape.grouped else 1
     compute, w, i, sums, out = _tile(at, (0, 0, 0), y, k, c, pairs, shape, e, keep_in)
     last = (y.count.shape[1] - 1, 2, 2)
     compute_last, w_last, i_last, sums_last, out_last = _tile(at, last, y, k, c, pairs, shape, e, keep_in)
-    after_y, after_k = 1.0 * (y.tiles[a] > 1), per_group * (k.tiles[b] > 1)
-    after_c = 1.0 * (c.tiles[d] > 1)
+    after = (y.tiles[a] > 1) + 2 * (k.tiles[b] > 1) * per_group + 4 * (c.tiles[d] > 1)
     load, end = np.ceil((w + i) / e.bits_per_cycle), np.ceil(out_last / e.bits_per_cycle)
-    for v in range(ways):
-        if y.tiles[a] * k.tiles[b] * c.tiles[d] * repeats == 1:
-            costs[v, 0] = load + compute + end
-            continue
-        spilled = 1 - STAYS[v, 2]
-        store = np.ceil((out if one_c else sums * spilled) / e.bits_per_cycle)
-        final = w_last * (1 - STAYS[v, 0] * after_y) + i_last * (1 - STAYS[v, 1] * after_k)
-        load_last = np.ceil((final + sums_last * spilled * after_c) / e.bits_per_cycle)
-        costs[v, 0] += load + tiles.tile_cycle(compute, 0.0, store, e) - tiles.tile_cycle(compute, load, store, e)
-        costs[v, 0] += end + tiles.tile_cycle(compute_last, load_last, 0.0, e)
-        costs[v, 0] -= tiles.tile_cycle(compute_last, load_last, end, e)
+    if y.tiles[a] * k.tiles[b] * c.tiles[d] * (1.0 if shape.grouped else shape.groups) == 1:
+        cycles[:] = load + compute + end
+        return
+    for v in range(WAYS):
+        store = np.ceil((out if one_c else sums * LEAVES[v]) / e.bits_per_cycle)
+        loaded = w_last * LOADS[after, 0, v] + i_last * LOADS[after, 1, v] + sums_last * LOADS[after, 2, v]
+        load_last = np.ceil(loaded / e.bits_per_cycle)
+        cycles[v] += load + tiles.tile_cycle(compute, 0.0, store, e) - tiles.tile_cycle(compute, load, store, e)
+        cycles[v] += end + tiles.tile_cycle(compute_last, load_last, 0.0, e)
+        cycles[v] -= tiles.tile_cycle(compute_last, load_last, end, e)
 
 
 @njit(nogil=True, error_model="numpy")
@@ -218,7 +239,7 @@ def _makes_sense(v: int, inner: int, runs: Any, grouped: bool, keep_in: int) -> 
     return not (STAYS[v, 1] and inner != 1 and (grouped or keep_in))
 
 
-def _compiled_from(formulas: str) -> Callable[..., tuple[Array, Array, Array]]:
+def _compiled_from(formulas: str) -> Callable[..., tuple[Array, Array, Array, int]]:
     """``every_mapping``, for the ``formulas`` of that digest.
 
     numba keeps what it compiled until this file changes, whatever becomes of the files that it calls into; what a
@@ -229,7 +250,7 @@ def _compiled_from(formulas: str) -> Callable[..., tuple[Array, Array, Array]]:
     def every_mapping(
         y: Rows, k: Channels, c: Channels, shape: Any, e: Any, kept_in_bit: float, kept_out_bit: float, shared: bool,
         sizes: Any, all_of_them: bool,
-    ) -> tuple[Array, Array, Array]:  # fmt: skip
+    ) -> tuple[Array, Array, Array, int]:  # fmt: skip
         """The mappings of a layer that fit some of the buffers ``sizes``.
 
         Args:
@@ -240,16 +261,18 @@ def _compiled_from(formulas: str) -> Callable[..., tuple[Array, Array, Array]]:
 
         Returns:
             [mappings, 5] y, k, c candidate, innermost loop and row of ``STAYS``; [mappings, 3] cycles, DRAM
-            bits and cycles of the array; [mappings, 3] needs of the buffers (see ``_needs``).
+            bits and cycles of the array; [mappings, 3] needs of the buffers (see ``_needs``); how many
+            mappings were evaluated.
         """
         assert formulas
         keep_in, keep_out = int(kept_in_bit > 0), int(kept_out_bit > 0)
         w, i, sums, out = _bursts_of(y, k, c, shape, e, keep_in, keep_out)
         pairs = Pairs(w, i, sums, out, _folds_of(y, k, c, shape, e))
         whole = tiles.whole_bits(shape, e)
+        most = (sizes[0][-1], sizes[1][-1], sizes[2][-1])
         best = np.full((len(sizes[0]), len(sizes[1]), len(sizes[2]), 2), np.inf)
         which, costs, needs = np.empty((1024, 5), dtype=np.int32), np.empty((1024, 3)), np.empty((1024, 3))
-        found, both = 0, np.empty((len(STAYS), 3))
+        found, seen, sums_of = 0, 0, (np.empty(WAYS), np.empty(WAYS))
         for a in range(len(y.tiles)):
             for b in range(len(k.tiles)):
                 for d in range(len(c.tiles)):
@@ -258,35 +281,38 @@ def _compiled_from(formulas: str) -> Callable[..., tuple[Array, Array, Array]]:
                     of_c = Channels(c.tiles[d], c.count[d], c.extent[d])
                     tile = tiles.tile_bits(of_y, of_k, of_c, shape, e)
                     runs = (y.tiles[a], k.tiles[b], c.tiles[d])
-                    summed = False
-                    for v in range(len(STAYS)):
+                    busy = -1.0
+                    for v in range(WAYS):
                         for inner in range(3):
                             if not _makes_sense(v, inner, runs, shape.grouped, keep_in):
                                 continue
                             need = _needs(v, inner, tile, whole, kept_in_bit, kept_out_bit, shared)
-                            p = np.searchsorted(sizes[0], need[0])
-                            q = np.searchsorted(sizes[1], need[1])
-                            r = np.searchsorted(sizes[2], need[2])
-                            if p == len(sizes[0]) or q == len(sizes[1]) or r == len(sizes[2]):
+                            if need[0] > most[0] or need[1] > most[1] or need[2] > most[2]:
                                 continue
-                            if not summed:
-                                _sum_tiles((a, b, d), y, k, c, pairs, shape, e, keep_in, both)
-                                summed = True
-                            so_far, mine = best[p, q, r], both[v]
-                            better = mine[0] < so_far[0] or (mine[0] == so_far[0] and mine[1] < so_far[1])
-                            if not (better or all_of_them):
-                                continue
+                            if busy < 0:
+                                busy = _sum_tiles((a, b, d), y, k, c, pairs, shape, e, keep_in, sums_of)
+                            seen += 1
+                            cycles, moved = sums_of[0][v], sums_of[1][v]
+                            so_far = best[
+                                np.searchsorted(sizes[0], need[0]),
+                                np.searchsorted(sizes[1], need[1]),
+                                np.searchsorted(sizes[2], need[2]),
+                            ]
+                            better = cycles < so_far[0] or (cycles == so_far[0] and moved < so_far[1])
                             if better:
-                                so_far[:] = mine[:2]
+                                so_far[0], so_far[1] = cycles, moved
+                            elif not all_of_them:
+                                continue
                             if found == len(which):
                                 which = np.concatenate((which, np.empty_like(which)))
                                 costs = np.concatenate((costs, np.empty_like(costs)))
                                 needs = np.concatenate((needs, np.empty_like(needs)))
                             which[found, 0], which[found, 1], which[found, 2] = a, b, d
                             which[found, 3], which[found, 4] = inner, v
-                            costs[found], needs[found, 0], needs[found, 1], needs[found, 2] = mine, *need
+                            costs[found, 0], costs[found, 1], costs[found, 2] = cycles, moved, busy
+                            needs[found, 0], needs[found, 1], needs[found, 2] = need
                             found += 1
-        return which[:found].copy(), costs[:found].copy(), needs[:found].copy()
+        return which[:found].copy(), costs[:found].copy(), needs[:found].copy(), seen
 
     return every_mapping
 

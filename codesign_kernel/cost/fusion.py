@@ -19,8 +19,8 @@ def keep_maps(costs: Sequence[Array]) -> Array:
             cannot be.
 
     Returns:
-        [layers + 1, machines]: whether the map before each layer, and behind the last one, is kept. Where no way has a
-        finite cost, none is.
+        [layers + 1, machines]: whether the map before each layer, and behind the last one, is kept. It means
+        nothing where no way has a finite cost.
     """
     machines = costs[0].shape[2]
     state = np.full((2, machines, 2), np.inf)

@@ -117,6 +117,7 @@ class Table:
     """All mappings of one layer on one engine that the largest buffers hold.
 
     Attributes:
+        evaluated: mappings whose cost was computed, those that are not kept here too.
         which: [mappings, 6]: candidates along y, k and c, innermost loop, row of ``compiled.STAYS``, family.
         costs: [mappings, 2]: what is minimised, and what decides between equals: cycles and DRAM bits.
         cycle: [mappings, 2]: cycles of the array, and of the whole layer.
@@ -130,6 +131,7 @@ class Table:
     costs: Array
     cycle: Array
     needs: Array
+    evaluated: int
 
     def __len__(self) -> int:
         return len(self.which)
@@ -246,4 +248,5 @@ def mappings(
     ]
     which = [np.column_stack([part[0], np.full(len(part[0]), number)]) for number, part in enumerate(parts)]
     costs, needs = (np.concatenate([part[at] for part in parts]) for at in (1, 2))
-    return Table(found, engine, kept, np.concatenate(which), costs[:, :2], costs[:, [2, 0]], needs)
+    evaluated = sum(part[3] for part in parts)
+    return Table(found, engine, kept, np.concatenate(which), costs[:, :2], costs[:, [2, 0]], needs, evaluated)

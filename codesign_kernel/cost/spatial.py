@@ -104,7 +104,9 @@ class Group:
 
     def key(self, at: int, kept: Kept) -> Any:
         """Units with one key are mapped alike."""
-        return self.plan.nests[at], kept, self.constraints.get(self.plan.units[at].layer.name)
+        unit = self.plan.units[at]
+        waits = unit.vector_ops if self.silicon is not None else 0
+        return self.plan.nests[at], kept, self.constraints.get(unit.layer.name), waits
 
     def table(self, at: int, kept: Kept, room: Array | None = None) -> Table:
         """The mappings of unit ``at`` that fit (``room``: these buffers, in place of the members'), as far as its
@@ -119,8 +121,9 @@ class Group:
             every = self.silicon is not None or room is not None
             found = mappings(nest, self.engine, self.capacity if room is None else room, self.shared, kept, every=every)
         if self.silicon is not None and len(found):
-            energy = self.energy(self.rows(found, np.arange(len(found))), self.silicon)
-            found = found.with_costs(np.stack([energy, found.cycle[:, 1]], axis=1))
+            rows = self.rows(found, np.arange(len(found)))
+            rows[-1] = np.maximum(rows[-1], self.vector_cycle(at))  # leakage lasts as long as the slower one
+            found = found.with_costs(np.stack([self.energy(rows, self.silicon), rows[-1]], axis=1))
         return found
 
     @staticmethod
@@ -218,11 +221,15 @@ class Group:
         """Fill in the members' columns of ``rows`` and ``reason``; (kept maps, mappings of each unit)."""
         costs = [self.costs(at) for at in range(len(self.plan.units))]
         kept, mapped = keep_maps(costs), []
+        here = np.arange(len(self.members))
+        ways = [cost[kept[at].astype(int), kept[at + 1].astype(int), here, 0] for at, cost in enumerate(costs)]
+        # a unit may have a mapping only where its neighbour keeps a map, and the neighbour none that keeps it
+        never = np.isinf(ways).any(axis=0)
         for at in range(len(costs)):
             found, picks = self.unit_rows(at, kept[at], kept[at + 1])
             rows[:, self.members] += found
             mapped.append(picks)
-            lacks = np.isinf(costs[at][..., 0]).all(axis=(0, 1)) & (reason[self.members] == 0)
+            lacks = never & np.isinf(costs[at][0, 0, :, 0]) & (reason[self.members] == 0)
             if lacks.any():
                 reason[self.members[lacks]] = _reason(self, at)[lacks]
         return kept, mapped
@@ -310,9 +317,13 @@ def evaluate_spatial(
         if objective == "energy":
             group.silicon = silicon.of(group.members)
         mapped = group.solve(rows, reason)
+        evaluated = sum(table.evaluated for table in group.tables.values())
         if on_group is not None:
             on_group(group, *mapped)
-        return sum(len(table) for table in group.tables.values())
+        else:
+            group.tables.clear()
+            group.picks.clear()
+        return evaluated
 
     # what numba compiled holds no lock, so that threads share the cores
     with ThreadPoolExecutor(max_workers=min(len(parts), os.cpu_count() or 1)) as pool:

@@ -25,7 +25,6 @@ from codesign_kernel.cost.tiles import _tile
 from codesign_kernel.errors import InfeasibleDesignError, InvalidInputError
 from codesign_kernel.mapping.choice import OPERAND_OF, Constraint, LayerMapping
 from codesign_kernel.mapping.nest import LOOPS
-from codesign_kernel.units import BIT_PER_KIB
 from codesign_kernel.workload import Workload
 
 Array = np.ndarray[Any, Any]
@@ -176,7 +175,7 @@ def _place(name: str, machine: SpatialArray) -> tuple[str, str, str]:
 
 
 def _last_store(table: Any, pick: int) -> int:
-    """Cycles in which the last tile's results leave and nothing else happens; of a single buffer, all stores."""
+    """Cycles in which the last tile's results leave and nothing else happens."""
     family = table.families[table.which[pick, 5]]
     y, k, c = family.loops(table.which[pick])
     last, stay = (y.tiles > 1, k.tiles > 1, c.tiles > 1), stay_of(table.which[pick])
@@ -190,7 +189,7 @@ def _last_store(table: Any, pick: int) -> int:
 def _explain(cost: SpatialCost, group: Group, machine: SpatialArray) -> NoReturn:
     """Raise what the first layer without a mapping needs of the buffer that is too small."""
     plan = cost.plan
-    at = next(at for at, nest in enumerate(plan.nests) if nest is not None and np.isinf(group.costs(at)[..., 0]).all())
+    at = next(at for at, nest in enumerate(plan.nests) if nest is not None and np.isinf(group.costs(at)[0, 0, 0, 0]))
     unit = plan.units[at]
     needs, sizes = least_needs(group, at), group.capacity[0]
     buffers = ("shared",) if group.shared else ("weight", "input", "output")
@@ -203,8 +202,8 @@ def _explain(cost: SpatialCost, group: Group, machine: SpatialArray) -> NoReturn
             f"allows) fits all three; alone it needs at least {least} KiB: enlarge one of them or loosen mapping="
         )
     words = "; ".join(
-        f"it needs {ceil_kib(need)} KiB and {name}_kib = {size / BIT_PER_KIB:g} is {ceil_kib(need - size)} KiB "
-        "too small"
+        f"it needs {ceil_kib(need)} KiB and {name}_kib = {getattr(machine, f'{name}_kib'):g} is "
+        f"{ceil_kib(need - size)} KiB too small"
         for name, need, size in lacking
     )
     raise InfeasibleDesignError(

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from codesign_kernel.accelerator import technology
+from codesign_kernel.accelerator.control import control
 from codesign_kernel.accelerator.spatial import OPERANDS, SpatialArrays, buffer_words
 from codesign_kernel.cost.technology import BANDS, look_up
 from codesign_kernel.cost.tiles import Access
@@ -54,7 +55,8 @@ def spatial_silicon(machines: SpatialArrays) -> SpatialSilicon:
     """The figures of ``machines``. The array's registers are clocked while it computes; idle ones are gated.
 
     A PE has ``register_words`` stationary registers, and one more where the next one's loading is hidden; a word of a
-    register file costs a register's clock to read and to write, the only word of a PE nothing to read.
+    register file costs a register's clock to read and to write, the only word of a PE nothing to read. The control is
+    taken to be as large as that of the generated template.
     """
     m = machines
     pes = m.rows * m.cols
@@ -70,6 +72,9 @@ def spatial_silicon(machines: SpatialArrays) -> SpatialSilicon:
         "lanes": {b: (m.cols + m.vector_lanes) * a for b, a in _bands(lane, "area", "_um2").items()},
     }
     leak = (pes * pe["leak_uw"] + (m.cols + m.vector_lanes) * lane["leak_uw"]) / 1000
+    rest = look_up(control, m.rows, m.cols, data, m.node_nm)
+    area["control"] = _bands(rest, "area", "_um2")
+    leak = leak + rest["leak_uw"] / 1000
     words, levels = buffer_words(m), {}
     for name in (*OPERANDS, "shared"):
         here = m.capacity_bit[name] > 0
@@ -97,7 +102,7 @@ def spatial_silicon(machines: SpatialArrays) -> SpatialSilicon:
         access_pj=pj,
         mac_pj=_bands(pe, "mac_pj", ""),
         lane_pj=_bands(lane, "energy_pj", ""),
-        clock_pj=pes * pe["register_pj"],
+        clock_pj=pes * pe["register_pj"] + rest["clock_pj"],
         area_um2=area,
         leak_mw=leak,
         frequency_mhz=m.frequency_mhz,

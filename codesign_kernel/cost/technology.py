@@ -10,6 +10,7 @@ import numpy as np
 
 from codesign_kernel.accelerator import technology
 from codesign_kernel.accelerator.columns import MEMORIES, Machines
+from codesign_kernel.accelerator.control import control
 from codesign_kernel.accelerator.isa import PLACE_BITS
 
 Array = np.ndarray[Any, Any]
@@ -69,11 +70,13 @@ def _weights_stay(m: Machines) -> tuple[Array, Array, Array]:
 
 def _sums_stay(m: Machines) -> tuple[Array, Array, Array]:
     """The same of an output-stationary array, which is never filled."""
-    # columns are skewed and put straight: weights, and sums, which take one cycle more; every row holds a word
-    skew = m.cols * (m.cols - 1) // 2 * m.weight_bits + m.cols * (m.cols + 1) // 2 * m.acc_bits
+    # columns are skewed and put straight, weights and sums; a word of sums is counted with the control. Every row holds
+    # a word
+    skew = m.cols * (m.cols - 1) // 2 * (m.weight_bits + m.acc_bits)
     words = m.rows * m.rows * m.weight_bits
-    # one bit passes every element but the first, and one more every row; every row's place goes round
-    marks = m.rows * m.cols - 1 + m.rows - 1 + m.rows * PLACE_BITS
+    # one bit passes every element but the first, and one more every row; every row's place goes round; and three bits
+    # wait for a place's sum, one of them for its result
+    marks = m.rows * m.cols - 1 + m.rows - 1 + m.rows * PLACE_BITS + 3 * (m.rows + m.cols + 3) + 4
     nothing = np.zeros_like(m.rows)
     return skew + words + marks, nothing, nothing
 
@@ -105,12 +108,14 @@ def silicon_of(machines: Machines) -> Silicon:
     clocked = clocked + np.where(m.holds_sums, pes * m.weight_bits, 0)
     area["array"] = {band: pes * pe[f"area_{band}_um2" if band != "nominal" else "area_um2"] + more for band in BANDS}
     area["lanes"] = {band: m.cols * lane[f"area_{band}_um2" if band != "nominal" else "area_um2"] for band in BANDS}
-    leak = leak + (pes * pe["leak_uw"] + m.cols * lane["leak_uw"]) / 1000
+    rest = look_up(control, m.rows, m.cols, m.weight_bits, m.node_nm)
+    area["control"] = {band: rest[f"area_{band}_um2" if band != "nominal" else "area_um2"] for band in BANDS}
+    leak = leak + (pes * pe["leak_uw"] + m.cols * lane["leak_uw"] + rest["leak_uw"]) / 1000
     return Silicon(
         read_pj_per_bit=read,
         write_pj_per_bit=write,
         mac_pj={band: pe[f"mac_pj_{band}" if band != "nominal" else "mac_pj"] for band in BANDS},
-        clock_pj=pes * pe["register_pj"] + clocked * register["pj"],
+        clock_pj=pes * pe["register_pj"] + clocked * register["pj"] + rest["clock_pj"],
         weights_pj=taken * register["pj"],
         lane_pj={band: lane[f"energy_pj_{band}" if band != "nominal" else "energy_pj"] for band in BANDS},
         area_um2=area,

@@ -95,7 +95,8 @@ class Access(NamedTuple):
 def fold_count(on_rows: Any, on_cols: Any, groups: Any, taps: Any, e: Engine) -> Any:
     """Folds of ``groups`` groups that take ``on_rows`` x ``on_cols`` PEs each; small ones lie on the diagonal."""
     side_by_side = maximum(minimum(floor(e.rows / on_rows), floor(e.cols / on_cols)), 1)
-    folds = ceil(groups / side_by_side) * (ceil(on_rows / e.rows) * ceil(on_cols / e.cols))
+    # a single group lies beside nothing: without this, its rounding has a slope for tensors
+    folds = ceil(groups / where(groups == 1, 1, side_by_side)) * (ceil(on_rows / e.rows) * ceil(on_cols / e.cols))
     return folds * where(e.flow == OS, 1, where(e.im2col, 1, taps))
 
 

@@ -29,6 +29,7 @@ def sweep(
     *,
     indices: Any = None,
     progress: Progress | None = None,
+    chunk: int | None = None,
 ) -> pd.DataFrame:
     """One row a design: its parameters, and what ``evaluate`` says of them.
 
@@ -38,6 +39,7 @@ def sweep(
             a :class:`Grid`, for those who can make use of its axes.
         indices: numbers of the designs to evaluate, at least one; all without.
         progress: called as ``progress(done, total, message)`` after each chunk.
+        chunk: designs that ``evaluate`` is given at once; ``CHUNK``, or ``GRID`` of a whole space, without.
 
     Returns:
         A frame whose index is the number of the design.
@@ -53,7 +55,7 @@ def sweep(
             f"indices is a list of design numbers, 0 to {space.size - 1}, but got {indices!r}; "
             "turn a mask into numbers with numpy.flatnonzero"
         )
-    chunks = _grids(space) if indices is None else _chunks(space, chosen)
+    chunks = _grids(space, chunk or GRID) if indices is None else _chunks(space, chosen, chunk or CHUNK)
     found: dict[str, list[Any]] = {}
     done = 0
     for columns in chunks:
@@ -67,15 +69,15 @@ def sweep(
     return pd.DataFrame(whole, index=pd.Index(chosen, name="design"), copy=False)
 
 
-def _chunks(space: DesignSpace, indices: Any) -> Iterator[dict[str, Any]]:
-    """The parameters of the designs ``indices``, ``CHUNK`` at a time."""
-    for start in range(0, len(indices), CHUNK):
-        yield space.columns(indices[start : start + CHUNK])
+def _chunks(space: DesignSpace, indices: Any, chunk: int) -> Iterator[dict[str, Any]]:
+    """The parameters of the designs ``indices``, ``chunk`` at a time."""
+    for start in range(0, len(indices), chunk):
+        yield space.columns(indices[start : start + chunk])
 
 
-def _grids(space: DesignSpace) -> Iterator[Grid]:
-    """The whole space in order: of the last parameters all choices, of one before them a run, of the first one each."""
-    room = GRID
+def _grids(space: DesignSpace, room: int) -> Iterator[Grid]:
+    """The whole space in order: of the last parameters all choices, of one before them a run, of the first one each;
+    at most ``room`` designs at a time."""
     pieces: list[list[Any]] = []
     for values in reversed(space.choices.values()):
         run = max(1, min(room, len(values)))

@@ -4,6 +4,7 @@ from codesign_kernel.figures.cosim import CosimInfo, cosim_figure, cosim_info, p
 from codesign_kernel.figures.front import ParetoInfo, Point, pareto_info
 from codesign_kernel.figures.layers import LayerBar, LayersInfo, layers_figure, layers_info, plot_layers
 from codesign_kernel.figures.pareto import pareto_figure, plot_pareto
+from codesign_kernel.figures.parity import ParityInfo, parity_figure, parity_info, plot_parity
 from codesign_kernel.figures.report import LoopResult, render_report
 from codesign_kernel.figures.roofline import RooflineInfo, RoofPoint, plot_roofline, roofline_figure, roofline_info
 from codesign_kernel.figures.theme import dark, narrowed
@@ -14,6 +15,7 @@ __all__ = [
     "LayersInfo",
     "LoopResult",
     "ParetoInfo",
+    "ParityInfo",
     "Point",
     "RoofPoint",
     "RooflineInfo",
@@ -25,9 +27,12 @@ __all__ = [
     "narrowed",
     "pareto_figure",
     "pareto_info",
+    "parity_figure",
+    "parity_info",
     "plot_cosim",
     "plot_layers",
     "plot_pareto",
+    "plot_parity",
     "plot_roofline",
     "render_report",
     "roofline_figure",

@@ -31,7 +31,12 @@ PARTS = {
     "activation": ("activation memory", "inputs"),
     "accumulator": ("accumulators", "outputs"),
     "instruction": ("instruction memory", "idle"),
+    "control": ("control", "idle"),
     "leakage": ("leakage", "idle"),
+    "input": ("input buffer", "inputs"),
+    "output": ("output buffer", "outputs"),
+    "shared": ("shared buffer", "inputs"),
+    "registers": ("register files", "weights"),
 }
 
 

@@ -17,6 +17,7 @@ from codesign_kernel.units import quantity, three_digits
 if TYPE_CHECKING:
     import pandas as pd
 
+    from codesign_kernel.accelerator.spatial import SpatialArray
     from codesign_kernel.accelerator.types import Accelerator
     from codesign_kernel.cost.result import Cost
     from codesign_kernel.design import Design
@@ -237,7 +238,7 @@ def _sorted(parts: Mapping[str, float]) -> list[tuple[str, float]]:
     return sorted(parts.items(), key=lambda part: -part[1])
 
 
-def _parameters(machine: Accelerator) -> str:
+def _parameters(machine: Accelerator | SpatialArray) -> str:
     rows = [
         ("Array", f"{machine.rows} × {machine.cols} PEs, {machine.dataflow}"),
         ("Operands and accumulator", f"{machine.weight_bits} and {machine.acc_bits} bit"),
@@ -248,7 +249,10 @@ def _parameters(machine: Accelerator) -> str:
             )
             for level in machine.memories
         ),
-        ("External memory", f"{machine.bandwidth_gb_s:g} GB/s, {machine.bus_bits} bit bus"),
+        (
+            "External memory",
+            f"{machine.bandwidth_gb_s:g} GB/s, {getattr(machine, 'bus_bits', machine.bits_per_cycle):g} bit a clock",
+        ),
         ("Clock", f"{machine.frequency_mhz:g} MHz"),
         ("Process", f"{machine.node_nm:g} nm"),
     ]

@@ -18,6 +18,7 @@ from codesign_kernel.figures.words import percent, short
 from codesign_kernel.units import quantity, three_digits
 
 if TYPE_CHECKING:
+    from codesign_kernel.accelerator.spatial import SpatialArray
     from codesign_kernel.accelerator.types import Accelerator
 
 #: Labels of more layers than this would lie over each other; then only the slowest few are named.
@@ -76,7 +77,7 @@ class RooflineInfo(NamedTuple):
         return min(self.peak, intensity * self.bandwidth)
 
 
-def roofline_info(cost: Runs, accelerator: Accelerator) -> RooflineInfo:
+def roofline_info(cost: Runs, accelerator: Accelerator | SpatialArray) -> RooflineInfo:
     """Where the layers of ``cost`` lie under the roof of ``accelerator``.
 
     A layer's intensity counts the traffic that the cost model counts (loads and stores of the external memory). The
@@ -86,7 +87,8 @@ def roofline_info(cost: Runs, accelerator: Accelerator) -> RooflineInfo:
         InvalidInputError: no layer does MACs.
     """
     frequency_hz = accelerator.frequency_mhz * 1e6
-    peak, bandwidth = accelerator.peak_macs_per_s, accelerator.bus_bits / 8 * frequency_hz
+    bus_bits = getattr(accelerator, "bus_bits", accelerator.bits_per_cycle)  # what it can use of what the memory has
+    peak, bandwidth = accelerator.peak_macs_per_s, bus_bits / 8 * frequency_hz
     ridge = peak / bandwidth
     layers = [layer for layer in cost.layers if layer.macs]
     if not layers:
@@ -120,7 +122,7 @@ def _finding(points: list[RoofPoint], peak: float) -> str:
     return f"Compute bound: {compute} of {len(points)} {layers} under the flat roof, {best.name} at {reached} of it"
 
 
-def plot_roofline(cost: Runs, accelerator: Accelerator) -> go.Figure:
+def plot_roofline(cost: Runs, accelerator: Accelerator | SpatialArray) -> go.Figure:
     """The layers of ``cost`` under the roof of ``accelerator``; see :func:`roofline_info` for the numbers."""
     return roofline_figure(roofline_info(cost, accelerator))
 

@@ -125,12 +125,15 @@ class Constraint:
     def keeps(self, sizes: Any, which: Any, tiles: Any) -> Any:
         """Which mappings obey: [mappings], of ``sizes`` [mappings, 3], innermost loops and ``tiles`` [mappings, 3]."""
         kept, most = np.ones(len(sizes), dtype=bool), dict(self.most)
-        for axis, loop in enumerate(LOOPS):
-            if loop in most:
-                legal = sizes[:, axis]
-                below = legal[legal <= most[loop]]
-                kept &= legal == (below.max() if len(below) else legal.min())
+        bound = [(axis, most[loop]) for axis, loop in enumerate(LOOPS) if loop in most]
+        # tiles of groups and tiles of one group have different sizes along k and c: one loop's bound can rule out the
+        # tilings that have the largest size along the other
+        for axis, largest in bound:
+            below = kept & (sizes[:, axis] <= largest)
+            kept = below if below.any() else kept & (sizes[:, axis] == sizes[kept, axis].min())
+        for axis, _ in bound:
+            kept = kept & (sizes[:, axis] == sizes[kept, axis].max())
         if self.inner is not None:
             axis = LOOPS.index(self.inner)
-            kept &= (which == axis) | (tiles[:, axis] == 1)
+            kept = kept & ((which == axis) | (tiles[:, axis] == 1))
         return kept

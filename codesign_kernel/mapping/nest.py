@@ -168,7 +168,8 @@ def _row_kinds(nest: Nest, size: int) -> list[tuple[int, int, int]]:
         return [(1, *only), (nest.B - 1, *only), (0, *only)]
     between: dict[tuple[int, int], int] = {}
     # only the tiles within the padding's reach of an edge can differ from the others
-    edge = 1 + -(-(nest.padding + nest.FY * nest.dilation) // (size * nest.stride))
+    below = (nest.OY - 1) * nest.stride + (nest.FY - 1) * nest.dilation + 1 - nest.padding - nest.IY
+    edge = 1 + -(-(max(nest.padding, below) + nest.FY * nest.dilation) // (size * nest.stride))
     near = sorted({t for t in (*range(1, edge + 1), *range(tiles - 1 - edge, tiles - 1)) if 1 <= t < tiles - 1})
     for tile in near:
         between[seen(tile)] = between.get(seen(tile), 0) + nest.B

@@ -6,10 +6,13 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from codesign_kernel.cosim import CosimReport, check, find_simulator
 from codesign_kernel.cost import evaluate
-from codesign_kernel.cost.table import result_columns
-from codesign_kernel.design import DesignSpace
+from codesign_kernel.cost.spatial import check_objective
+from codesign_kernel.cost.table import result_columns, spatial_columns
+from codesign_kernel.design import DesignSpace, SpatialSpace
 from codesign_kernel.errors import InvalidInputError
 from codesign_kernel.explore import sweep as explore_sweep
 from codesign_kernel.lower import lower
@@ -23,13 +26,26 @@ if TYPE_CHECKING:
 Progress = Callable[[int, int, str], None]
 
 
-def sweep(workload: Any, space: DesignSpace, *, indices: Any = None, progress: Progress | None = None) -> pd.DataFrame:
+#: Spatial arrays that are mapped together: their tables of mappings serve all that differ only in their buffers.
+SPATIAL_CHUNK = 1 << 20
+
+
+def sweep(
+    workload: Any,
+    space: DesignSpace,
+    *,
+    indices: Any = None,
+    fusion: bool = True,
+    objective: str = "latency",
+    progress: Progress | None = None,
+) -> pd.DataFrame:
     """Every design of ``space`` running ``workload``: one row a design.
 
     Args:
         workload: a :class:`Workload`, or anything with one in ``.workload``.
-        space: the designs.
+        space: the designs; those of a :class:`SpatialSpace` run every layer with its best mapping.
         indices: numbers of the designs to evaluate; all without.
+        fusion, objective: of a SpatialSpace, as for :func:`codesign_kernel.evaluate`.
         progress: called as ``progress(done, total, message)``.
 
     Returns:
@@ -47,7 +63,19 @@ def sweep(workload: Any, space: DesignSpace, *, indices: Any = None, progress: P
         )
     if not isinstance(space, DesignSpace):
         raise InvalidInputError(f"sweep takes a DesignSpace, but got {type(space).__name__}")
-    return explore_sweep(space, partial(result_columns, work), indices=indices, progress=progress)
+    if not isinstance(space, SpatialSpace):
+        if objective != "latency":
+            raise InvalidInputError(
+                "the generated accelerator has one mapping, but objective= asks to choose one; sweep a SpatialSpace"
+            )
+        return explore_sweep(space, partial(result_columns, work), indices=indices, progress=progress)
+    check_objective(objective)
+    size = space.size if indices is None else len(np.atleast_1d(indices))
+    # one chunk tells its own progress, array by array
+    told = partial(spatial_columns, progress=progress) if size <= SPATIAL_CHUNK else spatial_columns
+    evaluate_columns = partial(told, work, fusion=fusion, objective=objective)
+    between = progress if size > SPATIAL_CHUNK else None
+    return explore_sweep(space, evaluate_columns, indices=indices, progress=between, chunk=SPATIAL_CHUNK)
 
 
 def cosimulate(
