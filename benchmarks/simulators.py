@@ -24,7 +24,7 @@ from codesign_kernel.optimize.digits import DigitsCNN
 from codesign_kernel.units import quantity
 
 #: Inputs of the run whose rate is taken: seconds of work for each simulator.
-INPUTS = {"verilator": 2050, "icarus": 5, "myhdl": 3}
+INPUTS = {"verilator": 2050, "icarus": 5, "myhdl": 3, "ghdl": 2}
 REFERENCE = "myhdl"
 ACCELERATOR = ck.Accelerator.systolic(8, 8)
 

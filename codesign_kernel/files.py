@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -44,8 +44,8 @@ def check_file(path: Path) -> None:
     check_folder(path.parent)
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write ``text`` to ``path`` through a temporary file beside it, so that no reader ever sees half of it.
+def write_whole(path: Path, text: str | Iterable[str]) -> None:
+    """Write ``text``, whole or in pieces, to ``path`` through a temporary file beside it: nobody ever reads half of it.
 
     Raises:
         OutputError: it cannot be written; an older file of that name is untouched.
@@ -55,7 +55,7 @@ def write_whole(path: Path, text: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
         with os.fdopen(handle, "w", encoding="utf-8", newline="") as stream:
-            stream.write(text)
+            stream.writelines([text] if isinstance(text, str) else text)
         umask = os.umask(0)
         os.umask(umask)
         os.chmod(temporary, 0o666 & ~umask)  # mkstemp makes files that only their owner can read

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from codesign_kernel.accelerator.columns import Machines
-from codesign_kernel.accelerator.isa import MAX_SIDE, Instruction, Op, cycles
+from codesign_kernel.accelerator.isa import FIELDS, MAX_SIDE, Instruction, Op, cycles
 from codesign_kernel.accelerator.types import MULTIPLIER_BITS, SHIFT_BITS, Accelerator
 from codesign_kernel.errors import CapacityError, InvalidInputError
 from codesign_kernel.mapping.steps import Step, steps_of
@@ -151,7 +151,8 @@ class _Emitter:
 
     def emit(self, op: Op, **fields: int) -> None:
         """Append one instruction."""
-        self.main.append(Instruction(op, fields))
+        # in the order in which they are told
+        self.main.append(Instruction(op, dict(sorted(fields.items(), key=lambda item: FIELDS[op].index(item[0])))))
         self.owners.append(self.owner)
 
 

@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 
 from codesign_kernel.accelerator import Accelerator
-from codesign_kernel.accelerator.isa import Op
 from codesign_kernel.errors import CapacityError
 from codesign_kernel.lower import Program, lower
-from codesign_kernel.optimize import IntegerLayer, IntegerNetwork
+from codesign_kernel.optimize import IntegerNetwork
+from codesign_kernel.session.cases import features, random_inputs, random_layer, random_network
+
+__all__ = ["features", "random_inputs", "random_layer", "random_network"]
 
 
 def machine(rows: int, cols: int, activation: float, weight: float, accumulator: float, **rest) -> Accelerator:
@@ -71,69 +73,12 @@ def builds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     del os.environ["CODESIGN_CACHE_DIR"]
 
 
-def random_layer(
-    rng: np.random.Generator, name: str, k: int, c: int, f: tuple[int, int], bits: int, **settings
-) -> IntegerLayer:
-    """Random integers, scaled so that results fill the range, are clipped now and then, and round both ways."""
-    top = 1 << (bits - 1)
-    sums = top * np.sqrt(c * f[0] * f[1] / 3)
-    shift = np.clip(16 + np.round(np.log2(sums) + rng.normal(0, 1.5, k)).astype(int), 1, 47)
-    narrow, wide = (np.int16, np.int64) if bits == 16 else (np.int8, np.int32)
-    return IntegerLayer(
-        name,
-        settings.pop("op", "conv2d"),
-        rng.integers(-top, top, (k, c, *f)).astype(narrow),
-        rng.normal(0, top * sums / 4, k).astype(wide),
-        rng.integers(1, 1 << 16, k).astype(np.int32),
-        shift.astype(np.int32),
-        **settings,
-    )
-
-
-def random_network(rng: np.random.Generator, bits: int, plain: bool = False) -> IntegerNetwork:
-    """One to three convolutions, and at times a fully connected layer; ``plain``: stride 1, no dilation, no groups."""
-    c, h, w = (int(v) for v in rng.integers((1, 3, 3), (14, 13, 13)))
-    first = (c, h, w)
-    layers: list[IntegerLayer] = []
-    for i in range(int(rng.integers(1, 4))):
-        f = (int(rng.integers(1, 4)), int(rng.integers(1, 4)))
-        stride, dilation, groups, k = (1, 1), (1, 1), 1, int(rng.integers(1, 20))
-        if not plain and rng.random() < 0.4:
-            stride = (int(rng.integers(1, 4)), int(rng.integers(1, 4)))
-        if not plain and rng.random() < 0.3:
-            dilation = (int(rng.integers(1, 3)), int(rng.integers(1, 3)))
-        if not plain and rng.random() < 0.3:
-            groups = int(rng.choice([g for g in range(1, c + 1) if c % g == 0]))
-            k = groups * int(rng.integers(1, 4))
-        reach = tuple((f[j] - 1) * dilation[j] + 1 for j in (0, 1))
-        padding = (int(rng.integers(0, reach[0])), int(rng.integers(0, reach[1])))
-        oh, ow = ((v + 2 * padding[j] - reach[j]) // stride[j] + 1 for j, v in enumerate((h, w)))
-        if min(oh, ow) < 1:
-            break
-        pool = int(rng.integers(2, 4)) if rng.random() < 0.5 else 1
-        pool = pool if pool <= min(oh, ow) else 1
-        settings = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups, "pool": pool}
-        layer = random_layer(rng, f"conv{i}", k, c // groups, f, bits, relu=bool(rng.random() < 0.5), **settings)
-        layers.append(layer)
-        c, h, w = k, oh // pool, ow // pool
-    if not layers or rng.random() < 0.4:
-        k = int(rng.integers(1, 20))
-        layers.append(random_layer(rng, "fc", k, c * h * w, (1, 1), bits, op="linear", flatten=True))
-    return IntegerNetwork("random", first, 0.1, bits, tuple(layers))
-
-
 def pair() -> IntegerNetwork:
     """Two layers that fit the smallest machine: padding, ReLU, pooling, several taps and tiles."""
     rng = np.random.default_rng(0)
     first = random_layer(rng, "first", 3, 2, (2, 2), 8, padding=(1, 1), relu=True, pool=2)
     second = random_layer(rng, "second", 3, 12, (1, 1), 8, op="linear", flatten=True)
     return IntegerNetwork("pair", (2, 3, 3), 0.1, 8, (first, second))
-
-
-def random_inputs(rng: np.random.Generator, network: IntegerNetwork, count: int) -> np.ndarray:
-    """Quantised inputs, with both ends of the range among them."""
-    low, high = network.range
-    return rng.integers(low, high + 1, (count, *network.input_shape)).astype(network.dtype)
 
 
 def runnable(accelerator: Accelerator, seed: int, count: int, plain: bool = False) -> Iterator[Program]:
@@ -145,32 +90,6 @@ def runnable(accelerator: Accelerator, seed: int, count: int, plain: bool = Fals
         except CapacityError:
             continue
         count -= 1
-
-
-def features(program: Program) -> set[str]:
-    """What ``program`` makes the hardware do."""
-    found = {"streamed weights" if not program.boot else "resident weights"}
-    found |= {"spilled map"} if len(program.maps) > 2 else set()
-    for layer in program.network.layers:
-        mine = [i for i, owner in zip(program.main, program.owners, strict=True) if owner == layer.name]
-        quants, convs = (sum(i.op in ops for i in mine) for ops in ((Op.LOADQ, Op.TILE), (Op.CONV, Op.SUM)))
-        tiles = -(-len(layer.weight) // program.accelerator.cols)
-        traits = {
-            "chunks": quants > tiles,
-            "passes": convs > quants,
-            "tiles": tiles > 1,
-            "blocks": any(i.op in (Op.CONV, Op.SUM) and i["nct"] > 1 for i in mine),
-            "banks": any(i.op in (Op.CONV, Op.STORE, Op.SUM) and i["bank"] > 0 for i in mine),
-            "stride": layer.stride != (1, 1),
-            "dilation": layer.dilation != (1, 1),
-            "groups": layer.groups > 1,
-            "padding": layer.padding != (0, 0),
-            "pool": layer.pool > 1,
-            "relu": layer.relu,
-            "linear": layer.op == "linear",
-        }
-        found |= {name for name, there in traits.items() if there}
-    return found
 
 
 def children() -> set[int]:

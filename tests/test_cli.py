@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 import torch
 
-from codesign_kernel import __version__, cli, session
+from codesign_kernel import __version__, assembly, cli, session
 from codesign_kernel.accelerator import Accelerator, catalog
 from codesign_kernel.cli import commands, parser
 from codesign_kernel.cli.output import Answer, plain, rows_text, table_text
@@ -79,6 +79,9 @@ class TestProcess:
             (["sweep", "digits", "--objectives", "joy"], "'joy' is no objective; choose from latency_ms"),
             (["sweep", "digits", "--objectives", "latency_ms:up"], "followed by :min or :max"),
             (["sweep", "digits", "--objectives", "latency_ms,latency_ms:max"], "named twice"),
+            (["cosim", "--window", "9:8"], "is FIRST:LAST, two cycles in order, but got '9:8'"),
+            (["cosim", "--window", "1:8"], "there is no --vcd; give both"),
+            (["verify", "--cases", "0"], "must be an integer >= 1, but got '0'"),
             (["cosim", "--images", "0"], "must be an integer >= 1, but got '0'"),
             (["demo", "--seed", "-1"], "must be an integer"),
             (["demo", "--simulator", "spice"], "invalid choice: 'spice'"),
@@ -356,7 +359,7 @@ class TestCommands:
         assert any(f"module {body['top']}" in Path(name).read_text() for name in body["files"])
         assert (body["design"]["rows"], body["design"]["cols"]) == (2, 2)
 
-    def test_cosim(self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_cosim(self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.setattr(digits, "train_digits", partial(digits.train_digits, epochs=1))
         reports: list[CosimReport] = []
         real = session.cosimulate
@@ -366,8 +369,12 @@ class TestCommands:
             return reports[0]
 
         monkeypatch.setattr(session, "cosimulate", kept)
-        status, out, _ = run(capsys, "cosim", "--images", "2", "--json")
+        waves = ("--vcd", str(tmp_path / "w.vcd"), "--window", "5:8")
+        status, out, _ = run(capsys, "cosim", "--images", "2", "--json", "--asm", str(tmp_path / "digits.s"), *waves)
         body = json.loads(out)
+        assert (tmp_path / "w.vcd").read_text().rstrip().endswith("#18")  # the end of cycle 8
+        lines = assembly.parse((tmp_path / "digits.s").read_text())
+        assert sum(line.cycles for line in lines if line.layer != assembly.BOOT) == body["cycles_model"]
         assert status == 0
         assert body["passed"] is True
         assert (body["vectors"], body["mismatches"]) == (2, 0)

@@ -13,6 +13,7 @@ from emulator import Emulator
 
 from codesign_kernel.cosim import CosimReport, check, find_simulator
 from codesign_kernel.cosim.job import Answer, Job, Simulator
+from codesign_kernel.cosim.timing import issue_cycles
 from codesign_kernel.cost import evaluate
 from codesign_kernel.lower import lower
 from codesign_kernel.optimize import IntegerNetwork
@@ -47,10 +48,11 @@ class Interpreted(Simulator):
         if job.boot:
             emulator.run(0)
             answer.boot_cycles = sum(program.cycles_of(i) for i in program.boot)
+            answer.boot_issues = issue_cycles(program, program.boot)
         for index, data in enumerate(job.inputs):
             emulator.external[job.input_at] = data
             emulator.run(job.entry)
-            answer.take(job, index, emulator.external, program.cycles)
+            answer.take(job, index, emulator.external, issue_cycles(program, program.main), program.cycles)
             self.runs += 1
             if self.fault is not None:
                 self.fault(self.runs, index, answer)
@@ -196,6 +198,14 @@ MUTANTS = {
     "drain of a move": (r"(default: begin\s+\S+ = .*waited == )1", r"\g<1>2", None),
     "count of cycles": (r"cycles <= \(cycles \+ 1\);", "cycles <= (cycles + 2);", None),
 }
+#: Which instruction each change of the cycles shows in first, and how much longer it seems.
+LONGER = {
+    "drain of CONV": ("CONV", 1),
+    "drain of STORE": ("STORE", 1),
+    "drain of LOADQ": ("LOADQ", 1),
+    "drain of a move": ("LOADP", 1),
+    "count of cycles": ("LOADP", 67),
+}
 QUICK = ("padding", "drain of CONV")
 
 
@@ -218,7 +228,12 @@ class TestMutants:
         if layer is None:
             assert (report.mismatches, report.first_mismatch, report.cycle_mismatches) == (0, None, 2)
             assert report.cycles_rtl != report.cycles_model == report.cycles_program
+            found, (op, more) = report.first_instruction, LONGER[name]
+            assert report.instruction_mismatches == 2 + (found.vector == -1)
+            assert (found.instruction.split()[0], found.got) == (op, found.expected + more)
+            assert f"{found.instruction} takes {found.expected} cycles, but took {found.got}" in str(report)
         else:
+            assert (report.instruction_mismatches, report.first_instruction) == (0, None)
             assert report.mismatches > 0
             assert report.first_mismatch.layer == layer, report
             assert report.cycle_mismatches == 0

@@ -28,7 +28,7 @@ A = TINY["2x2"]
 class TestChoice:
     def test_an_unknown_simulator_is_refused(self):
         with pytest.raises(
-            InvalidInputError, match="is one of 'auto', 'verilator', 'icarus', 'myhdl', but got 'modelsim'"
+            InvalidInputError, match="is one of 'auto', 'verilator', 'icarus', 'myhdl', 'ghdl', but got 'modelsim'"
         ):
             find_simulator("modelsim")
 
@@ -64,6 +64,13 @@ class TestChoice:
             SimulatorError, match=r"'icarus' does not run here: iverilog, vvp, .*install Debian's iverilog"
         ):
             find_simulator("icarus")
+
+    def test_a_missing_ghdl_says_how_to_get_it(self, monkeypatch):
+        monkeypatch.setenv("PATH", "")
+        with pytest.raises(
+            SimulatorError, match="'ghdl' does not run here: ghdl not found on PATH; install Debian's ghdl"
+        ):
+            find_simulator("ghdl")
 
 
 class TestRefusals:

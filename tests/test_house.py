@@ -38,6 +38,7 @@ FLOORS = {
     "rtl": 4,
     "design": 5,
     "lower": 5,
+    "assembly": 6,
     "cosim": 6,
     "explore": 6,
     "store": 6,

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from codesign_kernel.cli.evaluate import evaluate_answer
-from codesign_kernel.cli.output import Answer, rows_text, table_text
+from codesign_kernel.cli.output import Answer, plain, rows_text, table_text
 from codesign_kernel.cli.parser import DESIGN_OPTIONS
 from codesign_kernel.cli.progress import Progress
 from codesign_kernel.errors import InvalidInputError
@@ -20,6 +20,7 @@ from codesign_kernel.units import quantity, three_digits
 from codesign_kernel.workload import LOOPS
 
 if TYPE_CHECKING:
+    from codesign_kernel.cosim import CosimReport
     from codesign_kernel.design import Design
     from codesign_kernel.profiler import Profile
 
@@ -203,12 +204,23 @@ def rtl(args: argparse.Namespace, progress: Progress) -> Answer:
     return Answer(rows_text(rows), body)
 
 
+def _instructions(report: CosimReport) -> str:
+    wrong = report.first_instruction
+    return f"{report.instructions:,}, each as long as predicted" if wrong is None else f"one differs: {wrong}"
+
+
 def cosim(args: argparse.Namespace, progress: Progress) -> Answer:
     """``codesign cosim``: the digits network on the RTL, compared bit for bit and cycle for cycle."""
     design = _design(args)
+    for path in (args.asm, args.vcd):
+        if path is not None:
+            check_file(path)
+    if args.window is not None and args.vcd is None:
+        raise InvalidInputError("--window is the part of a waveform to write, but there is no --vcd; give both")
     from codesign_kernel import session
     from codesign_kernel.cosim import find_simulator
     from codesign_kernel.cost import evaluate
+    from codesign_kernel.lower import lower
     from codesign_kernel.optimize import load_digits, quantize, train_digits
 
     available = len(load_digits().test_x)
@@ -219,9 +231,12 @@ def cosim(args: argparse.Namespace, progress: Progress) -> Answer:
     evaluate(_profile("digits", progress), design)
     model, data, accuracy = train_digits(seed=args.seed, progress=progress)
     network = quantize(model, data.calibration_x, bits=design.accelerator.weight_bits)
+    if args.asm is not None:
+        write_whole(args.asm, lower(network, design).assembly())
     report = session.cosimulate(
-        design, network, data.test_x[: args.images], simulator=args.simulator, progress=progress
-    )
+        design, network, data.test_x[: args.images], simulator=args.simulator, progress=progress,
+        vcd=args.vcd, window=args.window,
+    )  # fmt: skip
     differ = f"; first: {report.first_mismatch}" if report.first_mismatch else ""
     rows = [
         ("design", report.design),
@@ -229,9 +244,43 @@ def cosim(args: argparse.Namespace, progress: Progress) -> Answer:
         ("simulator", report.simulator),
         ("bits", f"{report.vectors:,} images compared, {report.mismatches:,} differ{differ}"),
         ("cycles", f"RTL {report.cycles_rtl:,}, model {report.cycles_model:,}, program {report.cycles_program:,}"),
+        ("instructions", _instructions(report)),
         ("verdict", "bits and cycles agree" if report.passed else "RTL AND MODEL DIFFER"),
+        *((label, path) for label, path in (("program", args.asm), ("waveform", args.vcd)) if path is not None),
     ]
     return Answer(rows_text(rows), {**report.to_dict(), "float_accuracy": accuracy}, report.passed)
+
+
+def verify(args: argparse.Namespace, progress: Progress) -> Answer:
+    """``codesign verify``: random networks on random accelerators, until one differs."""
+    if args.out is not None:
+        check_file(args.out)
+    from codesign_kernel import session
+
+    report = session.verify(
+        args.cases, args.seed, args.simulator, machines=args.machines, only=args.case, progress=progress
+    )
+    if args.out is not None:
+        write_whole(args.out, json.dumps(plain(report.to_dict()), allow_nan=False, indent=2) + "\n")
+    rows: list[tuple[str, object]] = [
+        ("simulator", report.simulator),
+        ("seed", report.seed),
+        ("networks", f"{report.agreed:,} of {report.cases:,} agree, {report.layers:,} layers"),
+        ("compared", f"{report.vectors:,} inputs, {report.instructions:,} instructions, {report.cycles:,} cycles"),
+        ("met", ", ".join(f"{name} {count:,}" for name, count in report.met.items()) or "nothing"),
+        *((f"accelerator {i + 1}", name) for i, name in enumerate(report.accelerators)),
+        ("took", quantity(report.wall_s, "s")),
+    ]
+    if report.failure is not None:
+        failure = report.failure
+        rows += [
+            (f"case {failure.case}", failure.what),
+            ("on", failure.accelerator),
+            ("of", failure.network),
+            ("repeat", failure.repeat),
+        ]
+    rows.append(("verdict", "bits and cycles agree" if report.passed else "RTL AND MODEL DIFFER"))
+    return Answer(rows_text(rows), report.to_dict(), report.passed)
 
 
 def doctor(args: argparse.Namespace, progress: Progress) -> Answer:
@@ -255,5 +304,6 @@ COMMANDS: dict[str, Callable[[argparse.Namespace, Progress], Answer]] = {
     "sweep": sweep,
     "rtl": rtl,
     "cosim": cosim,
+    "verify": verify,
     "doctor": doctor,
 }

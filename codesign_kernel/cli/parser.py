@@ -8,7 +8,7 @@ from typing import NamedTuple, NoReturn
 
 from codesign_kernel import __version__
 
-SIMULATORS = ("auto", "verilator", "icarus", "myhdl")
+SIMULATORS = ("auto", "verilator", "icarus", "myhdl", "ghdl")
 #: Columns of a sweep that can be objectives, and the direction that is better when none is given.
 OBJECTIVES = {
     "latency_ms": "min",
@@ -77,6 +77,14 @@ def _seed(text: str) -> int:
     return _whole(text, 0, 2**31 - 1)
 
 
+def _window(text: str) -> tuple[int, int]:
+    """``A:B`` as two cycles."""
+    first, colon, last = text.partition(":")
+    if not (colon and first.isdecimal() and last.isdecimal() and int(first) <= int(last)):
+        raise argparse.ArgumentTypeError(f"is FIRST:LAST, two cycles in order, but got {text!r}")
+    return int(first), int(last)
+
+
 def _objectives(text: str) -> dict[str, str]:
     """``latency_ms,utilization:max`` as {column: "min" | "max"}."""
     objectives = {}
@@ -108,6 +116,29 @@ def _add_design(parser: argparse.ArgumentParser) -> None:
         metavar="FILE.json",
         help="read the accelerator from a JSON object with these fields instead",
     )
+
+
+def _add_cosim(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--images", type=_count, default=16, metavar="N", help="test images to run (default 16)")
+    parser.add_argument(
+        "--asm", type=Path, metavar="FILE", help="write the program: each instruction with its predicted cycles"
+    )
+    parser.add_argument(
+        "--vcd", type=Path, metavar="FILE", help="write the waveform of the first image that differs, else of the first"
+    )
+    parser.add_argument("--window", type=_window, metavar="A:B", help="cycles of the waveform (default: all)")
+    parser.add_argument("--seed", type=_seed, default=0, metavar="N", help="of the training (default 0)")
+    _add_design(parser)
+
+
+def _add_verify(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--cases", type=_count, default=200, metavar="N", help="networks to run (default 200)")
+    parser.add_argument("--seed", type=_seed, default=0, metavar="N", help="of everything random (default 0)")
+    parser.add_argument(
+        "--machines", type=_count, default=12, metavar="N", help="accelerators that the cases run on (default 12)"
+    )
+    parser.add_argument("--case", type=_seed, metavar="K", help="run this case alone, as a failure says")
+    parser.add_argument("--out", type=Path, metavar="FILE.json", help="write the result, as --json prints it")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -167,10 +198,10 @@ def build_parser() -> argparse.ArgumentParser:
     _add_design(rtl)
 
     cosim = command("cosim", "run the digits network on the RTL and compare bits and cycles with the model")
-    cosim.add_argument("--images", type=_count, default=16, metavar="N", help="test images to run (default 16)")
-    cosim.add_argument("--seed", type=_seed, default=0, metavar="N", help="of the training (default 0)")
-    _add_design(cosim)
-    for sub in (demo, cosim):
+    _add_cosim(cosim)
+    verify = command("verify", "run random networks on the RTL of random accelerators and compare bits and cycles")
+    _add_verify(verify)
+    for sub in (demo, cosim, verify):
         sub.add_argument(
             "--simulator", choices=SIMULATORS, default="auto", help="default: verilator where it runs, else myhdl"
         )

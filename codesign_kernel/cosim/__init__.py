@@ -2,5 +2,6 @@
 
 from codesign_kernel.cosim.check import CosimReport, Mismatch, check
 from codesign_kernel.cosim.simulators import SIMULATORS, find_simulator
+from codesign_kernel.cosim.timing import InstructionMismatch
 
-__all__ = ["SIMULATORS", "CosimReport", "Mismatch", "check", "find_simulator"]
+__all__ = ["SIMULATORS", "CosimReport", "InstructionMismatch", "Mismatch", "check", "find_simulator"]

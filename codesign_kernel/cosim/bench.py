@@ -14,15 +14,19 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from myhdl import Cosimulation, CosimulationError, StopSimulation, block, delay, instance
+from myhdl import Cosimulation, CosimulationError, Signal, StopSimulation, block, delay, instance, modbv, now
 
-from codesign_kernel.accelerator.types import Accelerator
+from codesign_kernel.accelerator.types import ADDRESS_BITS, Accelerator
 from codesign_kernel.cosim.cache import cached_folder, scratch_folder
-from codesign_kernel.cosim.job import Answer, Job, Progress, Simulator
+from codesign_kernel.cosim.job import COUNTER, Answer, Job, Progress, Simulator
+from codesign_kernel.cosim.waves import PER_CYCLE, write_window
 from codesign_kernel.errors import SimulatorError
 from codesign_kernel.rtl.core import Ports
 from codesign_kernel.rtl.core_os import core_of
 from codesign_kernel.rtl.generate import RtlBundle
+
+#: Units of vvp's time for one of MyHDL's: MyHDL's VPI module, myhdl.c, spreads delta cycles over them.
+_DELTAS = 1000
 
 
 class _Host:
@@ -31,12 +35,17 @@ class _Host:
     def __init__(self, accelerator: Accelerator, job: Job, progress: Progress | None, name: str) -> None:
         self.accelerator, self.job, self.progress, self.name = accelerator, job, progress, name
         self.p, self.answer = Ports(accelerator), Answer.blank(job)
+        #: the bench puts the design's own in its place, or drives this one
+        self.counter = Signal(modbv(0)[ADDRESS_BITS:])
+        #: the simulation's time when the first inference begins; high while its window lasts
+        self.started, self.dumping = -1, Signal(bool(0))
         self.memory = job.memory.copy()
         self.beat_bytes = accelerator.bus_bits // 8
 
     def tick(self) -> Iterator[Any]:
         """One clock: the memory samples before the edge and answers after it."""
         p, size = self.p, self.beat_bytes
+        self._mark_window()
         at = int(p.ext_addr.val) * size
         if p.ext_we.val:
             if at + size > len(self.memory):
@@ -51,22 +60,31 @@ class _Host:
         p.clk.next = 0
         yield delay(1)
 
-    def run(self, entry: int) -> Iterator[Any]:
-        """One program from ``entry`` to its HALT."""
+    def run(self, entry: int, issues: list[int]) -> Iterator[Any]:
+        """One program from ``entry`` to its HALT; notes in ``issues`` when its instructions issue."""
         p = self.p
         p.start.next, p.entry.next = 1, entry
         yield from self.tick()
         p.start.next = 0
-        ticks = 0
+        ticks, at = 0, int(self.counter.val)
         while p.busy.val:
             yield from self.tick()
             ticks += 1
+            if self.counter.val != at:
+                at = int(self.counter.val)
+                issues.append(int(p.cycles.val))
             if ticks > self.job.limit:
                 raise SimulatorError(
                     f"a run ends within {self.job.limit} cycles, but {self.name} is still busy; is the program damaged?"
                 )
         if p.error.val:
             raise SimulatorError(f"{self.name} stopped at a word that is no instruction; is the program damaged?")
+
+    def _mark_window(self) -> None:
+        trace = self.job.trace
+        if trace is not None and self.started >= 0:
+            at = (now() - self.started) // PER_CYCLE
+            self.dumping.next = not self.answer.cycles and trace.first <= at <= trace.last
 
     def session(self) -> Iterator[Any]:
         """Everything: reset, program, boot, every input."""
@@ -80,12 +98,16 @@ class _Host:
             yield from self.tick()
         p.prog_we.next = 0
         if job.boot:
-            yield from self.run(0)
-            self.answer.boot_cycles = int(p.cycles.val)
+            issues: list[int] = []
+            yield from self.run(0, issues)
+            self.answer.boot_cycles, self.answer.boot_issues = int(p.cycles.val), tuple(issues)
         for index, data in enumerate(job.inputs):
             self.memory[job.input_at] = data
-            yield from self.run(job.entry)
-            self.answer.take(job, index, self.memory, int(p.cycles.val))
+            issues = []
+            if index == 0:
+                self.started = now()
+            yield from self.run(job.entry, issues)
+            self.answer.take(job, index, self.memory, issues, int(p.cycles.val))
             if self.progress is not None:
                 self.progress(index + 1, len(job.inputs), f"inputs simulated by {self.name}")
         raise StopSimulation
@@ -94,6 +116,7 @@ class _Host:
 @block
 def _bench_model(ports, host):  # type: ignore[no-untyped-def]
     dut = core_of(host.accelerator)(**ports.as_dict(), accelerator=host.accelerator)
+    host.counter = dut.sigdict[COUNTER]
 
     @instance
     def drive():  # type: ignore[no-untyped-def]
@@ -126,7 +149,7 @@ class _Vvp(Cosimulation):
 
 @block
 def _bench_verilog(ports, host, command):  # type: ignore[no-untyped-def]
-    dut = _Vvp(command, **ports.as_dict())
+    dut = _Vvp(command, **ports.as_dict(), **{COUNTER: host.counter}, dumping=host.dumping)
 
     @instance
     def drive():  # type: ignore[no-untyped-def]
@@ -158,7 +181,16 @@ class MyhdlSimulator(Simulator):
         # MyHDL inspects the whole call stack for every block that it makes: a thread of its own has a short one
         with ThreadPoolExecutor(1) as thread:
             bench = thread.submit(_bench_model, host.p, host).result()
-        return _simulate(bench, host)
+        if job.trace is None:
+            return _simulate(bench, host)
+        with scratch_folder("myhdl") as folder:
+            # memories are left out: they have thousands of words
+            bench.config_sim(
+                trace=True, directory=str(folder), filename="raw", timescale="1ns", tracelists=False, tracebackup=False
+            )
+            answer = _simulate(bench, host)
+            write_window(folder / "raw.vcd", host.started, PER_CYCLE, job.trace)
+        return answer
 
 
 class IcarusSimulator(Simulator):
@@ -178,12 +210,17 @@ class IcarusSimulator(Simulator):
         vpi = cached_folder("icarus-vpi", _vpi_source().read_text(), _build_vpi) / "myhdl.vpi"
         with scratch_folder("icarus") as folder:
             (folder / "core.v").write_text(bundle.verilog)
-            (folder / "bench.v").write_text(_bench_text(bundle))
+            (folder / "bench.v").write_text(_bench_text(bundle, folder / "raw.vcd"))
             call(["iverilog", "-g2005", "-o", "bench.vvp", "bench.v", "core.v"], folder, "Icarus Verilog")
             host = _Host(bundle.accelerator, job, progress, self.name)
             # -n: an interrupt ends vvp, which would else wait for commands on standard input
             command = ["vvp", "-n", "-m", str(vpi), str(folder / "bench.vvp")]
-            return _simulate(_bench_verilog(host.p, host, command), host)
+            if job.trace is not None:  # vvp says on standard output that it writes a waveform
+                command = ["sh", "-c", 'exec "$@" >/dev/null', "sh", *command]
+            answer = _simulate(_bench_verilog(host.p, host, command), host)
+            if job.trace is not None:
+                write_window(folder / "raw.vcd", _DELTAS * host.started, _DELTAS * PER_CYCLE, job.trace)
+        return answer
 
 
 def call(command: list[str], folder: Path, what: str) -> None:
@@ -211,17 +248,22 @@ def _build_vpi(folder: Path) -> None:
     call(["iverilog-vpi", "myhdl.c", "myhdl_table.c"], folder, "building MyHDL's VPI module")
 
 
-def _bench_text(bundle: RtlBundle) -> str:
+def _bench_text(bundle: RtlBundle, waves: Path) -> str:
     """A module that hands the ports of the top to MyHDL. Memories start at zero: simulation's X would outlive the
     multiplication by a zero weight that silences an unused lane in hardware."""
     ports = Ports(bundle.accelerator).as_dict()
-    outputs = ("busy", "cycles", "error", "ext_addr", "ext_we", "ext_wdata")
-    lines = ["module bench;"]
+    outputs = ("busy", "cycles", "error", "ext_addr", "ext_we", "ext_wdata", COUNTER)
+    lines = ["module bench;", f"  wire [{ADDRESS_BITS - 1}:0] {COUNTER} = dut.{COUNTER};"]
     for name, signal in ports.items():
         width = f"[{len(signal) - 1}:0] " if len(signal) > 1 else ""
         lines.append(f"  {'wire' if name in outputs else 'reg'} {width}{name};")
     inputs = [name for name in ports if name not in outputs]
-    lines.append(f"  initial begin $from_myhdl({', '.join(inputs)}); $to_myhdl({', '.join(outputs)}); end")
+    lines.append("  reg dumping = 0;")
+    lines.append(f'  always @(posedge dumping) begin $dumpfile("{waves}"); $dumpvars(0, dut); end')
+    lines.append("  always @(negedge dumping) begin $dumpoff; $dumpflush; end")
+    lines.append(
+        f"  initial begin $from_myhdl({', '.join([*inputs, 'dumping'])}); $to_myhdl({', '.join(outputs)}); end"
+    )
     lines.append(f"  {bundle.top} dut({', '.join(f'.{name}({name})' for name in ports)});")
     lines.append("  integer i;")
     lines.append("  initial begin")

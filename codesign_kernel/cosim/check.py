@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from codesign_kernel.cosim.job import Job, Progress, Simulator
+from codesign_kernel.cosim.timing import InstructionMismatch, first_difference, layer_cycles
+from codesign_kernel.cosim.waves import Trace, window_of
 from codesign_kernel.errors import CapacityError
 from codesign_kernel.lower import Program, lower
 from codesign_kernel.optimize.integer import IntegerNetwork
@@ -24,6 +27,7 @@ class Mismatch:
         vector: number of the input.
         layer: its name; channel, y, x: the position in its result.
         expected, got: of the golden model and of the RTL.
+        first_cycle, last_cycle: of the inference, in which the layer runs.
     """
 
     vector: int
@@ -33,11 +37,14 @@ class Mismatch:
     x: int
     expected: int
     got: int
+    first_cycle: int
+    last_cycle: int
 
     def __str__(self) -> str:
         return (
             f"input {self.vector}, layer {self.layer!r}, channel {self.channel}, position ({self.y}, {self.x}): "
-            f"expected {self.expected}, got {self.got}"
+            f"expected {self.expected}, got {self.got}; the layer runs in cycles {self.first_cycle} to "
+            f"{self.last_cycle}"
         )
 
 
@@ -55,6 +62,9 @@ class CosimReport:
         cycles_model: of one inference, as the cost model says from the layers' shapes.
         cycles_program: the sum over the instructions of the program that ran.
         cycle_mismatches: inputs on which the RTL took another number of cycles than ``cycles_model``.
+        instructions: of one inference; each one's cycles are compared on every input, and those of the boot once.
+        instruction_mismatches: runs, the boot among them, in which an instruction took other cycles than its law says.
+        first_instruction: the first of these instructions; ``None`` without one.
         boot_cycles_rtl, boot_cycles_model: of loading the weights once; 0 where they are loaded every time.
         outputs: results of the RTL, integers [N, ...].
     """
@@ -67,6 +77,9 @@ class CosimReport:
     cycles_model: int
     cycles_program: int
     cycle_mismatches: int
+    instructions: int
+    instruction_mismatches: int
+    first_instruction: InstructionMismatch | None
     boot_cycles_rtl: int
     boot_cycles_model: int
     design: str
@@ -76,9 +89,10 @@ class CosimReport:
 
     @property
     def passed(self) -> bool:
-        """Equal bits and equal cycles: RTL, model and program."""
+        """Equal bits and equal cycles: RTL, model and program, as a whole and instruction by instruction."""
         return (
             self.mismatches == 0
+            and self.instruction_mismatches == 0
             and self.cycle_mismatches == 0
             and self.cycles_rtl == self.cycles_model == self.cycles_program
             and self.boot_cycles_rtl == self.boot_cycles_model
@@ -86,10 +100,9 @@ class CosimReport:
 
     def to_dict(self) -> dict[str, Any]:
         """The report without the outputs, ready for JSON."""
-        body = {
-            name: getattr(self, name) for name in self.__dataclass_fields__ if name not in ("outputs", "first_mismatch")
-        }
-        body["first_mismatch"] = None if self.first_mismatch is None else vars(self.first_mismatch)
+        body = {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "outputs"}
+        for name in ("first_mismatch", "first_instruction"):
+            body[name] = None if body[name] is None else vars(body[name])
         return {**body, "passed": self.passed}
 
     def __str__(self) -> str:
@@ -97,6 +110,7 @@ class CosimReport:
         return (
             f"{self.vectors} inputs on {self.simulator}: {bits}; cycles RTL {self.cycles_rtl:,}, "
             f"model {self.cycles_model:,}, program {self.cycles_program:,}"
+            + ("" if self.first_instruction is None else f"; {self.first_instruction}")
         )
 
 
@@ -121,8 +135,9 @@ def _job(program: Program, inputs: Array, every: bool) -> Job:
     )
 
 
-def _locate(bundle: RtlBundle, simulator: Simulator, network: IntegerNetwork, x: Array, vector: int) -> Mismatch | None:
+def _locate(bundle: RtlBundle, simulator: Simulator, plain: Program, x: Array, vector: int) -> Mismatch | None:
     """Run one input again with every layer's result saved, and compare layer by layer."""
+    network = plain.network
     try:
         program = lower(network, bundle.accelerator, every=True)
     except CapacityError:  # the instruction memory has no room for saving every layer
@@ -135,8 +150,18 @@ def _locate(bundle: RtlBundle, simulator: Simulator, network: IntegerNetwork, x:
         if not np.array_equal(got, expected):
             _, channel, row, column = (int(v) for v in np.argwhere(got != expected)[0])
             at = (0, channel, row, column)
-            return Mismatch(vector, place.name, channel, row, column, int(expected[at]), int(got[at]))
+            found = int(expected[at]), int(got[at])
+            return Mismatch(vector, place.name, channel, row, column, *found, *layer_cycles(plain, place.name))
     return None
+
+
+def _first_mismatch(
+    bundle: RtlBundle, simulator: Simulator, program: Program, x: Array, golden: Array, outputs: Array
+) -> Mismatch:
+    """Where ``outputs`` begin to differ from ``golden``."""
+    first = int(np.argmax((outputs != golden).reshape(len(x), -1).any(axis=1)))
+    found = _locate(bundle, simulator, program, x[first : first + 1], first)
+    return found or _end(program, golden, outputs, first)
 
 
 def check(
@@ -148,6 +173,8 @@ def check(
     cycles_model: int,
     boot_cycles_model: int,
     progress: Progress | None = None,
+    vcd: Path | None = None,
+    window: object = None,
 ) -> CosimReport:
     """Run ``inputs`` through ``network`` on the RTL of ``bundle``.
 
@@ -158,56 +185,65 @@ def check(
         simulator: one that runs here.
         cycles_model, boot_cycles_model: the prediction to hold the RTL to.
         progress: called as ``progress(done, total, message)``.
+        vcd: file for the waveform of one inference, which is simulated once more for it: that of the first input that
+            differs in bits or cycles, else of the first.
+        window: (first, last) cycle of the inference to write; ``None``: all of it.
 
     Raises:
-        InvalidInputError: the inputs do not fit the network.
+        InvalidInputError: the inputs do not fit the network; the window is none.
+        OutputError: the waveform cannot be written.
         SimulatorError: the simulator failed.
     """
     x = network.as_quantized(inputs)
     golden = network.predict(x)
     program = lower(network, bundle.accelerator)
+    seen = window_of(window, program.cycles)
     answer = simulator.run(bundle, _job(program, x, False), progress)
     place = program.maps[len(network.layers) - 1]
     outputs = program.unpack(answer.outputs[0], place).reshape(golden.shape)
     differs = (outputs != golden).reshape(len(x), -1).any(axis=1)
-    first = int(np.argmax(differs)) if differs.any() else None
+    mismatch = _first_mismatch(bundle, simulator, program, x, golden, outputs) if differs.any() else None
     off = [cycles for cycles in answer.cycles if cycles != cycles_model]
-    mismatch = None
-    if first is not None:
-        mismatch = _locate(bundle, simulator, network, x[first : first + 1], first) or _end(
-            network, golden, outputs, first
-        )
+    runs = [(-1, answer.boot_issues), *enumerate(answer.issues)]
+    wrong = [item for vector, issues in runs if (item := first_difference(program, vector, issues))]
+    if vcd is not None:
+        suspects = [max(item.vector, 0) for item in (mismatch, *wrong) if item is not None]
+        _draw(bundle, simulator, program, x, min(suspects, default=0), Trace(vcd, *seen), progress)
     return CosimReport(
-        simulator=simulator.name,
-        vectors=len(x),
-        mismatches=int(differs.sum()),
-        first_mismatch=mismatch,
-        cycles_rtl=off[0] if off else answer.cycles[0],
-        cycles_model=cycles_model,
-        cycles_program=program.cycles,
-        cycle_mismatches=len(off),
-        boot_cycles_rtl=answer.boot_cycles,
-        boot_cycles_model=boot_cycles_model,
-        design=str(bundle.accelerator),
-        network=network.name,
-        rtl_digest=bundle.digest,
-        outputs=outputs,
-    )
+        simulator=simulator.name, vectors=len(x), mismatches=int(differs.sum()), first_mismatch=mismatch,
+        cycles_rtl=off[0] if off else answer.cycles[0], cycles_model=cycles_model, cycles_program=program.cycles,
+        cycle_mismatches=len(off), instructions=len(program.main), instruction_mismatches=len(wrong),
+        first_instruction=wrong[0] if wrong else None, boot_cycles_rtl=answer.boot_cycles,
+        boot_cycles_model=boot_cycles_model, design=str(bundle.accelerator), network=network.name,
+        rtl_digest=bundle.digest, outputs=outputs,
+    )  # fmt: skip
 
 
-def _end(network: IntegerNetwork, golden: Array, outputs: Array, vector: int) -> Mismatch:
+def _draw(
+    bundle: RtlBundle, simulator: Simulator, program: Program, x: Array, vector: int, trace: Trace,
+    progress: Progress | None,
+) -> None:  # fmt: skip
+    """Run one input again, and write its waveform."""
+    if progress is not None:
+        progress(0, 1, f"writing the waveform of input {vector}")
+    simulator.run(bundle, replace(_job(program, x[vector : vector + 1], False), trace=trace))
+
+
+def _end(program: Program, golden: Array, outputs: Array, vector: int) -> Mismatch:
     """The difference at the network's end, where the repeated run did not show it."""
     expected, got = golden[vector].reshape(-1), outputs[vector].reshape(-1)
     at = int(np.argmax(expected != got))
     channels = golden.shape[1]
     plane = len(expected) // channels
     side = golden.shape[3] if golden.ndim == 4 else 1
+    last = program.network.layers[-1].name
     return Mismatch(
         vector,
-        network.layers[-1].name,
+        last,
         at // plane,
         at % plane // side,
         at % plane % side,
         int(expected[at]),
         int(got[at]),
+        *layer_cycles(program, last),
     )

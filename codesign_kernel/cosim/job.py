@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from codesign_kernel.cosim.waves import Trace
 from codesign_kernel.rtl.generate import RtlBundle
 
 Array = np.ndarray[Any, Any]
+#: The signal of the top level that holds the address of the next instruction, in all three languages.
+COUNTER = "pc"
 Progress = Callable[[int, int, str], None]
 
 
@@ -26,8 +29,9 @@ class Job:
         memory: the external memory before the first run, shape (bytes,), uint8. It keeps its contents between runs.
         inputs: what is written at ``input_at`` before each run, shape (runs, bytes), uint8.
         input_at: slice of the memory, in bytes.
-        outputs_at: slices that are read after each run.
+        outputs_at: slices that are read after each run; all of them whole words of the bus.
         limit: cycles after which a run is given up.
+        trace: the waveform to write of the first input's run; none without.
     """
 
     words: list[int]
@@ -38,15 +42,25 @@ class Job:
     input_at: slice
     outputs_at: tuple[slice, ...]
     limit: int
+    trace: Trace | None = None
 
 
 @dataclass
 class Answer:
-    """What came out: for each of ``outputs_at`` an array (runs, bytes), and the cycles of the boot and of each run."""
+    """What came out.
+
+    Attributes:
+        outputs: for each of ``outputs_at`` an array (runs, bytes).
+        cycles, boot_cycles: of each run and of the boot, as the port says.
+        issues, boot_issues: in each run and in the boot, the cycle in which each instruction issued: what the port
+            ``cycles`` says when the program counter moves on.
+    """
 
     outputs: tuple[Array, ...]
     cycles: list[int] = field(default_factory=list)
     boot_cycles: int = 0
+    issues: list[tuple[int, ...]] = field(default_factory=list)
+    boot_issues: tuple[int, ...] = ()
 
     @classmethod
     def blank(cls, job: Job) -> Answer:
@@ -54,9 +68,10 @@ class Answer:
         runs = len(job.inputs)
         return cls(tuple(np.zeros((runs, at.stop - at.start), dtype=np.uint8) for at in job.outputs_at))
 
-    def take(self, job: Job, run: int, memory: Array, cycles: int) -> None:
+    def take(self, job: Job, run: int, memory: Array, issues: Sequence[int], cycles: int) -> None:
         """Note the end of run ``run``."""
         self.cycles.append(cycles)
+        self.issues.append(tuple(issues))
         for output, at in zip(self.outputs, job.outputs_at, strict=True):
             output[run] = memory[at]
 

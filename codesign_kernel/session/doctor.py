@@ -149,6 +149,7 @@ def _simulators() -> list[Check]:
         ),
         _icarus(),
         _verilator(),
+        _tools("ghdl", ["ghdl"], "the simulator of the VHDL"),
     ]
 
 
@@ -158,6 +159,5 @@ def doctor() -> list[Check]:
         _python(),
         *(_package(distribution, extra) for distribution, extra in PACKAGES.items()),
         *_simulators(),
-        _tools("ghdl", ["ghdl"], "checks the VHDL in the tests"),
         _tools("chromium", ["chromium"], "drives the widgets in the tests"),
     ]

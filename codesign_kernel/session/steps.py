@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from codesign_kernel.cost.table import result_columns, spatial_columns
 from codesign_kernel.design import DesignSpace, SpatialSpace
 from codesign_kernel.errors import InvalidInputError
 from codesign_kernel.explore import sweep as explore_sweep
+from codesign_kernel.files import check_file
 from codesign_kernel.lower import lower
 from codesign_kernel.optimize.integer import IntegerNetwork
 from codesign_kernel.rtl import generate_rtl
@@ -79,7 +81,14 @@ def sweep(
 
 
 def cosimulate(
-    design: Any, network: IntegerNetwork, inputs: Any, simulator: str = "auto", progress: Progress | None = None
+    design: Any,
+    network: IntegerNetwork,
+    inputs: Any,
+    simulator: str = "auto",
+    progress: Progress | None = None,
+    *,
+    vcd: str | Path | None = None,
+    window: tuple[int, int] | None = None,
 ) -> CosimReport:
     """Run ``network`` on the generated RTL of ``design`` and compare with the golden model and the cost model.
 
@@ -87,11 +96,16 @@ def cosimulate(
         design: an :class:`Accelerator` or a :class:`Design`.
         network: a quantised network of the accelerator's precision.
         inputs: [N, C, H, W]; floats are quantised by the network, integers taken as quantised.
-        simulator: ``"verilator"``, ``"icarus"``, ``"myhdl"``, or ``"auto"``: Verilator where it runs, else MyHDL.
+        simulator: ``"verilator"`` or ``"icarus"`` for the Verilog, ``"ghdl"`` for the VHDL, ``"myhdl"`` for the model
+            that both are made of; ``"auto"``: Verilator where it runs, else MyHDL.
         progress: called as ``progress(done, total, message)``.
+        vcd: file for the waveform of one inference: that of the first input that differs, else of the first. In it a
+            cycle takes 2 ns, and cycle c of the inference, as the port ``cycles`` counts, begins at 2 c.
+        window: (first, last) cycle to write; without, the whole inference.
 
     Raises:
         InvalidInputError: an argument does not fit; the simulator is unknown.
+        OutputError: the waveform cannot be written.
         InfeasibleDesignError, CapacityError: the network does not fit the accelerator.
         SimulatorError: the simulator is not installed or failed.
     """
@@ -100,10 +114,16 @@ def cosimulate(
             f"cosimulate takes an IntegerNetwork, but got {type(network).__name__}; call quantize first"
         )
     chosen = find_simulator(simulator)
+    waves = None if vcd is None else Path(vcd)
+    if waves is not None:
+        check_file(waves)
+    elif window is not None:
+        raise InvalidInputError(f"window is the part of a waveform to write, but got {window!r} without vcd=")
     cost = evaluate(network, design)
     lower(network, design)  # what does not fit is refused before the RTL is made
     bundle = generate_rtl(design)
     return check(
         bundle, network, inputs, chosen,
         cycles_model=cost.latency_cycle, boot_cycles_model=cost.boot_cycle, progress=progress,
+        vcd=waves, window=window,
     )  # fmt: skip
