@@ -113,11 +113,12 @@ class Part(NamedTuple):
 
 def part_of(name: str) -> str:
     """The part that a process or signal of this name belongs to; equal blocks after the first are ``spare``."""
+    name = name.removeprefix("memories0_")
     if re.match(r"(systolic0_pe(_first|_last|_only)?|lane|accumulate)[1-9]", name):
         return "spare"
     rules = (
         ("only", r"systolic0_pe_only"), ("first", r"systolic0_pe_first"), ("last", r"systolic0_pe_last"),
-        ("pe", r"systolic0_pe"), ("skew", r"systolic0"), ("lane", r"lane\d|accumulate\d"),
+        ("pe", r"systolic0_pe"), ("skew", r"systolic0|stationary0"), ("lane", r"lane\d|accumulate\d"),
         ("hold", r"\w+_hold$"), ("ports", r"(activation_memory0_)?ram\d+_port"),
         ("path", r"mover0_(gather|spread)|activation_memory0_(choose|pick)|sums_pipeline"),
     )  # fmt: skip

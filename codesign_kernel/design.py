@@ -11,11 +11,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from codesign_kernel.accelerator.spatial import DATAFLOWS, LIMITS, SPATIAL_FIELDS, SWITCHES, SpatialArray
-from codesign_kernel.accelerator.types import FIELDS, Accelerator
+from codesign_kernel.accelerator.types import DATAFLOWS as TEMPLATE_DATAFLOWS
+from codesign_kernel.accelerator.types import FIELDS, WHOLE, Accelerator
 from codesign_kernel.errors import InvalidInputError
-
-#: Fields that count things.
-WHOLE = ("rows", "cols", "weight_bits", "acc_bits")
 
 
 @dataclass(frozen=True)
@@ -34,7 +32,11 @@ class Design:
         if missing:
             raise InvalidInputError(f"a design has rows and cols, but {' and '.join(missing)} is missing")
         fields: dict[str, Any] = {
-            name: _whole(parameters[name]) if name in WHOLE else float(parameters[name])
+            name: parameters[name]
+            if name == "dataflow"
+            else _whole(parameters[name])
+            if name in WHOLE
+            else float(parameters[name])
             for name in FIELDS
             if name in parameters
         }
@@ -73,14 +75,14 @@ class DesignSpace:
     #: The fields that can be chosen, those that count things, those that are texts, and what each text may be.
     fields: ClassVar[tuple[str, ...]] = FIELDS
     whole: ClassVar[frozenset[str]] = frozenset(WHOLE)
-    texts: ClassVar[dict[str, tuple[str, ...]]] = {}
+    texts: ClassVar[dict[str, tuple[str, ...]]] = {"dataflow": TEMPLATE_DATAFLOWS}
 
     def __init__(self, **choices: Any) -> None:
-        """``choices``: a number, or several, for each field.
+        """``choices``: a number, or several, for each field; for ``dataflow`` a text, or several.
 
         Raises:
             InvalidInputError: a name is no field, or a list of choices is empty, not numeric (or not whole, where
-                things are counted), or names a value twice.
+                things are counted; or no such text), or names a value twice.
         """
         unknown = sorted(set(choices) - set(self.fields))
         if unknown:
@@ -98,7 +100,7 @@ class DesignSpace:
                 lawful, kind = self._numeric(name, several), "whole numbers" if name in self.whole else "finite numbers"
             if not several or not lawful or len(set(several)) != len(several):
                 raise InvalidInputError(f"{name} has one or more different {kind} to choose from, but got {values!r}")
-            self.choices[name] = tuple(v.item() if isinstance(v, np.number) else v for v in several)
+            self.choices[name] = tuple(v.item() if isinstance(v, np.generic) else v for v in several)
 
     def _numeric(self, name: str, several: tuple[Any, ...]) -> bool:
         switch = name in SWITCHES

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from codesign_kernel.accelerator.columns import Machines
-from codesign_kernel.accelerator.isa import MAX_SIDE, Instruction, Op, cycles
-from codesign_kernel.accelerator.types import MULTIPLIER_BITS, Accelerator
+from codesign_kernel.accelerator.isa import FIELDS, MAX_SIDE, Instruction, Op, cycles
+from codesign_kernel.accelerator.types import MULTIPLIER_BITS, SHIFT_BITS, Accelerator
 from codesign_kernel.errors import CapacityError, InvalidInputError
 from codesign_kernel.mapping.steps import Step, steps_of
 from codesign_kernel.mapping.tiling import Tiling, block_range, ceil_div, input_rows, tile
@@ -77,7 +77,7 @@ class Program:
                 count=f.get("count", 0),
                 positions=f.get("nx", 0) * f.get("ny", 0),
                 taps=f.get("nct", 0) * f.get("nfy", 0) * f.get("nfx", 0),
-                pool=f.get("pool", 1),
+                pool=f.get("pool", f.get("window", 1)),
             )
         )
 
@@ -96,7 +96,7 @@ class Program:
 
     def pack(self, maps: Array) -> Array:
         """Feature maps [N, C, H, W] (integer) as the bytes of external memory, [N, bytes]."""
-        return _to_bytes(_to_words(maps, self.accelerator.lanes), self.accelerator.weight_bits)
+        return _to_bytes(_to_words(maps, self.accelerator.lanes, self.network.dtype), self.accelerator.weight_bits)
 
     def unpack(self, data: Array, place: FeatureMap) -> Array:
         """Bytes of external memory, [N, bytes], as feature maps [N, C, H, W] (int64)."""
@@ -111,25 +111,26 @@ class Program:
         return slice(start, start + place.words * self.accelerator.word_bits // 8)
 
 
-def _to_words(maps: Array, lanes: int) -> Array:
+def _to_words(maps: Array, lanes: int, dtype: Any) -> Array:
     """[N, C, H, W] -> [N, words, lanes], channels padded with zeros."""
     n, channels, height, width = maps.shape
     groups = ceil_div(channels, lanes)
-    padded = np.zeros((n, groups * lanes, height, width), dtype=np.int8)
+    padded = np.zeros((n, groups * lanes, height, width), dtype=dtype)
     padded[:, :channels] = maps
     return padded.reshape(n, groups, lanes, height, width).transpose(0, 1, 3, 4, 2).reshape(n, -1, lanes)
 
 
 def _to_bytes(words: Array, bits: int) -> Array:
     """[N, words, lanes] of ``bits``-wide values -> [N, bytes], the first lane in the lowest bits."""
-    flat = np.ascontiguousarray(words, dtype=np.int8).reshape(len(words), -1).view(np.uint8)
-    return flat if bits == 8 else (flat[:, 0::2] & 15) | (flat[:, 1::2] << 4)
+    # the lowest byte first, whatever the byte order of this computer
+    flat = np.ascontiguousarray(words, dtype="<i2" if bits == 16 else np.int8).reshape(len(words), -1).view(np.uint8)
+    return flat if bits >= 8 else (flat[:, 0::2] & 15) | (flat[:, 1::2] << 4)
 
 
 def _from_bytes(data: Array, bits: int) -> Array:
     """[N, bytes] -> [N, values], signed."""
-    if bits == 8:
-        return np.ascontiguousarray(data).view(np.int8)
+    if bits >= 8:
+        return np.ascontiguousarray(data).view("<i2" if bits == 16 else np.int8)
     low, high = (data << 4).view(np.int8) >> 4, data.view(np.int8) >> 4
     return np.stack([low, high], axis=-1).reshape(len(data), -1)
 
@@ -150,7 +151,8 @@ class _Emitter:
 
     def emit(self, op: Op, **fields: int) -> None:
         """Append one instruction."""
-        self.main.append(Instruction(op, fields))
+        # in the order in which they are told
+        self.main.append(Instruction(op, dict(sorted(fields.items(), key=lambda item: FIELDS[op].index(item[0])))))
         self.owners.append(self.owner)
 
 
@@ -160,27 +162,30 @@ def _tile_rows(step: Step, layer: IntegerLayer, a: Accelerator, output_tile: int
     first, last = output_tile * a.cols, min((output_tile + 1) * a.cols, step.channels_out)
     per_in, per_out = step.channels_in // step.groups, step.channels_out // step.groups
     weights = layer.weight.reshape(step.channels_out, per_in, step.filter_height, step.filter_width)
-    dense = np.zeros((a.cols, (high - low) * a.rows, step.filter_height, step.filter_width), dtype=np.int8)
+    dense = np.zeros((a.cols, (high - low) * a.rows, step.filter_height, step.filter_width), layer.weight.dtype)
     for out in range(first, last):
         at = out // per_out * per_in - low * a.rows
         dense[out - first, at : at + per_in] = weights[out]
-    # [cols, block, row, fy, fx] -> [block, fy, fx, row (the bottom one first), cols]
+    # [cols, block, row, fy, fx] -> [block, fy, fx, row, cols]; weights that stay shift in with the bottom row's first
     blocks = dense.reshape(a.cols, high - low, a.rows, step.filter_height, step.filter_width)
-    taps = blocks.transpose(1, 3, 4, 2, 0)[:, :, :, ::-1].reshape(-1, a.cols)
+    taps = blocks.transpose(1, 3, 4, 2, 0)[:, :, :, :: -1 if a.dataflow == "ws" else 1].reshape(-1, a.cols)
     packed = np.zeros(a.cols, dtype=object)
     for lane, out in enumerate(range(first, last)):
         bias = int(layer.bias[out]) % (1 << a.acc_bits)
         scale = int(layer.multiplier[out]) << a.acc_bits
         packed[lane] = bias | scale | (int(layer.shift[out]) - 1) << (a.acc_bits + MULTIPLIER_BITS)
     mask = (1 << a.weight_bits) - 1
-    fields = [[(int(value) >> (k * a.weight_bits)) & mask for value in packed] for k in range(a.quant_rows)]
-    return np.concatenate([taps, np.array(fields, dtype=np.uint8).view(np.int8)])
+    # they end with the last row; what the first one has too many bits are not kept by the lanes
+    spare = a.quant_rows * a.weight_bits - (a.acc_bits + MULTIPLIER_BITS + SHIFT_BITS)
+    fields = [[(int(value) << spare >> (k * a.weight_bits)) & mask for value in packed] for k in range(a.quant_rows)]
+    unsigned = np.array(fields, dtype=np.uint16 if a.weight_bits == 16 else np.uint8)
+    return np.concatenate([taps, unsigned.view(taps.dtype)])
 
 
 def _row_bytes(rows: Array, a: Accelerator) -> Array:
     """Rows of the weight memory as bytes of the external memory, each padded to whole beats."""
     lanes_a_row = a.weight_beats * a.bus_bits // a.weight_bits
-    padded = np.zeros((len(rows), lanes_a_row), dtype=np.int8)
+    padded = np.zeros((len(rows), lanes_a_row), rows.dtype)
     padded[:, : a.cols] = rows
     return _to_bytes(padded[None], a.weight_bits)[0]
 
@@ -215,49 +220,37 @@ def _passes(first: int, last: int, rows: int) -> Iterator[tuple[int, int]]:
 
 
 def _emit_tile(e: _Emitter, i: int, o: int, waddr: int, chunk: tuple[int, int], in_at: int, out_at: int) -> None:
-    """LOADQ, and CONV and STORE for every pass of output tile ``o`` over a chunk of output rows."""
+    """One output tile ``o`` of a chunk of output rows: LOADQ, and CONV and STORE for every pass; or TILE and SUM."""
     a, step, t = e.accelerator, e.steps[i], e.tilings[i]
     wide, tall = max(a.cols // a.rows, 1), max(a.rows // a.cols, 1)
     low, high = input_rows(step, *chunk) if not t.whole[0] else (0, step.height)
     plane = (high - low) * step.width
     first, last = block_range(step, o, a.rows, a.cols)
-    taps = (last - first) * step.taps
-    e.emit(Op.LOADQ, waddr=waddr + taps * a.rows, count=a.quant_rows)
+    parameters = waddr + (last - first) * step.taps * a.rows
+    if a.dataflow == "ws":
+        e.emit(Op.LOADQ, waddr=parameters, count=a.quant_rows)
     for start, stop in _passes(*chunk, int(t.pass_rows[0])):
         top = start * step.pool * step.stride[0] - step.padding[0] - low
-        e.emit(
-            Op.CONV,
-            acc=0,
-            bank=first % wide,
-            addr=in_at + first // wide * plane + top * step.width - step.padding[1],
-            waddr=waddr,
-            nx=step.out_width * step.pool,
-            ny=(stop - start) * step.pool,
-            ix0=-step.padding[1],
-            iy0=top,
-            width=step.width,
-            height=high - low,
-            sx=step.stride[1],
-            sy=step.stride[0],
-            row_step=step.stride[0] * step.width,
-            nfx=step.filter_width,
-            nfy=step.filter_height,
-            nct=last - first,
-            dx=step.dilation[1],
-            dy=step.dilation[0],
-            tap_row=step.dilation[0] * step.width,
-            ct_step=plane,
-        )
-        e.emit(
-            Op.STORE,
-            relu=int(e.network.layers[i].relu),
-            bank=o % tall,
-            addr=out_at + (o // tall * (chunk[1] - chunk[0]) + start - chunk[0]) * step.out_width,
-            nx=step.out_width,
-            ny=stop - start,
-            pool=step.pool,
-            acc_row=step.out_width * step.pool,
-        )
+        taps = {
+            "addr": in_at + first // wide * plane + top * step.width - step.padding[1],
+            "waddr": waddr, "ix0": -step.padding[1], "iy0": top, "width": step.width, "height": high - low,
+            "sx": step.stride[1], "sy": step.stride[0], "row_step": step.stride[0] * step.width,
+            "nfx": step.filter_width, "nfy": step.filter_height, "nct": last - first,
+            "dx": step.dilation[1], "dy": step.dilation[0], "tap_row": step.dilation[0] * step.width, "ct_step": plane,
+        }  # fmt: skip
+        nx, ny = step.out_width, stop - start
+        relu = int(e.network.layers[i].relu)
+        results = out_at + (o // tall * (chunk[1] - chunk[0]) + start - chunk[0]) * nx
+        if a.dataflow == "ws":
+            e.emit(Op.CONV, acc=0, bank=first % wide, nx=nx * step.pool, ny=ny * step.pool, **taps)
+            e.emit(
+                Op.STORE, relu=relu, bank=o % tall, addr=results, nx=nx, ny=ny, pool=step.pool, acc_row=nx * step.pool
+            )
+        else:
+            e.emit(Op.TILE, addr=results, waddr=parameters, count=a.quant_rows)
+            # the array's input is banked, or its output, or neither
+            bank = first % wide if wide > 1 else o % tall
+            e.emit(Op.SUM, relu=relu, bank=bank, nx=nx, ny=ny, window=step.pool, **taps)
 
 
 def _emit_step(e: _Emitter, i: int, rows_at: list[int], maps: dict[int, FeatureMap], in_at: int, every: bool) -> int:
@@ -362,8 +355,11 @@ def _check_sizes(steps: tuple[Step, ...], tilings: tuple[Tiling, ...], a: Accele
                 f"a map's sides are below {MAX_SIDE}, but {step.layer.name!r} reads {step.height}x{step.width}; "
                 "use a smaller input"
             )
-        for memory in ("activation", "accumulator"):
-            need, depth = int(getattr(t, f"{memory}_need")[0]), a.memory(memory).depth
+        for level in a.memories:
+            memory, depth = level.name, level.depth
+            if memory not in ("activation", "accumulator"):
+                continue
+            need = int(getattr(t, f"{memory}_need")[0])
             if need > depth:
                 raise CapacityError(
                     f"the {memory} memory holds one tile, but {step.layer.name!r} needs {need} words and there are "

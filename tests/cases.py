@@ -31,7 +31,8 @@ TINY = {
     "2x2": machine(2, 2, 0.125, 0.5, 0.0625, instruction_kib=1),
     "4x2": machine(4, 2, 0.25, 0.5, 0.125, instruction_kib=1, bandwidth_gb_s=0.2),
 }
-#: Squares and both kinds of oblongs, int4, one PE, slow and fast buses, tight and roomy memories.
+#: Squares and both kinds of oblongs, both dataflows, int4 and int16, one PE, slow and fast buses, tight and roomy
+#: memories.
 MACHINES = {
     **TINY,
     "1x1": machine(1, 1, 0.25, 1, 0.1),
@@ -42,6 +43,21 @@ MACHINES = {
     "8x4": machine(8, 4, 0.5, 2, 0.5, bandwidth_gb_s=0.4),
     "3x6": machine(3, 6, 0.5, 2, 0.5),
     "9x3": machine(9, 3, 0.4, 1.5, 0.3, bandwidth_gb_s=12.8),
+    "2x2 int16": machine(2, 2, 0.25, 1, 0.1, weight_bits=16, instruction_kib=1),
+    "2x4 int16": machine(2, 4, 0.5, 2, 0.5, weight_bits=16, bandwidth_gb_s=0.4),
+    **{
+        f"{name} os": machine(rows, cols, activation, weight, 1, dataflow="os", **rest)
+        for name, rows, cols, activation, weight, rest in [
+            ("2x2", 2, 2, 0.125, 0.5, {"instruction_kib": 1}),
+            ("4x2", 4, 2, 0.25, 0.5, {"instruction_kib": 1, "bandwidth_gb_s": 0.2}),
+            ("2x8", 2, 8, 0.5, 2, {"bandwidth_gb_s": 0.8}),
+            ("1x1", 1, 1, 0.25, 1, {}),
+            ("9x3", 9, 3, 0.4, 1.5, {"bandwidth_gb_s": 12.8}),
+            ("8x8", 8, 8, 1, 8, {}),
+            ("4x4 int4", 4, 4, 0.125, 0.5, {"weight_bits": 4}),
+            ("2x4 int16", 2, 4, 0.5, 2, {"weight_bits": 16, "bandwidth_gb_s": 0.4}),
+        ]
+    },
 }
 
 

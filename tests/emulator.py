@@ -30,7 +30,8 @@ class Emulator:
         depth = {level.name: level.depth for level in a.memories}
         self.activation: list[list[int | None]] = [[None] * a.lanes for _ in range(depth["activation"])]
         self.weight: list[list[int] | None] = [None] * depth["weight"]
-        self.sums: list[list[int] | None] = [None] * depth["accumulator"]
+        self.sums: list[list[int] | None] = [None] * depth.get("accumulator", 0)
+        self.results_at = 0
         self.lanes: list[tuple[int, int, int]] = []
         assert len(words) <= depth["instruction"]
 
@@ -92,7 +93,10 @@ class Emulator:
             assert row is not None
             for j, value in enumerate(row):
                 packed[j] |= (value & ((1 << self.a.weight_bits) - 1)) << (i * self.a.weight_bits)
-        self.lanes = [(signed(p, 32), p >> 32 & 0xFFFF, (p >> 48 & 0xFF) + 1) for p in packed]
+        # bias, multiplier and shift end with the last row
+        acc = self.a.acc_bits
+        packed = [p >> count * self.a.weight_bits - (acc + 24) for p in packed]
+        self.lanes = [(signed(p, acc), p >> acc & 0xFFFF, (p >> acc + 16 & 0xFF) + 1) for p in packed]
 
     def conv(self, **f: int) -> None:
         a = self.a
@@ -105,7 +109,7 @@ class Emulator:
                 rows: list[Any] = self.weight[waddr : waddr + a.rows]
                 assert len(rows) == a.rows
                 assert None not in rows
-                weights = np.array(rows[::-1])
+                weights = np.array(rows[::-1] if a.dataflow == "ws" else rows)
                 waddr += a.rows
                 start = plane + fy * f["tap_row"] + fx * f["dx"]
                 for at, (y, x) in enumerate(product(range(f["ny"]), range(f["nx"]))):
@@ -121,6 +125,17 @@ class Emulator:
             bank += 1
             if bank == banks:
                 bank, plane = 0, plane + f["ct_step"]
+
+    def tile(self, addr: int, waddr: int, count: int) -> None:
+        self.loadq(waddr, count)
+        self.results_at = addr
+
+    def sum(self, relu: int, bank: int, nx: int, ny: int, window: int, **taps: int) -> None:
+        """What CONV and STORE do, with the sums in the array; the bank is that of the input or of the output."""
+        assert self.a.dataflow == "os"
+        self.sums = [None] * (nx * ny * window * window)
+        self.conv(acc=0, bank=bank, nx=nx * window, ny=ny * window, **taps)
+        self.store(relu=relu, bank=bank, addr=self.results_at, nx=nx, ny=ny, pool=window, acc_row=nx * window)
 
     def _word(self, address: int, bank: int) -> list[int]:
         """What the rows read: channels that no layer wrote meet weights of zero, so their value does not matter."""

@@ -90,7 +90,8 @@ class Walk:
         self.lanes = max(a.rows, a.cols)
         self.word = self.lanes * a.weight_bits
         self.row = a.cols * a.weight_bits
-        self.sums = a.cols * 32
+        acc = 48 if a.weight_bits == 16 else 32
+        self.sums = a.cols * acc
         self.act_depth = int(a.activation_kib * 8192) // self.word
         self.weight_depth = int(a.weight_kib * 8192) // self.row
         self.acc_depth = int(a.accumulator_kib * 8192) // self.sums
@@ -100,7 +101,7 @@ class Walk:
             self.bus *= 2
         self.act_beats = self.word // self.bus
         self.row_beats = len(cut(self.row, self.bus))
-        self.quant_rows = len(cut(32 + 16 + 8, a.weight_bits))
+        self.quant_rows = len(cut(acc + 16 + 8, a.weight_bits))
         self.whole = [
             self.map_words(n.c, n.h, n.w) + self.map_words(n.k, n.oh, n.ow) <= self.act_depth for n in self.nests
         ]
@@ -127,7 +128,9 @@ class Walk:
         return 1
 
     def pass_rows(self, n: Nest) -> int:
-        """The most output rows whose positions, before pooling, fit the accumulators."""
+        """The most output rows whose positions, before pooling, fit the accumulators; all where there are none."""
+        if self.a.dataflow == "os":
+            return n.oh
         rows = 1
         while (rows + 1) * n.pool * n.ow * n.pool <= self.acc_depth:
             rows += 1
@@ -173,6 +176,11 @@ class Walk:
         c.compute += 2 + self.quant_rows + 1
         c.bits["weight", "W", "read"] += self.quant_rows * self.row
         for lines in cut(len(chunk), self.pass_rows(n)):
+            if self.a.dataflow == "os":
+                c.instructions += 1
+                c.compute += 2 + self.sums_stay(c, n, outs, len(lines))
+                c.bits["activation", "O", "write"] += len(lines) * n.ow * self.row
+                continue
             c.instructions += 2
             positions = len(lines) * n.pool * n.ow * n.pool
             taps = len(blocks_of(n, outs, self.a.rows)) * n.fy * n.fx
@@ -180,6 +188,19 @@ class Walk:
             c.compute += 2 + positions + 5
             c.bits["accumulator", "O", "read"] += positions * self.sums
             c.bits["activation", "O", "write"] += len(lines) * n.ow * self.row
+
+    def sums_stay(self, c: Counts, n: Nest, outs: range, lines: int) -> int:
+        """Cycles of a SUM: each row of the array gets a word in turn, group by group and tap by tap."""
+        clock = 0
+        for group in cut(lines * n.pool * n.ow * n.pool, self.a.rows):
+            for _ in range(len(blocks_of(n, outs, self.a.rows)) * n.fy * n.fx):
+                for row in range(self.a.rows):
+                    clock += 1
+                    c.bits["weight", "W", "read"] += self.row
+                    if row < len(group):
+                        c.bits["activation", "I", "read"] += self.a.rows * self.a.weight_bits
+        # the last word's address, itself, and its row; across rows and columns, out of element and column; the lanes
+        return clock + 3 + (self.a.rows - 1) + (self.a.cols - 1) + 2 + 4
 
     def taps(self, c: Counts, taps: int, positions: int) -> int:
         """Cycles of all taps of a pass: a clock that visits every row of weights and every position.

@@ -143,3 +143,16 @@ def test_the_rtl_still_has_the_registers_that_the_fit_counts(synthesis, rows, co
     counted = clocked["constant"] + cols * 32 + word + clocked["banked"] * (cols > rows)
     # gather's register, which holds, is one more word
     assert counted + word == pytest.approx(found, rel=0.02)
+
+
+@pytest.mark.parametrize(("rows", "cols"), [(4, 2), (2, 4)])
+def test_an_array_that_holds_its_sums_has_as_many(synthesis, rows, cols):
+    """But for the positions that go round and the bits that wait for their sums, which are counted with the array."""
+    small = {f"{memory}_kib": 0.5 for memory in ("activation", "weight", "instruction")}
+    verilog = ck.generate_rtl(ck.Accelerator.systolic(rows, cols, "os", **small)).verilog
+    found = declared_bits(verilog, synthesis.parts_by_line(verilog), ("control", "path"))
+    clocked = DATA["clocked"]
+    word = max(rows, cols) * 8
+    # the instruction's address holds while it runs
+    counted = clocked["constant"] + 18 + 2 * word + clocked["banked"] * (cols > rows)
+    assert counted + rows * 45 + 3 * (rows + cols + 3) + 4 == pytest.approx(found, rel=0.02)

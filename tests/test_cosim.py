@@ -16,7 +16,7 @@ import pytest
 from cases import MACHINES, TINY, builds, children, pair, random_inputs, random_layer
 
 from codesign_kernel.accelerator import Accelerator
-from codesign_kernel.accelerator.isa import RESERVED, Instruction, Op
+from codesign_kernel.accelerator.isa import RESERVED, RESERVED_OS, Instruction, Op
 from codesign_kernel.cosim import SIMULATORS, find_simulator
 from codesign_kernel.cosim.job import Job
 from codesign_kernel.cosim.timing import issue_cycles
@@ -117,6 +117,17 @@ class TestContract:
         words[program.entry + 2] = word
         with nothing_left(tmp_path, monkeypatch), pytest.raises(SimulatorError, match="a word that is no instruction"):
             find_simulator(name).run(generate_rtl(A), job_of(program, x, words=words))
+
+    @pytest.mark.parametrize("word", [4, 5, 6, 9, 8 | 1 << 4, 8 | 1 << RESERVED_OS, 8 | 1 << 6])
+    def test_an_array_that_holds_sums_has_instructions_of_its_own(self, name, word, tmp_path, monkeypatch):
+        """Those of the other array, unknown ones, reserved bits, and a bank where there is one only."""
+        a = MACHINES["2x2 os"]
+        program = lower(pair(), a)
+        x = random_inputs(np.random.default_rng(1), program.network, 1)
+        words = program.words
+        words[program.entry + 2] = word
+        with nothing_left(tmp_path, monkeypatch), pytest.raises(SimulatorError, match="a word that is no instruction"):
+            find_simulator(name).run(generate_rtl(a), job_of(program, x, words=words))
 
     def test_writing_beyond_the_memory_is_told(self, name, tmp_path, monkeypatch):
         program = lower(pair(), A)
@@ -291,23 +302,45 @@ class TestAgreement:
         assert all(i["nct"] > 2 for i in convs)
         agree(a, program, "icarus", vectors=2)
 
+    @pytest.mark.icarus
+    @pytest.mark.parametrize(
+        "name", ["2x2 os", *(pytest.param(n, marks=pytest.mark.slow) for n in ("1x1 os", "4x2 os", "2x8 os"))]
+    )
+    def test_groups_of_positions_follow_without_a_gap(self, name):
+        """One tap and several, groups that are full and that are not, windows that lie across groups, and input tiles
+        whose banks turn."""
+        rng = np.random.default_rng(0)
+        layers = (
+            random_layer(rng, "one tap", 5, 2, (1, 1), 8, padding=(0, 0)),
+            random_layer(rng, "pooled", 9, 5, (2, 2), 8, stride=(1, 2), padding=(1, 1), pool=3),
+            random_layer(rng, "tiles", 3, 9, (1, 2), 8, dilation=(1, 2), padding=(0, 1)),
+        )
+        a = replace(MACHINES[name], activation_kib=4, weight_kib=4)
+        program = lower(IntegerNetwork("groups", (2, 5, 13), 0.1, 8, layers), a)
+        sums = [i for i in program.main if i.op == Op.SUM]
+        assert {i["nct"] * i["nfx"] * i["nfy"] == 1 for i in sums} == ({True, False} if a.rows > 1 else {False})
+        assert {i["window"] for i in sums} == {1, 3}
+        agree(a, program, "icarus", vectors=2)
+
     @pytest.mark.slow
     @pytest.mark.verilator
-    def test_extremes_of_the_requantiser(self):
+    @pytest.mark.parametrize(("name", "acc"), [("8x8", 32), ("2x4 int16", 48)])
+    def test_extremes_of_the_requantiser(self, name, acc):
         """Every shift, multipliers and biases at their ends, weights and inputs at theirs."""
-        a = MACHINES["8x8"]
+        a = replace(MACHINES[name], activation_kib=2, weight_kib=32)
+        top, shifts = 1 << (a.weight_bits - 1), acc + 15
         rng = np.random.default_rng(0)
-        base = random_layer(rng, "ends", 47, 9, (3, 3), 8, padding=(2, 0), relu=False)
-        worst = 81 * 128 * 128
+        base = random_layer(rng, "ends", shifts, 9, (3, 3), a.weight_bits, padding=(2, 0), relu=False)
+        worst, most = 81 * top * top, (1 << (acc - 1)) - 1
         layer = replace(
             base,
-            weight=rng.choice([-128, 127], base.weight.shape).astype(np.int8),
-            bias=rng.choice([-(2**31) + 1 + worst, 0, 2**31 - 1 - worst], 47).astype(np.int32),
-            multiplier=rng.choice([1, 65535], 47).astype(np.int32),
-            shift=np.arange(1, 48, dtype=np.int32),
+            weight=rng.choice([-top, top - 1], base.weight.shape).astype(base.weight.dtype),
+            bias=rng.choice([-most + worst, 0, most - worst], shifts).astype(base.bias.dtype),
+            multiplier=rng.choice([1, 65535], shifts).astype(np.int32),
+            shift=np.arange(1, shifts + 1, dtype=np.int32),
         )
-        ends = IntegerNetwork("ends", (9, 7, 6), 1.0, 8, (layer,))
-        x = rng.choice([-128, 127], (4, 9, 7, 6)).astype(np.int8)
+        ends = IntegerNetwork("ends", (9, 7, 6), 1.0, a.weight_bits, (layer,))
+        x = rng.choice([-top, top - 1], (4, 9, 7, 6)).astype(ends.dtype)
         report = cosimulate(a, ends, x, "verilator")
         assert report.passed, report
-        assert {-128, 127} <= set(report.outputs.flat)
+        assert {-top, top - 1} <= set(report.outputs.flat)

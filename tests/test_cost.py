@@ -82,6 +82,42 @@ class TestClosedForm:
         assert cost.dram_bit == (16 + 32) * 16
         assert accesses(cost, "conv")["accumulator", "O", "read"] == 2 * (9 * 16 + 16) * 64
 
+    def test_the_same_convolution_where_sums_stay(self):
+        """Sixteen positions are eight groups of two, and each streams nine taps of two channels."""
+        cost = evaluate(Workload("one", (CONV,)), replace(ROOMY, dataflow="os"))
+        (layer,) = cost.layers
+        assert (layer.load_cycle, layer.store_cycle) == (2 + 16 + 2, 2 + 32 + 2)
+        assert layer.compute_cycle == 2 * ((2 + 7 + 1) + (2 + 8 * 9 * 2 + (2 + 2 + 7)))
+        assert cost.instructions == 2 + (1 + 2 * 2 + 1) + 1
+        assert cost.boot_cycle == (2 + 50 + 2) + 2
+        bits = accesses(cost, "conv")
+        assert bits["weight", "W", "read"] == 2 * (8 * 9 * 2 + 7) * 16
+        assert bits["activation", "I", "read"] == 2 * 9 * 16 * 16
+        assert bits["activation", "O", "write"] == 2 * 16 * 16
+        assert not any(level == "accumulator" for level, _, _ in bits)
+        # no memory of sums. Words of 16 bits for two rows; a weight and a sum are skewed; three marks between elements
+        # and one between rows; two positions of 45 bits, and three bits that wait seven cycles, one of them four more
+        registers = 2 * 16 + 8 + 32 + 3 + 1 + 2 * 45 + 3 * 7 + 4
+        bit, pe = technology.register(28.0), technology.pe(8, 32, 28.0)
+        assert cost.area_parts["accumulator"] == cost.energy_parts["accumulator"] == 0
+        assert cost.area_parts["array"] == pytest.approx(4 * pe.area_um2 + registers * bit.area_um2, rel=1e-12)
+        clock = 4 * pe.register_pj + (registers + 4 * 8) * bit.pj + control(2, 2, 8, 28.0).clock_pj
+        compute = 864 * pe.mac_pj + (cost.latency_cycle - 2) * clock + 64 * technology.lane(8, 32, 28.0).energy_pj
+        assert cost.energy_parts["compute"] == pytest.approx(compute, rel=1e-12)
+
+    @pytest.mark.parametrize(("height", "pool", "groups"), [(3, 1, 1), (4, 1, 1), (5, 1, 2), (9, 1, 3), (6, 2, 6)])
+    def test_positions_of_a_sum_are_taken_in_groups_as_large_as_the_array(self, height, pool, groups):
+        """Nine taps on four rows and one column, the output one position wide; pooled, two wide and in windows."""
+        wide = 1 if pool == 1 else 2 * pool
+        layer = replace(CONV, K=1, C=1, OY=height, OX=wide, IY=height + 2, IX=wide + 2, padding=(0, 0))
+        chain = [layer]
+        if pool > 1:
+            half = {"OY": height // pool, "OX": 2, "IY": height, "IX": wide}
+            chain.append(Layer("pool", "max_pool2d", K=1, C=1, FY=pool, FX=pool, stride=(pool, pool), **half))
+        edges = (("conv", "pool"),) if pool > 1 else ()
+        cost = evaluate(Workload("thin", tuple(chain), edges), machine(4, 1, 4, 1, 1, dataflow="os"))
+        assert cost.layers[0].compute_cycle == (2 + 7 + 1) + 2 + groups * 9 * 4 + (4 + 1 + 7)
+
     @pytest.mark.parametrize(("rows", "height", "conv"), [
         (1, 1, 2 + 2 + 8 * 2 + 1 + 3),  # a sum is needed again two cycles later
         (1, 2, 2 + 2 + 8 * 2 + 2 + 3),
@@ -312,12 +348,14 @@ class TestAccelerator:
             ({"weight_kib": float("nan")}, "weight_kib is a number above 0 .*, but got nan"),
             ({"activation_kib": float("inf")}, "activation_kib is a number above 0 .*, but got inf"),
             ({"accumulator_kib": "8"}, "accumulator_kib is a number above 0 .*, but got '8'"),
-            ({"dataflow": "os"}, "dataflow is one of 'ws', but got 'os'"),
-            ({"weight_bits": 6}, r"weight_bits is one of \(4, 8\), but got 6"),
-            ({"acc_bits": 24}, "acc_bits is 32 in this template, but got 24"),
+            ({"dataflow": "is"}, "dataflow is one of 'ws', 'os', but got 'is'"),
+            ({"weight_bits": 6}, r"weight_bits is one of \(4, 8, 16\), but got 6"),
+            ({"acc_bits": 24}, "acc_bits is 32 for weight_bits = 8, but got 24; leave it out"),
+            ({"dataflow": ["os"]}, r"dataflow is one of 'ws', 'os', but got \['os'\]"),
+            ({"acc_bits": 32, "weight_bits": 16}, "acc_bits is 48 for weight_bits = 16, but got 32"),
             ({"node_nm": 65}, "node_nm lies between 7 and 45, but got 65"),
             ({"frequency_mhz": 0.5}, r"frequency_mhz lies between 1 and 5000, but got 0\.5"),
-            ({"rows": 3, "cols": 3, "weight_bits": 4}, "use an even number of lanes or weight_bits = 8"),
+            ({"rows": 3, "cols": 3, "weight_bits": 4}, "use an even number of lanes or more weight_bits"),
             ({"activation_kib": 5000}, "activation memory holds at most 262144 words.*make it at most 1024 KiB"),
         ],
     )
@@ -345,6 +383,16 @@ class TestAccelerator:
     def test_a_bus_is_as_wide_as_a_word_at_most(self, gb_s):
         assert Accelerator.systolic(4, 4, bandwidth_gb_s=gb_s).bus_bits == 32
         assert Accelerator.systolic(256, 2, bandwidth_gb_s=gb_s, accumulator_kib=8).bus_bits == 1024
+
+    def test_sums_that_stay_need_no_accumulators(self):
+        """Whatever memory is asked for, it is the same machine; and one that needs it says so."""
+        one, other = (Accelerator.systolic(4, 4, "os", accumulator_kib=kib) for kib in (8, 0))
+        assert one == other
+        assert one.digest == other.digest
+        assert [level.name for level in one.memories] == ["activation", "weight", "instruction"]
+        assert str(one).startswith("4x4 os int8, 16 KiB activations, 64 KiB weights, 3.2 GB/s")
+        with pytest.raises(InvalidInputError, match=r"accumulator_kib is a number above 0 .*, but got 0\.0"):
+            replace(one, dataflow="ws")
 
     def test_equal_machines_have_equal_digests(self):
         whole, real = Accelerator.systolic(4, 4, activation_kib=16), Accelerator.systolic(4, 4, activation_kib=16.0)

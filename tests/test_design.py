@@ -62,7 +62,9 @@ WORKLOADS = {"digits": digits, "grouped": grouped, "attention": attention}
 WIDE = DesignSpace(
     rows=(1, 2, 3, 4, 8, 16),
     cols=(1, 2, 4, 6, 8, 32),
-    weight_bits=(4, 8),
+    dataflow=("ws", "os"),
+    weight_bits=(4, 8, 16),
+    acc_bits=(0, 32, 48),
     activation_kib=(0.05, 0.2, 1, 4.5, 16, 1500),
     weight_kib=(0.4, 2, 5, 33, 128),
     accumulator_kib=(0.05, 0.5, 1, 8),
@@ -133,7 +135,8 @@ class TestSweep:
         monkeypatch.setattr(SWEEP, "CHUNK", at_once)
         space = DesignSpace(
             rows=(2, 3, 4, 8), cols=(2, 4, 6), weight_kib=(0.5, 4, 64), accumulator_kib=(0.25, 8),
-            activation_kib=(0.5, 2), frequency_mhz=(100, 200, 4900), node_nm=(16, 28), weight_bits=(4, 8),
+            activation_kib=(0.5, 2), frequency_mhz=(100, 200), node_nm=(16, 28),
+            weight_bits=(4, 8, 16), dataflow=("os", "ws"),
         )  # fmt: skip
         order = np.random.default_rng(3).permutation(space.size)
         for workload in (digits(), grouped(), attention()):
@@ -242,6 +245,10 @@ class TestDesignSpace:
             ({"rows": "44", "cols": 4}, "rows has one or more different.*got '44'"),
             ({"rows": 4, "cols": 4, "weight_kib": (1, float("nan"))}, "weight_kib has .* finite numbers"),
             ({"rows": 4, "cols": (True, 4)}, "cols has one or more different"),
+            ({"rows": 4, "cols": 4, "dataflow": ("ws", "ws")}, "dataflow has one or more different of 'ws', 'os'"),
+            ({"rows": 4, "cols": 4, "dataflow": ("ws", "is")}, r"dataflow has .* got \('ws', 'is'\)"),
+            ({"rows": 4, "cols": 4, "dataflow": 1}, "dataflow has one or more .* got 1"),
+            ({"rows": 4, "cols": 4, "dataflow": ()}, "dataflow has one or more"),
             ({"rows": 4, "cols": 4, "node_nm": {28, 45}}, "node_nm has one or more"),
         ],
     )
@@ -253,6 +260,14 @@ class TestDesignSpace:
         space = DesignSpace(rows=np.array([2, 4]), cols=range(4, 5), weight_kib=np.float32(4))
         assert [type(v) for values in space.choices.values() for v in values] == [int, int, int, float]
         assert space.design(1) == Design(Accelerator.systolic(4, 4, weight_kib=4))
+
+    def test_a_dataflow_is_chosen_by_name(self):
+        space = DesignSpace(rows=4, cols=4, dataflow=np.array(["ws", "os"]))
+        assert [space.design(i).accelerator.dataflow for i in (0, 1)] == ["ws", "os"]
+        frame = sweep(digits(), space)
+        assert frame["dataflow"].tolist() == ["ws", "os"]
+        assert Design.of(frame.loc[1]) == space.design(1)
+        assert frame["latency_cycle"][1] < frame["latency_cycle"][0]
 
     def test_the_sweep_takes_any_evaluation(self):
         """explore knows no cost model: what it is given is called with columns, and its columns come back."""

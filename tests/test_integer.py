@@ -51,6 +51,7 @@ def loops(layer, image, bits):
 def conv_layer(rng, bits=8, name="conv", channels=2, k=4, f=(3, 3), **settings):
     """A layer of random integers whose results spread over the range."""
     top = 2 ** (bits - 1)
+    narrow, long = (np.int16, np.int64) if bits == 16 else (np.int8, np.int32)
     groups = settings.get("groups", 1)
     reach = channels // groups * f[0] * f[1]
     multiplier = rng.integers(32768, 65536, k)
@@ -58,18 +59,18 @@ def conv_layer(rng, bits=8, name="conv", channels=2, k=4, f=(3, 3), **settings):
     return IntegerLayer(
         name,
         settings.pop("op", "conv2d"),
-        rng.integers(-top, top, (k, channels // groups, *f)).astype(np.int8),
-        rng.integers(-top * top, top * top, k).astype(np.int32),
+        rng.integers(-top, top, (k, channels // groups, *f)).astype(narrow),
+        rng.integers(-top * top, top * top, k).astype(long),
         multiplier.astype(np.int32),
         shift.astype(np.int32),
         **settings,
     )
 
 
-@pytest.mark.parametrize("seed", range(60))
+@pytest.mark.parametrize("seed", range(80))
 def test_golden_model_equals_plain_loops(seed):
     rng = np.random.default_rng(seed)
-    bits = int(rng.choice([4, 8]))
+    bits = int(rng.choice([4, 8])) if seed < 60 else 16
     groups = int(rng.choice([1, 1, 2, 3]))
     channels = groups * int(rng.integers(1, 3))
     k = channels if seed % 4 == 0 and groups == channels else groups * int(rng.integers(1, 3))
@@ -88,7 +89,7 @@ def test_golden_model_equals_plain_loops(seed):
     inner = conv.output_shape(shape)
     linear = conv_layer(rng, bits, "fc", int(np.prod(inner)), 3, (1, 1), op="linear", flatten=True)
     network = IntegerNetwork("random", shape, 0.5, bits, (conv, linear))
-    x = rng.integers(network.range[0], network.range[1] + 1, (3, *shape)).astype(np.int8)
+    x = rng.integers(network.range[0], network.range[1] + 1, (3, *shape)).astype(network.dtype)
     maps, result = network.layer_outputs(x)
     assert maps.shape == (3, *inner) == (3, *network.shapes[1])
     for n in range(3):
@@ -109,6 +110,14 @@ def test_requantisation_rounds_halves_up_for_negative_numbers_too():
     assert wide.tolist() == [4, -4]
     ends = np.array([2**31 - 1, -(2**31 - 1)])
     assert requantise(ends, np.full(2, 65535, np.int32), np.full(2, 47, np.int32), 8).tolist() == [1, -1]
+    # 65535 * 2^47 / 2^63 = 0.99998 -> 1, and half of a step more than 32766 of them
+    ends = np.array([2**47 - 1, 1 - 2**47])
+    assert requantise(ends, np.full(2, 65535, np.int32), np.full(2, 63, np.int32), 16).tolist() == [1, -1]
+    assert requantise(ends, np.full(2, 65535, np.int32), np.full(2, 48, np.int32), 16).tolist() == [32767, -32767]
+    assert requantise(ends - 2**33, np.full(2, 32768, np.int32), np.full(2, 47, np.int32), 16).tolist() == [
+        32766,
+        -32768,
+    ]
 
 
 def test_per_channel_layer_by_hand():
@@ -209,16 +218,22 @@ def test_layers_refuse_what_breaks_a_law(changes, message):
         dataclasses.replace(layer, **changes)
 
 
-def wide(k, bias=0):
-    full = np.full((1, k, 1, 1), -128, np.int8)
+def wide(k, bias=0, bits=8):
+    narrow, long = (np.int16, np.int64) if bits == 16 else (np.int8, np.int32)
+    full = np.full((1, k, 1, 1), -(1 << (bits - 1)), narrow)
     one = np.ones(1, np.int32)
-    return IntegerLayer("fc", "linear", full, np.full(1, bias, np.int32), one, one)
+    return IntegerLayer("fc", "linear", full, np.full(1, bias, long), one, one)
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"bits": 6}, r"bits is one of \(4, 8\)"),
+        ({"bits": 6}, r"bits is one of \(4, 8, 16\)"),
+        ({"bits": 16}, "weights of 16 bits are an array of int16, but those of layer 'conv' are int8"),
+        (
+            {"layers": (wide(131072, bits=16),), "input_shape": (131072, 1, 1), "bits": 16},
+            "of 48 bits holds sums below 140737488355328, but channel 0 .* 140737488355328",
+        ),
         ({"bits": 4}, "weights of 4 bits lie between -8 and 7, but those of layer 'conv'"),
         ({"input_shape": (2, 4)}, r"input_shape is \(C, H, W\)"),
         ({"input_scale": -1.0}, "input_scale is a finite number above 0"),
@@ -326,6 +341,24 @@ def test_load_refuses_files_that_are_not_networks(tmp_path):
     np.savez(path, **(entries | {"0.weight": np.array([{}], object)}))  # a pickle inside is not opened
     with pytest.raises(InvalidInputError, match="allow_pickle"):
         IntegerNetwork.load(path)
+
+
+def test_a_network_of_16_bits_is_kept(tmp_path):
+    conv = conv_layer(np.random.default_rng(1), 16, padding=(1, 1), pool=2)
+    network = IntegerNetwork("wide", (2, 4, 5), 0.5, 16, (conv,))
+    loaded = IntegerNetwork.load(network.save(tmp_path / "wide.npz"))
+    assert loaded.digest == network.digest
+    assert loaded.layers[0].weight.dtype == np.int16
+    assert loaded.quantize_input(np.full((1, 2, 4, 5), 1e9)).dtype == np.int16
+    assert loaded.quantize_input(np.full((1, 2, 4, 5), 1e9)).max() == 32767
+    assert "int16[4, 2, 3, 3]" in repr(conv)
+    for name, value in (("bias", conv.bias.astype(np.int32)), ("weight", conv.weight.astype(np.int32))):
+        with pytest.raises(InvalidInputError, match=f"{name} is an array of int"):
+            dataclasses.replace(conv, **{name: value})
+    with pytest.raises(InvalidInputError, match="bias lies between -140737488355328 and 140737488355327"):
+        dataclasses.replace(conv, bias=np.full(4, -(2**63), np.int64))
+    with pytest.raises(InvalidInputError, match="shift lies between 1 and 63"):
+        dataclasses.replace(conv, shift=np.full(4, 64, np.int32))
 
 
 def test_save_says_where_it_cannot_write(tmp_path):

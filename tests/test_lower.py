@@ -11,7 +11,7 @@ import pytest
 from cases import MACHINES, features, machine, random_inputs, random_layer, runnable
 from emulator import Emulator
 
-from codesign_kernel.accelerator.isa import FIELDS, LAYOUT, LESS_ONE, RESERVED, WRAPS, Instruction, Op
+from codesign_kernel.accelerator.isa import FIELDS, LAYOUT, LESS_ONE, RESERVED, RESERVED_OS, WRAPS, Instruction, Op
 from codesign_kernel.accelerator.types import INSTRUCTION_BITS
 from codesign_kernel.design import Design
 from codesign_kernel.errors import CapacityError, InvalidInputError
@@ -45,7 +45,7 @@ class TestInstructions:
             instruction = Instruction(op, random_fields(rng, op))
             word = instruction.encode()
             words.add(word)
-            assert word >> RESERVED == 0
+            assert word >> (RESERVED_OS if op == Op.SUM else RESERVED) == 0
             assert word & 15 == op
             assert Instruction.decode(word) == instruction
         assert len(words) > 100 or op == Op.HALT
@@ -54,7 +54,7 @@ class TestInstructions:
     def test_fields_share_no_bit(self, op):
         taken = Counter(bit for name in ("op", *FIELDS[op]) for bit in range(*np.cumsum(LAYOUT[name])))
         assert not taken or max(taken.values()) == 1
-        assert max(taken) < RESERVED <= INSTRUCTION_BITS
+        assert max(taken) < (RESERVED_OS if op == Op.SUM else RESERVED) <= INSTRUCTION_BITS
 
     @pytest.mark.parametrize(("op", "name"), [(op, name) for op in Op for name in FIELDS[op]])
     def test_a_value_too_large_is_refused_by_name(self, op, name):
@@ -114,7 +114,7 @@ class TestPrograms:
         assert all(met[feature] >= 5 for feature in rare), met
 
     def test_saving_every_layer_shows_every_layer(self):
-        for name in ("2x8", "9x3", "4x4 int4"):
+        for name in ("2x8", "9x3", "4x4 int4", "2x8 os", "9x3 os"):
             for short in runnable(MACHINES[name], 9, 5):
                 network = short.network
                 program = lower(network, MACHINES[name], every=True)
@@ -146,7 +146,7 @@ class TestPrograms:
             assert cycles[False] == program.cycles
             assert cycles[True] == sum(program.cycles_of(i) for i in program.boot)
 
-    @pytest.mark.parametrize("bits", [4, 8])
+    @pytest.mark.parametrize("bits", [4, 8, 16])
     def test_maps_are_packed_and_unpacked(self, bits):
         a = machine(4, 4, 1, 4, 1, weight_bits=bits)
         network = network_of((6, 3, 5), layer_of(9, 6, (1, 1), bits), bits=bits)

@@ -243,5 +243,7 @@ class TestTiling:
             for i, a in enumerate(MACHINES.values()):
                 alone = tile(step, Machines.of([a]))
                 for name in Tiling.__dataclass_fields__:
-                    many, single = (np.array(getattr(t, name)).reshape(-1, n) for t, n in ((together, 10), (alone, 1)))
+                    many, single = (
+                        np.array(getattr(t, name)).reshape(-1, n) for t, n in ((together, len(MACHINES)), (alone, 1))
+                    )
                     assert many[:, i].tolist() == single[:, 0].tolist(), name

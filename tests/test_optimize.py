@@ -35,6 +35,11 @@ def test_requantiser_uses_all_bits_of_the_multiplier(ratio, expected):
     assert expected[0] / 2 ** expected[1] == pytest.approx(ratio, rel=2**-15)
 
 
+def test_a_wider_accumulator_is_shifted_further():
+    assert requantiser(2.0**-40 * 1.25, 48) == (40960, 55)
+    assert requantiser(2.0**-56 * 1.25, 48) == (160, 63)
+
+
 @pytest.mark.parametrize("ratio", [40000.0, 2.0**-49])
 def test_requantiser_refuses_what_it_cannot_represent(ratio):
     with pytest.raises(InvalidInputError, match="requantiser scales by"):
@@ -111,6 +116,20 @@ def test_quantised_network_follows_the_float_model(which):
     assert np.sqrt(np.mean(error**2)) < 0.02 * np.abs(expected).max()  # 3 steps of 127
     assert np.abs(error).max() < 0.08 * np.abs(expected).max()
     assert model.training  # as before
+
+
+@pytest.mark.parametrize("which", ["plain", "late relu"])
+def test_16_bits_follow_it_closer(which):
+    torch.manual_seed(0)
+    build, shape = ACCEPTED[which]
+    x = torch.randn(64, *shape, generator=torch.Generator().manual_seed(1))
+    model = trained_norms(build(), x).eval()
+    network = quantize(model, x, bits=16)
+    assert {layer.weight.dtype for layer in network.layers} == {np.dtype(np.int16)}
+    with torch.no_grad():
+        expected = model(x).numpy()
+    error = network.predict(x.numpy()) * network.output_scale - expected
+    assert np.abs(error).max() < 3e-4 * np.abs(expected).max()  # 10 steps of 32767
 
 
 def test_every_layer_follows_the_float_layer():
@@ -322,8 +341,8 @@ def test_quantize_refuses_wrong_calibration_inputs(x, message):
 
 def test_quantize_refuses_other_mistakes():
     x = torch.randn(4, 2, 6, 6)
-    with pytest.raises(InvalidInputError, match=r"bits is one of \(4, 8\), but got 16"):
-        quantize(chain(conv()), x, bits=16)
+    with pytest.raises(InvalidInputError, match=r"bits is one of \(4, 8, 16\), but got 12"):
+        quantize(chain(conv()), x, bits=12)
     with pytest.raises(InvalidInputError, match=r"model is a torch\.nn\.Module, but got function"):
         quantize(lambda x: x, x)
     with pytest.raises(InvalidInputError, match="give it real weights"):

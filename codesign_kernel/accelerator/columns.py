@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 
 from codesign_kernel.accelerator.types import (
+    ACC_BITS,
     ADDRESS_BITS,
     DATA_BITS,
+    DATAFLOWS,
     FIELDS,
     FREQUENCY_MHZ,
     INSTRUCTION_BITS,
@@ -20,6 +22,7 @@ from codesign_kernel.accelerator.types import (
     MULTIPLIER_BITS,
     NODE_NM,
     SHIFT_BITS,
+    WHOLE,
     Accelerator,
 )
 from codesign_kernel.errors import InvalidInputError
@@ -48,6 +51,8 @@ class Grid(dict[str, Array]):
 class Machines:
     """N accelerators as arrays; every attribute is what :class:`Accelerator` says of one of them.
 
+    ``holds_sums`` is where ``dataflow`` is ``"os"``: the array holds its sums, and there are no accumulators.
+
     The arrays have length N, unless the machines are a grid: then they broadcast to ``shape``, of N elements.
     ``lawful`` is false where :class:`Accelerator` would refuse the values; the other attributes mean nothing there, but
     are such that every formula is defined.
@@ -55,6 +60,7 @@ class Machines:
 
     rows: Array
     cols: Array
+    dataflow: Array
     weight_bits: Array
     acc_bits: Array
     activation_kib: Array
@@ -64,6 +70,7 @@ class Machines:
     bandwidth_gb_s: Array
     frequency_mhz: Array
     node_nm: Array
+    holds_sums: Array
     lanes: Array
     bus_bits: Array
     activation_beats: Array
@@ -102,6 +109,8 @@ class Machines:
         """
         f, lawful = _fields(columns)
         rows, cols, bits = f["rows"], f["cols"], f["weight_bits"]
+        holds_sums = f["dataflow"] == "os"
+        f["accumulator_kib"] = _harmless(~holds_sums, f["accumulator_kib"], 0.0)
         even = np.maximum(rows, cols) % np.minimum(rows, cols) == 0
         cols = f["cols"] = _harmless(even, cols, rows)
         lanes = np.maximum(rows, cols)
@@ -123,9 +132,10 @@ class Machines:
             depth[name] = bit // words[name]
             fits = (depth[name] >= 2) & (depth[name] <= 1 << ADDRESS_BITS)
             capacity[name] = _harmless(fits, bit, 2 * words[name])
-            lawful = lawful & fits
+            lawful = lawful & (fits | holds_sums if name == "accumulator" else fits)
         return cls(
             **f,
+            holds_sums=holds_sums,
             lanes=lanes,
             bus_bits=bus,
             activation_beats=word // bus,
@@ -152,27 +162,30 @@ def _fields(columns: Mapping[str, Any]) -> tuple[dict[str, Array], Array]:
     unknown = sorted(set(columns) - set(FIELDS))
     if unknown:
         raise InvalidInputError(f"columns are fields of an Accelerator ({', '.join(FIELDS)}), but got {unknown}")
-    whole = ("rows", "cols", "weight_bits", "acc_bits")
     f: dict[str, Array] = {}
     for name in FIELDS:
-        values = np.asarray(columns.get(name, getattr(_DEFAULTS, name)))
-        f[name] = values.astype(np.int64 if name in whole else np.float64)
+        values = np.asarray(columns.get(name, 0 if name == "acc_bits" else getattr(_DEFAULTS, name)))
+        f[name] = values.astype(str if name == "dataflow" else np.int64 if name in WHOLE else np.float64)
     shape = np.broadcast_shapes((1,), *(values.shape for values in f.values()))
     if len(shape) == 1:
         f = {name: np.broadcast_to(values, shape) for name, values in f.items()}
     else:
         f = {name: values.reshape((1,) * (len(shape) - values.ndim) + values.shape) for name, values in f.items()}
+    # what no law knows counts as the default width
+    needed = np.choose(np.isin(f["weight_bits"], 16), (ACC_BITS[_DEFAULTS.weight_bits], ACC_BITS[16]))
+    f["acc_bits"] = np.where(f["acc_bits"] == 0, needed, f["acc_bits"])
     laws = {
         "rows": (f["rows"] >= 1) & (f["rows"] <= 256),
         "cols": (f["cols"] >= 1) & (f["cols"] <= 256),
+        "dataflow": np.isin(f["dataflow"], DATAFLOWS),
         "weight_bits": np.isin(f["weight_bits"], DATA_BITS),
-        "acc_bits": f["acc_bits"] == _DEFAULTS.acc_bits,
+        "acc_bits": f["acc_bits"] == needed,
         "bandwidth_gb_s": (f["bandwidth_gb_s"] > 0) & (f["bandwidth_gb_s"] <= LARGEST),
     }
     for name, (low, high) in (("frequency_mhz", FREQUENCY_MHZ), ("node_nm", NODE_NM)):
         laws[name] = (f[name] >= low) & (f[name] <= high)
     lawful = np.ones((1,) * len(shape), dtype=bool)
     for name, kept in laws.items():
-        f[name] = _harmless(kept, f[name], getattr(_DEFAULTS, name))
+        f[name] = _harmless(kept, f[name], needed if name == "acc_bits" else getattr(_DEFAULTS, name))
         lawful = lawful & kept
     return f, lawful

@@ -15,8 +15,7 @@ from typing import NamedTuple
 from codesign_kernel.accelerator import technology
 from codesign_kernel.errors import InvalidInputError
 
-#: Width of the partial sums of the template (bit), and the node of the synthesis (nm).
-_ACC_BITS = 32
+#: Node of the synthesis (nm).
 _BASE_NM = 45.0
 _BOUNDS = {"rows": (1, 4096), "cols": (1, 4096), "data_bits": (2, 32)}
 
@@ -36,12 +35,13 @@ class Control(NamedTuple):
 def control(rows: int, cols: int, data_bits: int, node_nm: float) -> Control:
     """The control of the template that ``ck.generate_rtl`` builds, without array, lanes and memories.
 
-    Area: synthesis of the generated RTL in NanGate 45 nm, fitted over 14 shapes (``data/control.json``). The sequencer
-    is the same for every shape; what grows are registers of a word of sums (``cols`` x 32 bit) and of a word of the
-    activation memory (the longer side x ``data_bits``), and with more columns than rows the multiplexers of the banks.
-    Depths of memories and the bus do not count: addresses have one width. Other nodes scale with the area of Aladdin's
-    int8 MAC, as :func:`technology.pe` does. The band is the factor by which another synthesis script changed the area
-    of a PE (``data/pe.json``), both ways; the fit itself is better than 3 %.
+    Area: synthesis of the generated RTL in NanGate 45 nm, fitted over 14 shapes (``data/control.json``). The
+    sequencer is the same for every shape; what grows are registers of a word of sums (``cols`` x 32 bit, or 3 x
+    ``data_bits``) and of a word of the activation memory (the longer side x ``data_bits``), and with more columns
+    than rows the multiplexers of the banks. Depths of memories and the bus do not count: addresses have one width.
+    Other nodes scale with the area of Aladdin's int8 MAC, as :func:`technology.pe` does. The band is the factor by
+    which another synthesis script changed the area of a PE (``data/pe.json``), both ways; the fit itself is better
+    than 3 %.
 
     Clock: registers of Aladdin's table, of those that may change while an instruction runs. The fields of an
     instruction and what arrives from the bus hold, as a PE's weights do; the RTL itself has no clock gating.
@@ -66,7 +66,8 @@ def control(rows: int, cols: int, data_bits: int, node_nm: float) -> Control:
     word = max(rows, cols) * data_bits
     terms = {
         "constant": 1,
-        "sum_bit": cols * _ACC_BITS,
+        # sums of the template have 32 bits, or 48 where operands have 16
+        "sum_bit": cols * max(32, 3 * data_bits),
         "word_bit": word,
         "beyond_bit": word - rows * data_bits,
         "banked": int(cols > rows),

@@ -2,6 +2,7 @@
 
 The sequencer runs one instruction at a time: fetch and decode (2 cycles), run, drain. Lengths are therefore exact and
 depend only on the fields; :func:`cycles` is that law, and the RTL is held to it by co-simulation.
+LOADQ, CONV and STORE are those of a weight-stationary array, TILE and SUM those of an output-stationary one.
 
 =====  ============================================================================================================
 HALT   stop, and lower ``busy``
@@ -16,6 +17,10 @@ CONV   for each of ``nct`` input tiles, ``nfy`` filter rows and ``nfx`` filter c
        while the one before it streams
 STORE  accumulators -> maximum over ``pool`` x ``pool`` -> bias, multiplier, rounding shift, clamp, ReLU -> activation
        memory: ``nx`` x ``ny`` words
+TILE   LOADQ of an output-stationary array; the results of the next SUM go to ``addr``
+SUM    CONV and STORE of an output-stationary array in one. Positions are taken window by window, ``window`` x
+       ``window`` of them for each of ``nx`` x ``ny`` results, ``rows`` at a time. Every such group streams all taps,
+       ``rows`` channels each (the first one's weights first), and then hands its sums to maximum and requantiser
 =====  ============================================================================================================
 """
 
@@ -37,6 +42,8 @@ BANK_BITS = 8
 STEP_BITS = 4
 ROW_STEP_BITS = 16
 TAP_BITS = 6
+#: A position on its way round (output stationary): its address, its coordinates, and what it is in its pooling window.
+PLACE_BITS = ADDRESS_BITS + 2 * COORDINATE_BITS + 3
 #: A map's side is below this, so that a coordinate left of the map wraps to a number right of it.
 MAX_SIDE = 1 << (COORDINATE_BITS - 1)
 
@@ -51,6 +58,8 @@ class Op(IntEnum):
     LOADQ = 4
     CONV = 5
     STORE = 6
+    TILE = 7
+    SUM = 8
 
 
 #: field -> (lowest bit, width); fields of different operations share bits.
@@ -62,23 +71,26 @@ LAYOUT: Mapping[str, tuple[int, int]] = {
     "nfx": (146, TAP_BITS), "nfy": (152, TAP_BITS), "nct": (158, 12), "dx": (170, STEP_BITS), "dy": (174, STEP_BITS),
     "tap_row": (178, ROW_STEP_BITS), "ct_step": (194, ADDRESS_BITS),
     "ext": (50, EXTERNAL_BITS), "count": (82, COUNT_BITS), "pool": (74, STEP_BITS), "acc_row": (86, 12),
+    "window": (212, STEP_BITS),
 }  # fmt: skip
-#: Bits from here on are reserved and zero.
-RESERVED = 212
-_CONV = "acc bank addr waddr nx ny ix0 iy0 width height sx sy row_step nfx nfy nct dx dy tap_row ct_step"
+#: Bits from here on are reserved and zero; those of an output-stationary array's instructions.
+RESERVED, RESERVED_OS = 212, 216
+_TAPS = "bank addr waddr nx ny ix0 iy0 width height sx sy row_step nfx nfy nct dx dy tap_row ct_step"
 FIELDS: Mapping[Op, tuple[str, ...]] = {
     Op.HALT: (),
     Op.LOADP: ("addr", "ext", "count"),
     Op.LOADA: ("addr", "ext", "count"),
     Op.SAVE: ("addr", "ext", "count"),
     Op.LOADQ: ("waddr", "count"),
-    Op.CONV: tuple(_CONV.split()),
+    Op.CONV: ("acc", *_TAPS.split()),
     Op.STORE: ("relu", "bank", "addr", "nx", "ny", "pool", "acc_row"),
+    Op.TILE: ("addr", "waddr", "count"),
+    Op.SUM: ("relu", *_TAPS.split(), "window"),
 }
 #: Numbers of things: stored less one.
-LESS_ONE = frozenset({"count", "nx", "ny", "pool", "nfx", "nfy", "nct"})
+LESS_ONE = frozenset({"count", "nx", "ny", "pool", "window", "nfx", "nfy", "nct"})
 #: Two's complement, or an address that wraps around: any integer is taken modulo the field.
-WRAPS = {Op.CONV: frozenset({"addr", "ix0", "iy0"})}
+WRAPS = dict.fromkeys((Op.CONV, Op.SUM), frozenset({"addr", "ix0", "iy0"}))
 
 
 @dataclass(frozen=True)
@@ -141,6 +153,14 @@ def tap_cycles(rows, positions):  # type: ignore[no-untyped-def]
     return np.maximum(positions, np.maximum(rows, 2))
 
 
+def group_cycles(rows, positions):  # type: ignore[no-untyped-def]
+    """Cycles of one tap of a SUM, all groups of positions together. Scalars, or arrays that broadcast.
+
+    A word of activations is read a cycle, for each row in turn, whether the last group has as many positions or not.
+    """
+    return -(-positions // rows) * rows
+
+
 def cycles(op: Op, *, rows=1, cols=1, beats=1, count=1, positions=1, taps=1, pool=1):  # type: ignore[no-untyped-def]
     """Cycles of one instruction, from its issue to the next one's. Scalars, or arrays that broadcast.
 
@@ -150,20 +170,24 @@ def cycles(op: Op, *, rows=1, cols=1, beats=1, count=1, positions=1, taps=1, poo
         op: the operation.
         rows, cols: of the array (PE).
         beats: bus cycles for one word (LOADP, LOADA, SAVE).
-        count: words moved (LOADP, LOADA, SAVE, LOADQ).
-        positions: ``nx * ny`` (CONV: inputs of one tap; STORE: outputs).
-        taps: ``nct * nfy * nfx`` (CONV).
-        pool: side of the pooling window (STORE).
+        count: words moved (LOADP, LOADA, SAVE, LOADQ, TILE).
+        positions: ``nx * ny`` (CONV: inputs of one tap; STORE, SUM: outputs).
+        taps: ``nct * nfy * nfx`` (CONV, SUM).
+        pool: side of the pooling window (STORE, SUM).
     """
     if op == Op.HALT:
         return ISSUE
     if op in (Op.LOADP, Op.LOADA, Op.SAVE):
         return ISSUE + count * beats + 2
-    if op == Op.LOADQ:
+    if op in (Op.LOADQ, Op.TILE):
         return ISSUE + count + 1
     if op == Op.CONV:
         # the first weights: rows, and 1 until the last has arrived; the taps, of which the last one ends with its last
         # position; memory 1, array rows + cols - 1, accumulate 1
         return ISSUE + (rows + 1) + (taps - 1) * tap_cycles(rows, positions) + positions + (rows + cols + 1)
+    if op == Op.SUM:
+        # address 1, memory 1, row 1; the last row's last sum, rows - 1, across the columns, cols - 1, and out of the
+        # element 1 and the column 1; maximum 1, bias 1, multiply 1, shift and clamp 1
+        return ISSUE + taps * group_cycles(rows, positions * pool * pool) + (rows + cols + 7)
     # memory 1, maximum 1, bias 1, multiply 1, shift and clamp 1
     return ISSUE + positions * pool * pool + 5

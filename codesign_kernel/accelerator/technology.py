@@ -154,7 +154,8 @@ def pe(data_bits: int, acc_bits: int, node_nm: float) -> Pe:
     Aladdin's table. ``mac_pj_low`` starts from Horowitz (int8 multiplier 0.2 pJ, int32 adder 0.1 pJ at 45 nm),
     ``mac_pj_high`` from Aladdin; ``mac_pj`` is the geometric mean. ``register_pj`` is the clock of the two pipeline
     registers (activation, partial sum; the weight register holds), from Aladdin: it is paid every cycle, MAC or none.
-    The second weight register of the template, and what else moves through the array, come on top in ``cost/``.
+    The second weight register of the template, and what else moves through the array, come on top in ``cost/``; so does
+    the clock of the weights that move through an output-stationary array, whose element has the same parts.
     For comparison, synthesis in NanGate 45 nm and OpenSTA at an assumed activity of 0.5 put the whole 8-bit PE at
     2.19 pJ a cycle, above the upper end here of 1.57 pJ (MAC and registers): half of all nets toggling is pessimistic.
 

@@ -12,8 +12,10 @@ from typing import Any
 from codesign_kernel.errors import InvalidInputError
 from codesign_kernel.units import BIT_PER_KIB
 
-DATAFLOWS = ("ws",)
-DATA_BITS = (4, 8)
+DATAFLOWS = ("ws", "os")
+#: Width of a partial sum by that of weights and activations (bit): at least 2^15 products fit, whatever their values.
+ACC_BITS = {4: 32, 8: 32, 16: 48}
+DATA_BITS = tuple(ACC_BITS)
 #: The requantiser's parameters of one output channel are a bias (acc_bits), a multiplier and a shift.
 MULTIPLIER_BITS = 16
 SHIFT_BITS = 8
@@ -53,12 +55,13 @@ class Accelerator:
 
     Attributes:
         rows, cols: processing elements along the reduction and along the output channels; the larger is a multiple of
-            the smaller.
-        dataflow: ``"ws"``, weight stationary.
-        weight_bits: width of weights and activations (bit).
-        acc_bits: width of partial sums (bit).
+            the smaller. In an output-stationary array rows take as many channels a tap, and hold positions.
+        dataflow: ``"ws"``, weight stationary, or ``"os"``, output stationary.
+        weight_bits: width of weights and activations (bit): 4, 8 or 16.
+        acc_bits: width of partial sums (bit): 32, or 48 for 16-bit operands. 0 takes what ``weight_bits`` needs.
         activation_kib, weight_kib, accumulator_kib, instruction_kib: the on-chip memories (KiB). Weights' memory also
-            holds the requantiser's parameters.
+            holds the requantiser's parameters. An output-stationary array holds its sums itself: it has no
+            accumulators, and ``accumulator_kib`` becomes 0.
         bandwidth_gb_s: of the external memory (10^9 byte a second).
         frequency_mhz: clock.
         node_nm: process node, between 7 and 45 nm.
@@ -69,7 +72,7 @@ class Accelerator:
     cols: int
     dataflow: str = "ws"
     weight_bits: int = 8
-    acc_bits: int = 32
+    acc_bits: int = 0
     activation_kib: float = 16.0
     weight_kib: float = 64.0
     accumulator_kib: float = 8.0
@@ -87,7 +90,7 @@ class Accelerator:
         dataflow: str = "ws",
         weight_bits: int = 8,
         *,
-        acc_bits: int = 32,
+        acc_bits: int = 0,
         activation_kib: float = 16.0,
         weight_kib: float = 64.0,
         accumulator_kib: float = 8.0,
@@ -108,7 +111,7 @@ class Accelerator:
         )  # fmt: skip
 
     def __post_init__(self) -> None:
-        for name in ("rows", "cols", "weight_bits", "acc_bits"):
+        for name in WHOLE:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, Integral):
                 raise InvalidInputError(f"{name} is an integer, but got {value!r}")
@@ -127,19 +130,18 @@ class Accelerator:
             raise InvalidInputError(f"dataflow is one of {', '.join(map(repr, DATAFLOWS))}, but got {self.dataflow!r}")
         if self.weight_bits not in DATA_BITS:
             raise InvalidInputError(f"weight_bits is one of {DATA_BITS}, but got {self.weight_bits!r}")
-        if self.acc_bits != 32:
-            raise InvalidInputError(f"acc_bits is 32 in this template, but got {self.acc_bits!r}")
-        for name in (
-            "activation_kib",
-            "weight_kib",
-            "accumulator_kib",
-            "instruction_kib",
-            "bandwidth_gb_s",
-            "frequency_mhz",
-            "node_nm",
-        ):
+        needed = ACC_BITS[self.weight_bits]
+        object.__setattr__(self, "acc_bits", self.acc_bits or needed)
+        if self.acc_bits != needed:
+            raise InvalidInputError(
+                f"acc_bits is {needed} for weight_bits = {self.weight_bits}, but got {self.acc_bits!r}; leave it out"
+            )
+        for name in REAL:
             value = getattr(self, name)
-            if not _is_number(value) or not 0 < value <= LARGEST:
+            absent = name == "accumulator_kib" and self.dataflow == "os"
+            if absent:
+                value = 0.0
+            elif not _is_number(value) or not 0 < value <= LARGEST:
                 raise InvalidInputError(f"{name} is a number above 0 and at most {LARGEST:g}, but got {value!r}")
             object.__setattr__(self, name, float(value))  # 16 and 16.0 are one machine, with one digest
         for name, (low, high) in (("frequency_mhz", FREQUENCY_MHZ), ("node_nm", NODE_NM)):
@@ -148,7 +150,7 @@ class Accelerator:
         if self.word_bits % 8:
             raise InvalidInputError(
                 f"a word of the activation memory is a whole number of bytes, but {self.lanes} lanes of "
-                f"{self.weight_bits} bits are not; use an even number of lanes or weight_bits = 8"
+                f"{self.weight_bits} bits are not; use an even number of lanes or more weight_bits"
             )
         if self.bits_per_cycle < 8:
             # the next round number, and the one after it where the quotient rounds to just below 8 bits
@@ -222,12 +224,13 @@ class Accelerator:
     @property
     def memories(self) -> tuple[MemoryLevel, ...]:
         """The on-chip memories."""
-        return (
+        levels = (
             MemoryLevel("activation", int(self.activation_kib * BIT_PER_KIB), self.word_bits, ("I", "O")),
             MemoryLevel("weight", int(self.weight_kib * BIT_PER_KIB), self.cols * self.weight_bits, ("W",)),
             MemoryLevel("accumulator", int(self.accumulator_kib * BIT_PER_KIB), self.cols * self.acc_bits, ("O",)),
             MemoryLevel("instruction", int(self.instruction_kib * BIT_PER_KIB), INSTRUCTION_BITS, ()),
         )
+        return tuple(level for level in levels if self.dataflow == "ws" or level.name != "accumulator")
 
     def memory(self, name: str) -> MemoryLevel:
         """The memory called ``name``."""
@@ -245,12 +248,16 @@ class Accelerator:
         return self.pes * self.frequency_mhz * 1e6
 
     def __str__(self) -> str:
+        accumulators = f"{self.accumulator_kib:g} KiB accumulators, " if self.accumulator_kib else ""
         return (
             f"{self.rows}x{self.cols} {self.dataflow} int{self.weight_bits}, {self.activation_kib:g} KiB activations, "
-            f"{self.weight_kib:g} KiB weights, {self.accumulator_kib:g} KiB accumulators, "
-            f"{self.bandwidth_gb_s:g} GB/s, {self.frequency_mhz:g} MHz, {self.node_nm:g} nm"
+            f"{self.weight_kib:g} KiB weights, {accumulators}{self.bandwidth_gb_s:g} GB/s, "
+            f"{self.frequency_mhz:g} MHz, {self.node_nm:g} nm"
         )
 
 
-#: Names of the numeric fields, in order; a batch of accelerators is one array for each.
-FIELDS = tuple(f.name for f in fields(Accelerator) if f.name not in ("name", "dataflow"))
+#: Names of the fields that change the machine, in order; a batch of accelerators is one array for each.
+FIELDS = tuple(f.name for f in fields(Accelerator) if f.name != "name")
+#: Those that count things, and the other numbers.
+WHOLE = ("rows", "cols", "weight_bits", "acc_bits")
+REAL = tuple(name for name in FIELDS if name not in (*WHOLE, "dataflow"))

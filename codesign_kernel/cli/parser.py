@@ -29,7 +29,7 @@ class DesignOption(NamedTuple):
     """One option of the accelerator: the field of ``Accelerator`` that it sets, the default there, the help."""
 
     field: str
-    default: int | float
+    default: int | float | str
     help: str
 
     @property
@@ -38,12 +38,13 @@ class DesignOption(NamedTuple):
 
 
 DESIGN_OPTIONS = (
-    DesignOption("rows", 8, "processing elements along the reduction"),
+    DesignOption("rows", 8, "processing elements along the reduction; along the positions for os"),
     DesignOption("cols", 8, "processing elements along the output channels"),
+    DesignOption("dataflow", "ws", "what stays in the array: ws, weights; os, outputs"),
     DesignOption("weight_bits", 8, "width of weights and activations (bit)"),
     DesignOption("activation_kib", 16.0, "activation memory (KiB)"),
     DesignOption("weight_kib", 64.0, "weight memory (KiB)"),
-    DesignOption("accumulator_kib", 8.0, "accumulator memory (KiB)"),
+    DesignOption("accumulator_kib", 8.0, "accumulator memory (KiB); os has none"),
     DesignOption("bandwidth_gb_s", 3.2, "external memory (10^9 byte a second)"),
     DesignOption("frequency_mhz", 200.0, "clock (MHz)"),
     DesignOption("node_nm", 28.0, "process node (nm)"),
@@ -105,9 +106,9 @@ def _add_design(parser: argparse.ArgumentParser) -> None:
         group.add_argument(
             option.flag,
             type=type(option.default),
-            metavar="N",
+            metavar="NAME" if isinstance(option.default, str) else "N",
             default=None,  # so that an option given and one left out can be told apart
-            help=f"{option.help} (default {option.default:g})",
+            help=f"{option.help} (default {f'{option.default}'.removesuffix('.0')})",
         )
     group.add_argument(
         "--design",

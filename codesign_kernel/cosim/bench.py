@@ -21,7 +21,8 @@ from codesign_kernel.cosim.cache import cached_folder, scratch_folder
 from codesign_kernel.cosim.job import COUNTER, Answer, Job, Progress, Simulator
 from codesign_kernel.cosim.waves import PER_CYCLE, write_window
 from codesign_kernel.errors import SimulatorError
-from codesign_kernel.rtl.core import Ports, core
+from codesign_kernel.rtl.core import Ports
+from codesign_kernel.rtl.core_os import core_of
 from codesign_kernel.rtl.generate import RtlBundle
 
 #: Units of vvp's time for one of MyHDL's: MyHDL's VPI module, myhdl.c, spreads delta cycles over them.
@@ -114,7 +115,7 @@ class _Host:
 
 @block
 def _bench_model(ports, host):  # type: ignore[no-untyped-def]
-    dut = core(**ports.as_dict(), accelerator=host.accelerator)
+    dut = core_of(host.accelerator)(**ports.as_dict(), accelerator=host.accelerator)
     host.counter = dut.sigdict[COUNTER]
 
     @instance

@@ -7,14 +7,15 @@ are of each and how long.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
 from functools import reduce
 from typing import Any
 
 import numpy as np
 
 from codesign_kernel.accelerator.columns import Machines
-from codesign_kernel.accelerator.isa import Op, cycles, tap_cycles
+from codesign_kernel.accelerator.isa import Op, cycles, group_cycles, tap_cycles
 from codesign_kernel.accelerator.types import INSTRUCTION_BITS
 from codesign_kernel.mapping.steps import Step
 from codesign_kernel.mapping.tiling import Tiling
@@ -60,6 +61,24 @@ class StepCounts:
 _COUNTS = ("load_cycle", "compute_cycle", "store_cycle", "instructions", "program", "outputs", "fills")
 
 
+@dataclass(frozen=True)
+class _ArrayCounts:
+    """What array and lanes do in one step, but for loading the tiles' parameters.
+
+    Attributes:
+        weight_rows: of the weight memory that are read.
+        fills: times that the array is filled with weights.
+        sum_reads, sum_writes: words of the accumulators.
+    """
+
+    cycle: Any
+    instructions: Any
+    weight_rows: Any
+    fills: Any
+    sum_reads: Any
+    sum_writes: Any
+
+
 def weight_rows(step: Step, tiling: Tiling, machines: Machines) -> Array:
     """Rows of the weight memory that the step's weights and requantiser parameters take."""
     return tiling.blocks * step.taps * machines.rows + tiling.tiles * machines.quant_rows
@@ -73,6 +92,56 @@ def _fixed(op: Op) -> int:
 def _only(condition: Array | bool, values: Any) -> Any:
     """``values`` where ``condition`` holds, else 0."""
     return values if condition is True else np.where(condition, values, 0)
+
+
+def _pass_sum(step: Step, tiling: Tiling, of_positions: Callable[[Any], Any]) -> Any:
+    """``of_positions`` of the positions of a pass, summed over all passes of one tile."""
+    a_line = step.out_width * step.pool * step.pool
+    return reduce(np.add, (number * of_positions(rows * a_line) for rows, number in tiling.pass_sizes))
+
+
+def _weights_stay(step: Step, tiling: Tiling, machines: Machines) -> _ArrayCounts:
+    """CONV and STORE: every pass runs each tap of its tile.
+
+    The last tap takes its positions, and those of all passes are the map's; the taps before it take as long as the next
+    one's weights at least, so each size of pass counts.
+    """
+    m, t = machines, tiling
+    positions = step.out_height * step.out_width * step.pool * step.pool
+    taps, passes, outputs = t.blocks * step.taps, t.tiles * t.passes, t.tiles * positions
+    before = _pass_sum(step, t, lambda positions: tap_cycles(m.rows, positions))
+    conv = passes * cycles(Op.CONV, rows=m.rows, cols=m.cols, positions=0) + (taps - t.tiles) * before + outputs
+    return _ArrayCounts(
+        cycle=conv + passes * _fixed(Op.STORE) + outputs,
+        instructions=2 * passes,
+        weight_rows=taps * t.passes * m.rows,
+        fills=taps * t.passes,
+        sum_reads=taps * positions + outputs,
+        sum_writes=taps * positions,
+    )
+
+
+def _sums_stay(step: Step, tiling: Tiling, machines: Machines) -> _ArrayCounts:
+    """SUM: every group of positions runs each tap, and reads a row of its weights in each cycle."""
+    m, t = machines, tiling
+    passes = t.tiles * t.passes
+    streamed = t.blocks * step.taps * _pass_sum(step, t, lambda positions: group_cycles(m.rows, positions))
+    return _ArrayCounts(
+        cycle=passes * cycles(Op.SUM, rows=m.rows, cols=m.cols, positions=0) + streamed,
+        instructions=passes,
+        weight_rows=streamed,
+        fills=0,
+        sum_reads=0,
+        sum_writes=0,
+    )
+
+
+def _by_dataflow(step: Step, tiling: Tiling, machines: Machines) -> _ArrayCounts:
+    holds = machines.holds_sums
+    if not holds.any():
+        return _weights_stay(step, tiling, machines)
+    weights, sums = _weights_stay(step, tiling, machines), _sums_stay(step, tiling, machines)
+    return _ArrayCounts(*(np.where(holds, getattr(sums, f.name), getattr(weights, f.name)) for f in fields(sums)))
 
 
 def step_counts(
@@ -89,7 +158,7 @@ def step_counts(
     stored = step.out_height * step.out_width
     positions = stored * step.pool * step.pool
     taps = t.blocks * step.taps
-    tile_passes, q_loads = t.tiles * t.passes, t.chunks * t.tiles
+    q_loads = t.chunks * t.tiles
     # external memory
     streamed_rows = np.where(resident, 0, t.chunks * weight_rows(step, t, m))
     p_moves = np.where(resident, 0, q_loads)
@@ -100,41 +169,33 @@ def step_counts(
     p_beats = streamed_rows * m.weight_beats
     load_cycle = p_moves * _fixed(Op.LOADP) + p_beats + (a_moves * _fixed(Op.LOADA) + a_words * m.activation_beats)
     store_cycle = s_moves * _fixed(Op.SAVE) + s_words * m.activation_beats
-    # array and lanes: every pass runs each tap of its tile. The last tap takes its positions, and those of all passes
-    # are the map's; the taps before it take as long as the next one's weights at least, so each size of pass counts
-    a_line = step.out_width * step.pool * step.pool
-    before = reduce(np.add, (number * tap_cycles(m.rows, rows * a_line) for rows, number in t.pass_sizes))
-    outputs = t.tiles * positions
-    a_pass = cycles(Op.CONV, rows=m.rows, cols=m.cols, positions=0)
-    conv = tile_passes * a_pass + (taps - t.tiles) * before + outputs
-    store = tile_passes * _fixed(Op.STORE) + outputs
+    array = _by_dataflow(step, t, m)
     quant = q_loads * (_fixed(Op.LOADQ) + m.quant_rows)
     # accesses, in bits
     word_bits, p_bits, sum_bits = (m.word_bit[name] for name in ("activation", "weight", "accumulator"))
-    array_cycle, fills = taps * positions, taps * t.passes
-    instructions = p_moves + a_moves + s_moves + q_loads + 2 * tile_passes
+    instructions = p_moves + a_moves + s_moves + q_loads + array.instructions
     accesses = {
         ("dram", "W", "read"): p_beats * m.bus_bits,
         ("dram", "I", "read"): a_words * word_bits,
         ("dram", "O", "write"): s_words * word_bits,
         ("activation", "I", "write"): a_words * word_bits,
-        ("activation", "I", "read"): array_cycle * (m.rows * m.weight_bits),
+        ("activation", "I", "read"): taps * positions * (m.rows * m.weight_bits),
         ("activation", "O", "write"): t.tiles * stored * p_bits,
         ("activation", "O", "read"): s_words * word_bits,
         ("weight", "W", "write"): streamed_rows * p_bits,
-        ("weight", "W", "read"): (fills * m.rows + q_loads * m.quant_rows) * p_bits,
-        ("accumulator", "O", "write"): array_cycle * sum_bits,
-        ("accumulator", "O", "read"): (array_cycle + outputs) * sum_bits,
+        ("weight", "W", "read"): (array.weight_rows + q_loads * m.quant_rows) * p_bits,
+        ("accumulator", "O", "write"): array.sum_writes * sum_bits,
+        ("accumulator", "O", "read"): array.sum_reads * sum_bits,
         ("instruction", "-", "read"): instructions * INSTRUCTION_BITS,
     }
     once = StepCounts(
         load_cycle=load_cycle,
-        compute_cycle=conv + store + quant,
+        compute_cycle=array.cycle + quant,
         store_cycle=store_cycle,
         instructions=instructions,
         program=instructions,
         outputs=t.tiles * stored * m.cols,
-        fills=fills,
+        fills=array.fills,
         accesses=accesses,
     )
     # a step runs once, or once for each product of a batched GEMM, for every item of the batch

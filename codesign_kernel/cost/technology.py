@@ -11,6 +11,7 @@ import numpy as np
 from codesign_kernel.accelerator import technology
 from codesign_kernel.accelerator.columns import MEMORIES, Machines
 from codesign_kernel.accelerator.control import control
+from codesign_kernel.accelerator.isa import PLACE_BITS
 
 Array = np.ndarray[Any, Any]
 BANDS = ("low", "nominal", "high")
@@ -54,6 +55,32 @@ def look_up(function: Callable[..., Any], *keys: Array) -> dict[str, Array]:
     return {name: np.array([getattr(r, name) for r in results])[inverse] for name in results[0]._fields}
 
 
+def _weights_stay(m: Machines) -> tuple[Array, Array, Array]:
+    """Registers of a weight-stationary array besides those of the synthesised elements (bit): clocked in every cycle;
+    holding; and weights that registers take when the array is filled.
+    """
+    pes = m.rows * m.cols
+    # rows and columns are skewed and put straight again by triangles of registers: activations; weights and sums
+    skew = m.rows * (m.rows - 1) // 2 * m.weight_bits + m.cols * (m.cols - 1) // 2 * (m.weight_bits + m.acc_bits)
+    # two bits pass every element but the first: take the weight from above, and use it. Every element holds a second
+    # weight. The i-th row from the bottom is passed by i weights, and then all are put to use
+    taken = m.cols * (m.rows * (m.rows + 1) // 2 + m.rows) * m.weight_bits
+    return skew + 2 * (pes - 1), pes * m.weight_bits, taken
+
+
+def _sums_stay(m: Machines) -> tuple[Array, Array, Array]:
+    """The same of an output-stationary array, which is never filled."""
+    # columns are skewed and put straight, weights and sums; a word of sums is counted with the control. Every row holds
+    # a word
+    skew = m.cols * (m.cols - 1) // 2 * (m.weight_bits + m.acc_bits)
+    words = m.rows * m.rows * m.weight_bits
+    # one bit passes every element but the first, and one more every row; every row's place goes round; and three bits
+    # wait for a place's sum, one of them for its result
+    marks = m.rows * m.cols - 1 + m.rows - 1 + m.rows * PLACE_BITS + 3 * (m.rows + m.cols + 3) + 4
+    nothing = np.zeros_like(m.rows)
+    return skew + words + marks, nothing, nothing
+
+
 def silicon_of(machines: Machines) -> Silicon:
     """The figures of ``machines``."""
     m = machines
@@ -68,20 +95,17 @@ def silicon_of(machines: Machines) -> Silicon:
             capacity, word = capacity // banks, word // banks
         found = look_up(technology.sram, capacity, word, m.node_nm)
         read[name], write[name] = found["read_pj_per_bit"], found["write_pj_per_bit"]
-        area[name] = dict.fromkeys(BANDS, found["area_um2"] * banks)
-        leak = leak + found["leak_mw"] * banks
+        there = ~m.holds_sums if name == "accumulator" else 1
+        area[name] = dict.fromkeys(BANDS, found["area_um2"] * banks * there)
+        leak = leak + found["leak_mw"] * banks * there
     pe = look_up(technology.pe, m.weight_bits, m.acc_bits, m.node_nm)
     lane = look_up(technology.lane, m.weight_bits, m.acc_bits, m.node_nm)
     pes = m.rows * m.cols
     register = look_up(technology.register, m.node_nm)
-    # rows and columns are skewed and put straight again by triangles of registers: activations; weights and sums
-    skew = m.rows * (m.rows - 1) // 2 * m.weight_bits + m.cols * (m.cols - 1) // 2 * (m.weight_bits + m.acc_bits)
-    # two bits pass every element but the first: take the weight from above, and use it
-    clocked = skew + 2 * (pes - 1)
-    # every element holds a second weight, which is not in the synthesised one
-    more = (clocked + pes * m.weight_bits) * register["area_um2"]
-    # the i-th row from the bottom is passed by i weights, and then all are put to use
-    taken = m.cols * (m.rows * (m.rows + 1) // 2 + m.rows) * m.weight_bits
+    clocked, held, taken = (np.where(m.holds_sums, *both) for both in zip(_sums_stay(m), _weights_stay(m), strict=True))
+    more = (clocked + held) * register["area_um2"]
+    # weights that move are clocked; the synthesised element has that register, whose clock it does not count
+    clocked = clocked + np.where(m.holds_sums, pes * m.weight_bits, 0)
     area["array"] = {band: pes * pe[f"area_{band}_um2" if band != "nominal" else "area_um2"] + more for band in BANDS}
     area["lanes"] = {band: m.cols * lane[f"area_{band}_um2" if band != "nominal" else "area_um2"] for band in BANDS}
     rest = look_up(control, m.rows, m.cols, m.weight_bits, m.node_nm)

@@ -94,6 +94,7 @@ _PARAMETERS: Sequence[tuple[str, str]] = (
     ("frequency_mhz", "{} MHz"),
     ("node_nm", "{} nm"),
     ("weight_bits", "{} bit"),
+    ("dataflow", "{}"),
 )
 PARAMETERS = ("rows", "cols", *(name for name, _ in _PARAMETERS))
 
@@ -107,8 +108,8 @@ def design_words(row: Mapping[Any, Any], keep: Iterable[str] = PARAMETERS) -> st
     """
     parts = [f"{int(row['rows'])} × {int(row['cols'])} PEs"] if "rows" in row and "cols" in row else []
     wanted = set(keep)
-    parts += [words.format(f"{float(row[name]):g}") for name, words in _PARAMETERS if name in wanted and name in row]
-    return ", ".join(parts)
+    told = [(row[name], words) for name, words in _PARAMETERS if name in wanted and name in row]
+    return ", ".join([*parts, *(words.format(v if isinstance(v, str) else f"{float(v):g}") for v, words in told)])
 
 
 #: Keeps a number and its unit on one line.

@@ -3,7 +3,7 @@
 A step whose input and output maps fit the activation memory together stays there whole. Otherwise its output rows are
 cut into chunks: a chunk's input rows are loaded, with the rows that neighbouring chunks share, and its results saved.
 Within a chunk, output channels are taken ``cols`` at a time (a tile), and as many output rows at a time as the
-accumulators hold (a pass).
+accumulators hold (a pass); an array that holds its sums takes the whole chunk.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ def tile(step: Step, machines: Machines) -> Tiling:
     chunk_rows = np.where(whole, step.out_height, np.clip(fit, 1, step.out_height))
     chunks = ceil_div(step.out_height, chunk_rows)
     a_pass = step.out_width * step.pool * step.pool
-    pass_rows = np.maximum(machines.depth["accumulator"] // a_pass, 1)
+    pass_rows = np.where(machines.holds_sums, chunk_rows, np.maximum(machines.depth["accumulator"] // a_pass, 1))
     last = step.out_height - (chunks - 1) * chunk_rows
     full, last_full = chunk_rows // pass_rows, last // pass_rows
     rest, last_rest = chunk_rows - full * pass_rows, last - last_full * pass_rows
@@ -142,6 +142,6 @@ def tile(step: Step, machines: Machines) -> Tiling:
         pass_sizes=sizes,
         loaded_rows=np.where(whole, step.height, _loaded_rows(step, chunk_rows, chunks)),
         activation_need=np.minimum(in_row * halo + a_row, in_row * step.height + out_row * step.out_height),
-        accumulator_need=np.full_like(machines.rows, a_pass),
+        accumulator_need=np.where(machines.holds_sums, 0, a_pass),
         weight_need=blocks_max * step.taps * machines.rows + machines.quant_rows,
     )

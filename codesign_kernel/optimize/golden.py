@@ -16,17 +16,17 @@ def requantise(
 ) -> NDArray[np.int64]:
     """``clamp((total * multiplier + 2^(shift-1)) >> shift)``: accumulators scaled to ``bits`` signed, rounding half up.
 
-    ``>>`` floors, for negative numbers too, so -0.5 becomes 0 and -1.5 becomes -1. |total| < 2^31 keeps 64 bits exact.
+    ``>>`` floors, for negative numbers too, so -0.5 becomes 0 and -1.5 becomes -1. |total| < 2^47 keeps 64 bits exact;
+    the half is added behind the larger part of the shift, where it cannot leave them.
     """
-    wide = shift.astype(np.int64)
-    scaled = (total * multiplier.astype(np.int64) + (np.int64(1) << (wide - 1))) >> wide
+    scaled = ((total * multiplier.astype(np.int64) >> (shift.astype(np.int64) - 1)) + 1) >> 1
     return np.clip(scaled, -(1 << (bits - 1)), (1 << (bits - 1)) - 1)
 
 
 def _accumulate(layer: IntegerLayer, maps: NDArray[np.int64], out: tuple[int, int]) -> NDArray[np.int64]:
     """The integer convolution [N, K, OY, OX] of maps [N, C, IY, IX]: one matrix product for each filter tap.
 
-    float64 holds every partial sum exactly, as the network bounds them below 2^31, and numpy multiplies it fastest.
+    float64 holds every partial sum exactly, as the network bounds them below 2^47, and numpy multiplies it fastest.
     """
     n, channels = maps.shape[:2]
     groups, (k, c, fy, fx), (oy, ox) = layer.groups, layer.weight.shape, out

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from codesign_kernel.accelerator.types import DATA_BITS
+from codesign_kernel.accelerator.types import ACC_BITS, DATA_BITS
 from codesign_kernel.errors import InvalidInputError
 from codesign_kernel.optimize import archive
 from codesign_kernel.optimize.golden import run_layer
@@ -36,12 +36,12 @@ class IntegerNetwork:
         name: of the network.
         input_shape: (C, H, W), element.
         input_scale: what one step of the input stands for.
-        bits: width of weights and activations (bit), 4 or 8.
+        bits: width of weights and activations (bit): 4, 8 or 16.
         layers: in execution order.
 
     Raises:
         InvalidInputError: a layer does not fit the one before it, a weight does not fit ``bits``, or a sum could
-            leave 32 bits.
+            leave the accumulator (32 bits, or 48 for ``bits`` = 16).
     """
 
     name: str
@@ -82,17 +82,29 @@ class IntegerNetwork:
                 f"weights of {self.bits} bits lie between {low} and {high}, but those of layer {layer.name!r} "
                 f"reach from {layer.weight.min()} to {layer.weight.max()}"
             )
-        worst = np.abs(layer.weight.astype(np.int64)).sum(axis=(1, 2, 3)) * -low + np.abs(layer.bias.astype(np.int64))
-        if worst.max() >= 1 << 31:
+        if layer.weight.dtype != self.dtype:
             raise InvalidInputError(
-                f"an accumulator of 32 bits holds sums below {1 << 31}, but channel {worst.argmax()} of layer "
-                f"{layer.name!r} can reach {worst.max()}; use fewer input channels, a smaller filter or a smaller bias"
+                f"weights of {self.bits} bits are an array of {np.dtype(self.dtype)}, but those of layer "
+                f"{layer.name!r} are {layer.weight.dtype}"
+            )
+        bound = 1 << (ACC_BITS[self.bits] - 1)
+        worst = np.abs(layer.weight.astype(np.int64)).sum(axis=(1, 2, 3)) * -low + np.abs(layer.bias.astype(np.int64))
+        if worst.max() >= bound:
+            raise InvalidInputError(
+                f"an accumulator of {ACC_BITS[self.bits]} bits holds sums below {bound}, but channel {worst.argmax()} "
+                f"of layer {layer.name!r} can reach {worst.max()}; use fewer input channels, a smaller filter or a "
+                "smaller bias"
             )
 
     @property
     def range(self) -> tuple[int, int]:
         """Smallest and largest integer of ``bits`` signed bits."""
         return -(1 << (self.bits - 1)), (1 << (self.bits - 1)) - 1
+
+    @property
+    def dtype(self) -> type[np.int8] | type[np.int16]:
+        """What weights, inputs and outputs are kept as."""
+        return np.int16 if self.bits == 16 else np.int8
 
     @cached_property
     def shapes(self) -> tuple[Shape, ...]:
@@ -135,8 +147,10 @@ class IntegerNetwork:
         """``{"<layer number>.<field>": array}``."""
         return {f"{i}.{name}": getattr(layer, name) for i, layer in enumerate(self.layers) for name in ARRAYS}
 
-    def quantize_input(self, x: ArrayLike) -> NDArray[np.int8]:
+    def quantize_input(self, x: ArrayLike) -> NDArray[Any]:
         """Real inputs [N, C, H, W] as integers: round(x / input_scale), half to even, clamped to ``bits``.
+
+        int8, or int16 in a network of 16 bits.
 
         Raises:
             InvalidInputError: the shape is another one, or a value is not a finite number.
@@ -146,7 +160,7 @@ class IntegerNetwork:
             raise InvalidInputError(
                 f"inputs are finite numbers, but {(~np.isfinite(real)).sum()} of {real.size} are NaN or infinite"
             )
-        return np.clip(np.rint(real / self.input_scale), *self.range).astype(np.int8)
+        return np.clip(np.rint(real / self.input_scale), *self.range).astype(self.dtype)
 
     def as_quantized(self, x: ArrayLike) -> NDArray[Any]:
         """Inputs [N, C, H, W] as integers: floating point is quantised, integers are taken as quantised.

@@ -10,17 +10,20 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from codesign_kernel.accelerator.types import MULTIPLIER_BITS
+from codesign_kernel.accelerator.types import ACC_BITS, MULTIPLIER_BITS
 from codesign_kernel.errors import InvalidInputError
 from codesign_kernel.workload import Layer
 
 OPS = ("conv2d", "linear")
 ARRAYS = ("weight", "bias", "multiplier", "shift")
 MULTIPLIER_RANGE = (1, (1 << MULTIPLIER_BITS) - 1)
-#: (total * multiplier) stays below 2^47, so a larger shift could only give 0.
-SHIFT_RANGE = (1, 47)
 
 Shape = tuple[int, int, int]
+
+
+def shift_range(acc_bits: int) -> tuple[int, int]:
+    """The shifts of a requantiser: total * multiplier stays below 2^(acc_bits + 15), so more only give 0."""
+    return 1, acc_bits + MULTIPLIER_BITS - 1
 
 
 def is_scale(value: object) -> bool:
@@ -42,9 +45,9 @@ class IntegerLayer:
     Attributes:
         name: unique within its network.
         op: ``"conv2d"`` or ``"linear"``.
-        weight: int8 [K, C/groups, FY, FX]; for ``linear`` [K, C, 1, 1].
-        bias: int32 [K], in units of the accumulator.
-        multiplier: int32 [K], 1 to 65535. shift: int32 [K], 1 to 47.
+        weight: int8 [K, C/groups, FY, FX]; for ``linear`` [K, C, 1, 1]. int16 in a network of 16 bits.
+        bias: int32 [K], in units of the accumulator; int64 beside weights of int16.
+        multiplier: int32 [K], 1 to 65535. shift: int32 [K], 1 to 47, and to 63 beside weights of int16.
         stride, padding, dilation: (y, x), element; the padding is of zeros.
         groups: of the convolution.
         relu: whether negative results become 0.
@@ -58,8 +61,8 @@ class IntegerLayer:
 
     name: str
     op: str
-    weight: NDArray[np.int8]
-    bias: NDArray[np.int32]
+    weight: NDArray[np.int8] | NDArray[np.int16]
+    bias: NDArray[np.int32] | NDArray[np.int64]
     multiplier: NDArray[np.int32]
     shift: NDArray[np.int32]
     stride: tuple[int, int] = (1, 1)
@@ -99,16 +102,18 @@ class IntegerLayer:
             self._refuse("flatten", "is for linear layers", "a conv2d with flatten = True")
 
     def _check_arrays(self) -> None:
+        wide = getattr(self.weight, "dtype", None) == np.int16
         for name, kind, dims in (
-            ("weight", np.int8, 4),
-            ("bias", np.int32, 1),
+            ("weight", np.int16 if wide else np.int8, 4),
+            ("bias", np.int64 if wide else np.int32, 1),
             ("multiplier", np.int32, 1),
             ("shift", np.int32, 1),
         ):
             value = getattr(self, name)
             if not isinstance(value, np.ndarray) or value.dtype != kind or value.ndim != dims:
                 got = f"{value.dtype} {list(value.shape)}" if isinstance(value, np.ndarray) else type(value).__name__
-                self._refuse(name, f"is an array of {np.dtype(kind)} with {dims} dimension{'s' * (dims > 1)}", got)
+                kinds = "int8 or int16" if name == "weight" else str(np.dtype(kind))
+                self._refuse(name, f"is an array of {kinds} with {dims} dimension{'s' * (dims > 1)}", got)
             value = np.array(value, order="C")  # an own copy, so that nobody changes a network behind its digest
             value.setflags(write=False)
             self._set(name, value)
@@ -121,7 +126,8 @@ class IntegerLayer:
                     f"has one value for each of the {len(self.weight)} output channels",
                     str(len(getattr(self, name))),
                 )
-        for name, (low, high) in (("multiplier", MULTIPLIER_RANGE), ("shift", SHIFT_RANGE)):
+        shifts = shift_range(self.acc_bits)
+        for name, (low, high) in (("bias", self.sums), ("multiplier", MULTIPLIER_RANGE), ("shift", shifts)):
             value = getattr(self, name)
             if value.min() < low or value.max() > high:
                 self._refuse(name, f"lies between {low} and {high}", f"{value.min()} to {value.max()}")
@@ -146,7 +152,17 @@ class IntegerLayer:
     def __repr__(self) -> str:
         k, c, fy, fx = self.weight.shape
         extra = "".join(f", {name}={value}" for name, value in self.settings().items() if name not in ("name", "op"))
-        return f"IntegerLayer({self.name!r}, {self.op!r}, weight=int8[{k}, {c}, {fy}, {fx}]{extra})"
+        return f"IntegerLayer({self.name!r}, {self.op!r}, weight={self.weight.dtype}[{k}, {c}, {fy}, {fx}]{extra})"
+
+    @property
+    def acc_bits(self) -> int:
+        """Width of the accumulators that the layer needs (bit)."""
+        return ACC_BITS[8 * self.weight.itemsize]
+
+    @property
+    def sums(self) -> tuple[int, int]:
+        """Smallest and largest sum of an accumulator."""
+        return -(1 << (self.acc_bits - 1)), (1 << (self.acc_bits - 1)) - 1
 
     def settings(self) -> dict[str, Any]:
         """Every field that is not an array."""

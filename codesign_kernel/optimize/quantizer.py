@@ -10,11 +10,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from codesign_kernel.accelerator.types import DATA_BITS
+from codesign_kernel.accelerator.types import ACC_BITS, DATA_BITS
 from codesign_kernel.errors import InvalidInputError
 from codesign_kernel.optimize.chain import FloatLayer, read_chain
 from codesign_kernel.optimize.integer import IntegerNetwork
-from codesign_kernel.optimize.layer import MULTIPLIER_RANGE, SHIFT_RANGE, IntegerLayer
+from codesign_kernel.optimize.layer import MULTIPLIER_RANGE, IntegerLayer, shift_range
 
 #: Calibration inputs that run through the model at once.
 BATCH = 32
@@ -22,8 +22,6 @@ BATCH = 32
 SAMPLE = 1 << 17
 #: Clipping points, as fractions of the largest magnitude seen.
 CLIPS = np.linspace(1.0, 0.2, 41)
-#: A bias stays below this, which leaves the other half of the accumulator to the products.
-BIAS_LIMIT = 1 << 30
 
 
 def quantize(model: nn.Module, calibration_inputs: Tensor | NDArray[Any], bits: int = 8) -> IntegerNetwork:
@@ -36,7 +34,7 @@ def quantize(model: nn.Module, calibration_inputs: Tensor | NDArray[Any], bits: 
     Args:
         model: a chain of Conv2d, BatchNorm2d, ReLU, MaxPool2d, Flatten, Linear, Dropout and Identity.
         calibration_inputs: [N, C, H, W], floating point; some hundred inputs like those that the network will see.
-        bits: of weights and activations, 4 or 8.
+        bits: of weights and activations: 4, 8 or 16.
 
     Raises:
         InvalidInputError: ``bits`` or the inputs break a law, or the model cannot run on them.
@@ -58,7 +56,7 @@ def quantize(model: nn.Module, calibration_inputs: Tensor | NDArray[Any], bits: 
                 "with inputs like those that the network will see, or check its weights"
             )
         clip = peak if layer is chain[-1] else best_clip(sample, peak, bits)
-        layers.append(_integer_layer(layer, scale, _float(clip / top), top))
+        layers.append(_integer_layer(layer, scale, _float(clip / top), bits))
         scale = layers[-1].scale
     shape = (inputs.shape[1], inputs.shape[2], inputs.shape[3])
     return IntegerNetwork(type(model).__name__, shape, input_scale, bits, tuple(layers))
@@ -128,38 +126,42 @@ def best_clip(values: NDArray[np.float64], peak: float, bits: int) -> float:
     return float(CLIPS[int(np.argmin(errors))]) * peak
 
 
-def requantiser(ratio: float) -> tuple[int, int]:
+def requantiser(ratio: float, acc_bits: int = 32) -> tuple[int, int]:
     """(multiplier, shift) with multiplier / 2^shift close to ``ratio``, the multiplier using its 16 bits where it can.
 
     Raises:
-        InvalidInputError: no multiplier of 16 bits and shift of 1 to 47 comes near the ratio.
+        InvalidInputError: no multiplier of 16 bits and shift of 1 to ``acc_bits + 15`` comes near the ratio.
     """
+    least, most = shift_range(acc_bits)
     mantissa, exponent = math.frexp(ratio)
     multiplier, shift = round(mantissa * 65536), 16 - exponent
     if multiplier > MULTIPLIER_RANGE[1]:
         multiplier, shift = multiplier // 2, shift - 1
-    if shift > SHIFT_RANGE[1]:
-        multiplier, shift = round(math.ldexp(ratio, SHIFT_RANGE[1])), SHIFT_RANGE[1]
-    if multiplier < MULTIPLIER_RANGE[0] or shift < SHIFT_RANGE[0]:
+    if shift > most:
+        multiplier, shift = round(math.ldexp(ratio, most)), most
+    if multiplier < MULTIPLIER_RANGE[0] or shift < least:
         raise InvalidInputError(
-            f"a requantiser scales by {MULTIPLIER_RANGE[0]}/2^{SHIFT_RANGE[1]} to {MULTIPLIER_RANGE[1]}/2, but "
+            f"a requantiser scales by {MULTIPLIER_RANGE[0]}/2^{most} to {MULTIPLIER_RANGE[1]}/2, but "
             f"{ratio:g} is needed; normalise the network, so that inputs and outputs of its layers have similar ranges"
         )
     return multiplier, shift
 
 
-def _integer_layer(layer: FloatLayer, scale_in: float, scale_out: float, top: int) -> IntegerLayer:
+def _integer_layer(layer: FloatLayer, scale_in: float, scale_out: float, bits: int) -> IntegerLayer:
+    top, acc_bits = (1 << (bits - 1)) - 1, ACC_BITS[bits]
+    narrow, wide = (np.int16, np.int64) if bits == 16 else (np.int8, np.int32)
     weight, bias = layer.weight.numpy(), layer.bias.numpy()
-    # The finest scale that represents the channel's weights, keeps its bias within 32 bits and its multiplier at 16.
-    # The last two decide only where weights are almost or exactly 0, as in a pruned channel.
-    scales = np.maximum(np.abs(weight).max(axis=(1, 2, 3)) / top, np.abs(bias) / (scale_in * BIAS_LIMIT))
-    scales = np.maximum(scales, scale_out / scale_in * 2.0**-32)
-    steps = [requantiser(scale_in * scale / scale_out) for scale in scales]
+    # The finest scale that represents the channel's weights, keeps its bias within half of the accumulator, whose other
+    # half is left to the products, and its multiplier at 16 bits. The last two decide only where weights are almost or
+    # exactly 0, as in a pruned channel.
+    scales = np.maximum(np.abs(weight).max(axis=(1, 2, 3)) / top, np.abs(bias) / (scale_in * (1 << (acc_bits - 2))))
+    scales = np.maximum(scales, scale_out / scale_in * 2.0**-acc_bits)
+    steps = [requantiser(scale_in * scale / scale_out, acc_bits) for scale in scales]
     return IntegerLayer(
         name=layer.name,
         op=layer.op,
-        weight=np.clip(np.rint(weight / scales[:, None, None, None]), -top, top).astype(np.int8),
-        bias=np.rint(bias / (scale_in * scales)).astype(np.int32),
+        weight=np.clip(np.rint(weight / scales[:, None, None, None]), -top, top).astype(narrow),
+        bias=np.rint(bias / (scale_in * scales)).astype(wide),
         multiplier=np.array([multiplier for multiplier, _ in steps], np.int32),
         shift=np.array([shift for _, shift in steps], np.int32),
         stride=layer.stride,

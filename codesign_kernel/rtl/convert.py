@@ -13,7 +13,8 @@ from pathlib import Path
 from myhdl import ToVerilogWarning, ToVHDLWarning
 
 from codesign_kernel.accelerator.types import Accelerator
-from codesign_kernel.rtl.core import Ports, core
+from codesign_kernel.rtl.core import Ports
+from codesign_kernel.rtl.core_os import core_of
 
 TOP = "codesign_core"
 
@@ -31,7 +32,7 @@ def convert(accelerator: Accelerator) -> dict[str, str]:
         # a port that is read inside becomes an inout-free copy in VHDL; that is what we want
         warnings.filterwarnings("ignore", message="Output port is read internally", category=ToVHDLWarning)
         for language, options in (("Verilog", {"testbench": False}), ("VHDL", {})):
-            instance = core(**Ports(accelerator).as_dict(), accelerator=accelerator)
+            instance = core_of(accelerator)(**Ports(accelerator).as_dict(), accelerator=accelerator)
             instance.convert(hdl=language, path=folder, name=TOP, no_myhdl_header=True, **options)
         return {path.name: path.read_text() for path in sorted(Path(folder).iterdir())}
 

@@ -146,6 +146,47 @@ def activation_memory(clk, ctl, read, loading, loaded, storing, result, waddr, r
 
 
 @block
+def memories(
+    clk, rst, ctl, prog_we, prog_addr, prog_data, pc, instruction, ext_addr, ext_we, ext_wdata, ext_rdata,
+    row_word, w_word, results, r_write, accelerator,
+):  # fmt: skip
+    """The memories for instructions, activations and weights, and what moves words between the last two and the bus.
+
+    Args:
+        instruction, row_word, w_word: what ``pc``, ``ctl.addr`` and ``ctl.waddr`` read; the activations of ``rows``
+            channels.
+        results, r_write: one value of every lane, and that they are to be written.
+    """
+    row_bits = len(w_word)
+    blocks = []
+    waddr = Signal(counter(ADDRESS_BITS))
+    loaded, full_word = Signal(unsigned(accelerator.word_bits)), Signal(unsigned(accelerator.word_bits))
+    p_row = Signal(unsigned(row_bits))
+    p_write, a_write = Signal(bool(0)), Signal(bool(0))
+    result = join(results, ConcatSignal)
+    imem = ram(clk, prog_we, prog_addr, prog_data, pc, instruction, accelerator.memory("instruction").depth)
+    amem = activation_memory(
+        clk, ctl, ctl.addr, a_write, loaded, r_write, result, waddr, row_word, full_word, accelerator
+    )
+    # a row of weights arrives in the last beats, so it starts that many beats below the top
+    p_low = accelerator.word_bits - accelerator.weight_beats * accelerator.bus_bits
+    blocks.append(bits_of(loaded, p_row, p_low, p_low + row_bits))
+    wmem = ram(clk, p_write, waddr, p_row, ctl.waddr, w_word, accelerator.memory("weight").depth)
+    moves = mover(
+        clk, rst, ctl, full_word, ext_addr, ext_we, ext_wdata, ext_rdata, loaded, p_write, a_write, accelerator
+    )
+
+    @always_seq(clk.posedge, reset=rst)
+    def write_address():
+        if ctl.aim:
+            waddr.next = ctl.write_start
+        elif p_write or a_write or r_write:
+            waddr.next = waddr + 1
+
+    return imem, amem, wmem, moves, blocks, write_address
+
+
+@block
 def core(
     clk,
     rst,
@@ -174,33 +215,20 @@ def core(
     enable and write data at the clock edge, and shows read data in the next cycle.
     """
     rows, cols, data_bits, acc_bits = accelerator.rows, accelerator.cols, accelerator.weight_bits, accelerator.acc_bits
-    row_bits, sum_bits = cols * data_bits, cols * acc_bits
+    sum_bits = cols * acc_bits
     blocks = []
     ctl = Control()
 
-    # instruction memory and sequencer
+    # sequencer and memories
     pc, instruction = Signal(counter(ADDRESS_BITS)), Signal(unsigned(INSTRUCTION_BITS))
-    imem = ram(clk, prog_we, prog_addr, prog_data, pc, instruction, accelerator.memory("instruction").depth)
     control = sequencer(clk, rst, start, entry, busy, cycles, error, pc, instruction, ctl, accelerator)
-
-    # memories
-    waddr = Signal(counter(ADDRESS_BITS))
-    loaded = Signal(unsigned(accelerator.word_bits))
-    row_word, full_word = Signal(unsigned(rows * data_bits)), Signal(unsigned(accelerator.word_bits))
+    row_word, w_word = Signal(unsigned(rows * data_bits)), Signal(unsigned(cols * data_bits))
     results = [Signal(unsigned(data_bits)) for _ in range(cols)]
-    result = join(results, ConcatSignal)
-    p_write, a_write, r_write = [Signal(bool(0)) for _ in range(3)]
-    amem = activation_memory(
-        clk, ctl, ctl.addr, a_write, loaded, r_write, result, waddr, row_word, full_word, accelerator
-    )
-    p_row, w_word = Signal(unsigned(row_bits)), Signal(unsigned(row_bits))
-    # a row of weights arrives in the last beats, so it starts that many beats below the top
-    p_low = accelerator.word_bits - accelerator.weight_beats * accelerator.bus_bits
-    blocks.append(bits_of(loaded, p_row, p_low, p_low + row_bits))
-    wmem = ram(clk, p_write, waddr, p_row, ctl.waddr, w_word, accelerator.memory("weight").depth)
-    moves = mover(
-        clk, rst, ctl, full_word, ext_addr, ext_we, ext_wdata, ext_rdata, loaded, p_write, a_write, accelerator
-    )
+    r_write = Signal(bool(0))
+    stores = memories(
+        clk, rst, ctl, prog_we, prog_addr, prog_data, pc, instruction, ext_addr, ext_we, ext_wdata, ext_rdata,
+        row_word, w_word, results, r_write, accelerator,
+    )  # fmt: skip
 
     # array and accumulators
     load, swap, valid, live, tap_end = [Signal(bool(0)) for _ in range(5)]
@@ -222,7 +250,7 @@ def core(
     first, take = Signal(bool(0)), Signal(bool(0))
     stages = Signal(unsigned(4))
     for j in range(cols):
-        blocks.append(lane(clk, stored, first, take, w_word, ctl.relu, results[j], j, data_bits, acc_bits))
+        blocks.append(lane(clk, stored, first, None, take, w_word, ctl.relu, results[j], j, data_bits, acc_bits))
 
     @always_seq(clk.posedge, reset=rst)
     def array_inputs():
@@ -269,14 +297,7 @@ def core(
         stages.next[3] = stages[2]
         r_write.next = stages[3]
 
-    @always_seq(clk.posedge, reset=rst)
-    def write_address():
-        if ctl.issue:
-            waddr.next = ctl.write_start
-        elif p_write or a_write or r_write:
-            waddr.next = waddr + 1
-
     return (
-        imem, control, amem, wmem, moves, array, cmem, blocks,
-        array_inputs, accumulator_pipeline, sums_pipeline, accumulator_ports, lane_pipeline, write_address,
+        control, stores, array, cmem, blocks,
+        array_inputs, accumulator_pipeline, sums_pipeline, accumulator_ports, lane_pipeline,
     )  # fmt: skip

@@ -38,8 +38,23 @@ def running_max(clk, stored, first, best, low, high):
 
 
 @block
+def running_max_of_valid(clk, stored, first, valid, best, low, high):
+    """:func:`running_max` of what ``valid`` marks."""
+
+    @always(clk.posedge)
+    def compare():
+        if valid and (first or stored[high:low].signed() > best):
+            best.next = stored[high:low].signed()
+
+    return compare
+
+
+@block
 def parameters(clk, load, word, bias, multiplier, shift, low, data_bits):
-    """Bias, multiplier and shift - 1 of this lane, shifted in ``data_bits`` at a time, lowest first."""
+    """Bias, multiplier and shift - 1 of this lane, shifted in ``data_bits`` at a time, lowest first.
+
+    Where they are no whole number of ``data_bits``, the lowest bits of the first are shifted out again.
+    """
     acc_bits = len(bias)
     width = acc_bits + MULTIPLIER_BITS + SHIFT_BITS
     held = Signal(unsigned(width))
@@ -110,12 +125,19 @@ def rectify(q, relu, u):
 
 
 @block
-def lane(clk, stored, first, load, w_word, relu, result, index, data_bits, acc_bits):
-    """Everything behind the accumulator memory for output channel ``index`` of a tile."""
+def lane(clk, stored, first, valid, load, w_word, relu, result, index, data_bits, acc_bits):
+    """Everything behind the accumulators for output channel ``index`` of a tile.
+
+    ``valid`` marks the sums among what comes as ``stored``; None where ``first`` starts a window without gaps.
+    """
     best, bias = Signal(signed(acc_bits)), Signal(signed(acc_bits))
     multiplier, shift = Signal(unsigned(MULTIPLIER_BITS)), Signal(unsigned(SHIFT_BITS))
     q = Signal(signed(data_bits))
-    pool = running_max(clk, stored, first, best, index * acc_bits, (index + 1) * acc_bits)
+    low, high = index * acc_bits, (index + 1) * acc_bits
+    if valid is None:
+        pool = running_max(clk, stored, first, best, low, high)
+    else:
+        pool = running_max_of_valid(clk, stored, first, valid, best, low, high)
     hold = parameters(clk, load, w_word, bias, multiplier, shift, index * data_bits, data_bits)
     scale = requantise(clk, best, bias, multiplier, shift, q)
     pack = rectify(q, relu, result)

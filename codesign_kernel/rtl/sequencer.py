@@ -30,12 +30,13 @@ class Control:
     last one; sums are added to what the accumulators hold where ``accumulate`` says so, and from the second tap on.
     ``addr`` is the read address of the activation or the accumulator memory, ``waddr`` that of the weight memory.
     ``live`` says whether a CONV position lies on the map, ``window_first`` and ``window_last`` bound a pooling window,
-    ``beat`` counts the beats of a word on the bus up to ``beat_last``. ``issue`` is high in the cycle in which
-    ``write_start`` and ``ext_start`` hold the instruction's addresses.
+    ``beat`` counts the beats of a word on the bus up to ``beat_last``. ``issue`` and ``aim`` are high in the cycle in
+    which ``write_start`` and ``ext_start`` hold the instruction's addresses.
     """
 
     def __init__(self):
-        self.issue, self.weights, self.weights_last = [Signal(bool(0)) for _ in range(3)]
+        self.issue, self.aim = Signal(bool(0)), Signal(bool(0))
+        self.weights, self.weights_last = Signal(bool(0)), Signal(bool(0))
         self.tap_start, self.tap_end, self.accumulate = [Signal(bool(0)) for _ in range(3)]
         self.loadp, self.loada, self.save, self.loadq, self.conv, self.store = [Signal(bool(0)) for _ in range(6)]
         self.addr, self.waddr = Signal(counter(ADDRESS_BITS)), Signal(counter(ADDRESS_BITS))
@@ -171,6 +172,7 @@ def sequencer(clk, rst, start, entry, busy, cycles, error, pc, word, ctl, accele
     @always_comb
     def phases():
         ctl.issue.next = state == states.DECODE
+        ctl.aim.next = state == states.DECODE
         running.next = state == states.RUN
 
     @always_comb

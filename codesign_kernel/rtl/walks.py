@@ -15,7 +15,7 @@ from codesign_kernel.accelerator.isa import (
 from codesign_kernel.accelerator.types import ADDRESS_BITS
 from codesign_kernel.rtl.bits import counter, unsigned
 
-HALT, LOADP, LOADA, SAVE, LOADQ, CONV, STORE = (int(op) for op in Op)
+HALT, LOADP, LOADA, SAVE, LOADQ, CONV, STORE, TILE, SUM = (int(op) for op in Op)
 
 
 def bits(name):
@@ -38,10 +38,11 @@ def bank_hold(clk, rst, ctl, word):
 
 
 @block
-def bank_walk(clk, rst, ctl, word, tile_done, turn, count):
+def bank_walk(clk, rst, ctl, word, tile_done, turn, count, ahead):
     """More columns than rows: input tiles are read from one bank after the other; ``turn`` marks the last.
 
-    A word is chosen in the cycle after its address, so a tap's bank counts from its second cycle on.
+    A word is chosen in the cycle after its address, so a tap's bank counts from its second cycle on. ``ahead``: the
+    walk is at the next tap already while one is read; else it is a cycle before the address.
     """
     b_high, b_low = bits("bank")
     last = count - 1
@@ -57,11 +58,19 @@ def bank_walk(clk, rst, ctl, word, tile_done, turn, count):
             else:
                 bank.next = bank + 1
 
-    @always_seq(clk.posedge, reset=rst)
-    def follow():
-        if ctl.tap_start:
+    if ahead:
+
+        @always_seq(clk.posedge, reset=rst)
+        def follow():
+            if ctl.tap_start:
+                tap_bank.next = bank
+            ctl.bank.next = tap_bank
+    else:
+
+        @always_seq(clk.posedge, reset=rst)
+        def follow():
             tap_bank.next = bank
-        ctl.bank.next = tap_bank
+            ctl.bank.next = tap_bank
 
     @always_comb
     def wrap():
@@ -98,7 +107,7 @@ def next_tile_banked(ctl, plane, step, turn, tile_end, tile_done, next_plane):
 
 @block
 def tap_walk(clk, rst, ctl, word, origin, start_x, start_y, last, accelerator):
-    """The taps of a CONV: filter columns, then filter rows, then input tiles.
+    """The taps of a CONV or SUM: filter columns, then filter rows, then input tiles; ``ctl.tap_start`` moves on.
 
     ``origin``, ``start_x`` and ``start_y`` are where the next tap starts; ``last`` says that no other follows it.
     """
@@ -119,8 +128,9 @@ def tap_walk(clk, rst, ctl, word, origin, start_x, start_y, last, accelerator):
     tile_end = Signal(bool(0))
     if accelerator.cols > accelerator.rows:
         turn, tile_done = Signal(bool(0)), Signal(bool(0))
+        ahead = accelerator.dataflow == "ws"
         banks = [
-            bank_walk(clk, rst, ctl, word, tile_done, turn, accelerator.cols // accelerator.rows),
+            bank_walk(clk, rst, ctl, word, tile_done, turn, accelerator.cols // accelerator.rows, ahead),
             next_tile_banked(ctl, plane, tile_step, turn, tile_end, tile_done, next_plane),
         ]
     else:

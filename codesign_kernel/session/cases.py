@@ -10,19 +10,22 @@ from typing import Any
 import numpy as np
 
 from codesign_kernel.accelerator.isa import Op
-from codesign_kernel.accelerator.types import Accelerator
+from codesign_kernel.accelerator.types import ACC_BITS, Accelerator
 from codesign_kernel.cost import evaluate
 from codesign_kernel.errors import CapacityError, InfeasibleDesignError, InvalidInputError
 from codesign_kernel.lower import Program, lower
 from codesign_kernel.optimize.integer import IntegerNetwork
-from codesign_kernel.optimize.layer import MULTIPLIER_RANGE, SHIFT_RANGE, IntegerLayer
+from codesign_kernel.optimize.layer import MULTIPLIER_RANGE, IntegerLayer, shift_range
 from codesign_kernel.units import BIT_PER_KIB
 
 Array = np.ndarray[Any, Any]
-#: Of an accumulator: one layer's sums and its bias keep to a half of this each.
-_SUM = 1 << 31
 #: The longer side of an array over the shorter.
 _OBLONG = (1, 2, 2, 4)
+
+
+def _most(bits: int) -> int:
+    """What no accumulator reaches: one layer's sums and its bias keep to a half of it each."""
+    return 1 << (ACC_BITS[bits] - 1)
 
 
 def _signed(bits: int) -> type[np.signedinteger[Any]]:
@@ -30,21 +33,26 @@ def _signed(bits: int) -> type[np.signedinteger[Any]]:
     return np.int8 if bits <= 8 else np.int16
 
 
+def _bias(bits: int) -> type[np.signedinteger[Any]]:
+    """The numpy type of a bias."""
+    return np.int32 if bits <= 8 else np.int64
+
+
 def random_layer(
     rng: np.random.Generator, name: str, k: int, c: int, f: tuple[int, int], bits: int, **settings: Any
 ) -> IntegerLayer:
     """A layer of ``k`` filters over ``c`` channels: random integers, scaled so that results fill the range, are clipped
-    now and then, and round both ways. Sums stay within 32 bits."""
-    top, taps = 1 << (bits - 1), c * f[0] * f[1]
-    widest = max(1, min(top, _SUM // (2 * taps * top)))
+    now and then, and round both ways. Sums stay within the accumulator."""
+    top, taps, most = 1 << (bits - 1), c * f[0] * f[1], _most(bits)
+    widest = max(1, min(top, most // (2 * taps * top)))
     sums = widest * np.sqrt(taps / 3)
-    shift = np.clip(16 + np.round(np.log2(sums) + rng.normal(0, 1.5, k)).astype(int), *SHIFT_RANGE)
+    shift = np.clip(16 + np.round(np.log2(sums) + rng.normal(0, 1.5, k)).astype(int), *shift_range(ACC_BITS[bits]))
     weight = rng.integers(-widest, widest, (k, c, *f)).astype(_signed(bits))
     return IntegerLayer(
         name,
         settings.pop("op", "conv2d"),
         weight,
-        np.clip(rng.normal(0, top * sums / 4, k), -_SUM // 4, _SUM // 4).astype(np.int32),
+        np.clip(rng.normal(0, top * sums / 4, k), -most // 4, most // 4).astype(_bias(bits)),
         rng.integers(1, 1 << 16, k).astype(np.int32),
         shift.astype(np.int32),
         **settings,
@@ -93,15 +101,16 @@ def random_network(rng: np.random.Generator, bits: int, plain: bool = False, lar
 def at_its_ends(rng: np.random.Generator, layer: IntegerLayer, bits: int) -> IntegerLayer:
     """``layer`` with every number at an end of its range: weights, biases, multipliers, and any shift."""
     k, taps = len(layer.weight), math.prod(layer.weight.shape[1:])
-    top = 1 << (bits - 1)
-    widest = max(1, min(top, _SUM // (2 * taps * top)))
-    room = _SUM - 1 - taps * widest * top
+    top, most = 1 << (bits - 1), _most(bits)
+    widest = max(1, min(top, most // (2 * taps * top)))
+    room = most - 1 - taps * widest * top
+    least, largest = shift_range(ACC_BITS[bits])
     return replace(
         layer,
-        weight=rng.choice([-widest, widest - 1], layer.weight.shape).astype(layer.weight.dtype),
-        bias=rng.choice([-room, 0, room], k).astype(np.int32),
+        weight=rng.choice([-widest, widest - 1], layer.weight.shape).astype(_signed(bits)),
+        bias=rng.choice([-room, 0, room], k).astype(_bias(bits)),
         multiplier=rng.choice(MULTIPLIER_RANGE, k).astype(np.int32),
-        shift=rng.integers(SHIFT_RANGE[0], SHIFT_RANGE[1] + 1, k).astype(np.int32),
+        shift=rng.integers(least, largest + 1, k).astype(np.int32),
     )
 
 
@@ -121,7 +130,7 @@ def _drawn_accelerator(rng: np.random.Generator, dataflow: str, bits: int, small
     side = int(rng.integers(1, 3 if small else 5))
     sides = [side, side * int(rng.choice(_OBLONG[: 3 if small else 4]))]
     rows, cols = (int(v) for v in rng.permutation(sides))
-    plain = Accelerator.systolic(rows, cols, dataflow, bits)
+    plain = Accelerator.systolic(rows, cols, "ws", bits)
     # sizes of every magnitude: the tight ones cut a layer, the roomy ones keep it whole
     large = (7, 8, 5) if small else (9, 11, 8)
     powers = dict(zip(("activation", "weight", "accumulator"), zip((5, 5, 3), large, strict=True), strict=True))
@@ -131,6 +140,7 @@ def _drawn_accelerator(rng: np.random.Generator, dataflow: str, bits: int, small
     }
     return replace(
         plain,
+        dataflow=dataflow,
         activation_kib=kib["activation"],
         weight_kib=kib["weight"],
         accumulator_kib=kib["accumulator"],
@@ -175,14 +185,14 @@ def features(program: Program) -> set[str]:
     found |= {"spilled map"} if len(program.maps) > 2 else set()
     for layer in program.network.layers:
         mine = [i for i, owner in zip(program.main, program.owners, strict=True) if owner == layer.name]
-        quants, convs = (sum(i.op == op for i in mine) for op in (Op.LOADQ, Op.CONV))
+        quants, convs = (sum(i.op in ops for i in mine) for ops in ((Op.LOADQ, Op.TILE), (Op.CONV, Op.SUM)))
         tiles = -(-len(layer.weight) // program.accelerator.cols)
         traits = {
             "chunks": quants > tiles,
             "passes": convs > quants,
             "tiles": tiles > 1,
-            "blocks": any(i.op == Op.CONV and i["nct"] > 1 for i in mine),
-            "banks": any(i.op in (Op.CONV, Op.STORE) and i["bank"] > 0 for i in mine),
+            "blocks": any(i.op in (Op.CONV, Op.SUM) and i["nct"] > 1 for i in mine),
+            "banks": any(i.op in (Op.CONV, Op.STORE, Op.SUM) and i["bank"] > 0 for i in mine),
             "stride": layer.stride != (1, 1),
             "dilation": layer.dilation != (1, 1),
             "groups": layer.groups > 1,
