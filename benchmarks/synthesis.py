@@ -98,7 +98,7 @@ TEXT = {
     "cautions": "The host's port is the plain write port of the RTL, without a bus protocol. Depths of memories, "
     "beats of a word and the bank register of machines with more rows than columns are within the "
     "residual. Logic that switches is not in clocked. By the same script a PE of the template (8 bit) is "
-    "962 um2, where pe.json and the registers that cost/ adds to it give 1080, and a lane 5816, where "
+    "962 um2, where pe.json and the registers that cost/ adds to it give 1070, and a lane 5816, where "
     "technology.lane gives 5181.",
 }
 

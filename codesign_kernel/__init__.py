@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:  # what _HOME says, in the words that type checkers and editors read
-    from codesign_kernel import figures
+    from codesign_kernel import accelerator, figures
     from codesign_kernel.accelerator import Accelerator, MemoryLevel, SpatialArray
     from codesign_kernel.cosim import CosimReport
     from codesign_kernel.cost import Cost
@@ -41,6 +41,7 @@ _HOME = {
     "SpatialArray": "accelerator",
     "SpatialSpace": "design",
     "Workload": "workload",
+    "accelerator": "accelerator",
     "cosimulate": "session",
     "evaluate": "cost",
     "figures": "figures",
@@ -53,7 +54,7 @@ _HOME = {
     "zoo": "profiler.zoo",
 }
 #: Names that are modules themselves.
-_MODULES = frozenset({"figures", "zoo"})
+_MODULES = frozenset({"accelerator", "figures", "zoo"})
 
 __all__ = [
     "Accelerator",
@@ -70,6 +71,7 @@ __all__ = [
     "SpatialSpace",
     "Workload",
     "__version__",
+    "accelerator",
     "cosimulate",
     "evaluate",
     "figures",
