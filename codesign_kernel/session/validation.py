@@ -312,10 +312,9 @@ def _eyeriss() -> Eyeriss:
 @cache
 def _network(name: str, side: int) -> Workload:
     """A network of the zoo on one square image."""
-    import torch
-
     from codesign_kernel.profiler import profile, zoo
 
-    model, _ = zoo.build(name)
-    workload: Workload = profile(model, torch.zeros((1, 3, side, side), device="meta")).workload
+    model, example = zoo.build(name)
+    assert not isinstance(example, tuple)  # one image
+    workload: Workload = profile(model, example.new_empty((1, 3, side, side))).workload
     return workload
