@@ -110,6 +110,10 @@ class _Host:
             self.answer.take(job, index, self.memory, issues, int(p.cycles.val))
             if self.progress is not None:
                 self.progress(index + 1, len(job.inputs), f"inputs simulated by {self.name}")
+        if job.trace is not None:
+            # vvp writes its waveform out when `dumping` falls, and has done so when it answers the edge after that
+            for _ in range(3):
+                yield from self.tick()
         raise StopSimulation
 
 
