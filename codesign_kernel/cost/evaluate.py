@@ -67,17 +67,7 @@ def evaluate(
             "the generated accelerator has one mapping, but mapping= or objective= asks for another; describe the "
             "machine as a SpatialArray to choose"
         )
-    bits = getattr(workload, "bits", None)  # an IntegerNetwork has a precision of its own
-    if isinstance(accelerator, Accelerator) and bits not in (None, accelerator.weight_bits):
-        raise InvalidInputError(
-            f"network and accelerator have one precision, but got int{bits} and int{accelerator.weight_bits}; quantise "
-            f"with bits={accelerator.weight_bits} or choose weight_bits={bits}"
-        )
-    if not isinstance(accelerator, Accelerator):
-        raise InvalidInputError(
-            f"evaluate takes an Accelerator, a SpatialArray or a Design, but got {type(design).__name__}"
-            + ELSEWHERE.get(type(accelerator).__name__, "")
-        )
+    _check_accelerator(accelerator, workload, design)
     batch = evaluate_batch(work, Machines.of([accelerator]))
     if batch.reason[0]:
         _explain(batch, accelerator)
@@ -104,6 +94,21 @@ def evaluate(
         area_parts={name: float(bands["nominal"][0]) for name, bands in batch.silicon.area_um2.items()},
         uncosted=batch.uncosted,
     )
+
+
+def _check_accelerator(accelerator: Any, workload: Any, design: Any) -> None:
+    """It is the generated template, in the precision of the network."""
+    bits = getattr(workload, "bits", None)  # an IntegerNetwork has a precision of its own
+    if isinstance(accelerator, Accelerator) and bits not in (None, accelerator.weight_bits):
+        raise InvalidInputError(
+            f"network and accelerator have one precision, but got int{bits} and int{accelerator.weight_bits}; quantise "
+            f"with bits={accelerator.weight_bits} or choose weight_bits={bits}"
+        )
+    if not isinstance(accelerator, Accelerator):
+        raise InvalidInputError(
+            f"evaluate takes an Accelerator, a SpatialArray or a Design, but got {type(design).__name__}"
+            + ELSEWHERE.get(type(accelerator).__name__, "")
+        )
 
 
 def _halts(batch: BatchCost) -> int:

@@ -24,7 +24,7 @@ from codesign_kernel.cost.tiles import Access as Moved
 from codesign_kernel.cost.tiles import _tile
 from codesign_kernel.errors import InfeasibleDesignError, InvalidInputError
 from codesign_kernel.mapping.choice import OPERAND_OF, Constraint, LayerMapping
-from codesign_kernel.mapping.nest import LAST, LOOPS
+from codesign_kernel.mapping.nest import LAST, LOOPS, Nest
 from codesign_kernel.workload import Workload
 
 Array = np.ndarray[Any, Any]
@@ -125,26 +125,7 @@ def _layer(
         store = _bare_store(table, pick)
         # where the vector unit is the slowest, the rest of the time is its
         compute = int(rows[-2, 0]) + max(0, latency - int(table.cycle[pick, 1]))
-        y, k, c = (int(size) for size in table.sizes[pick])
-        grouped = bool(table.families[table.which[pick, 5]].shape.grouped)
-        inner = LOOPS[table.which[pick, 3]]
-        stays = zip(LOOPS, stay_of(table.which[pick]), strict=True)
-        held = "".join(OPERAND_OF[loop] for loop, stay in stays if stay and loop != inner)
-        chosen = LayerMapping(
-            nest,
-            machine.dataflow,
-            machine.rows,
-            machine.cols,
-            y,
-            k,
-            c,
-            inner,
-            held,
-            grouped,
-            bool(before),
-            bool(behind),
-            machine.im2col,
-        )
+        chosen = _mapping(nest, table, pick, machine)
     energy = {band: float(sum(bands[band][0] for bands in parts.values())) for band in ("low", "nominal", "high")}
     layer = LayerCost(
         name=unit.layer.name,
@@ -167,6 +148,29 @@ def _layer(
             pj = float(rows[number, 0] * silicon.access_pj[name][0])
             moved.append(Access(unit.layer.name, level, operand, direction, int(rows[number, 0]), pj))
     return layer, moved
+
+
+def _mapping(nest: Nest, table: Table, pick: int, machine: SpatialArray) -> LayerMapping:
+    """Mapping ``pick`` of ``table`` in words."""
+    family, inner = table.families[table.which[pick, 5]], LOOPS[table.which[pick, 3]]
+    y, k, c = (int(size) for size in table.sizes[pick])
+    stays = zip(LOOPS, stay_of(table.which[pick]), strict=True)
+    keeps_input, keeps_output = (bool(flag) for flag in table.kept.flags)
+    return LayerMapping(
+        nest=nest,
+        dataflow=machine.dataflow,
+        rows=machine.rows,
+        cols=machine.cols,
+        y=y,
+        k=k,
+        c=c,
+        inner=inner,
+        held="".join(OPERAND_OF[loop] for loop, stay in stays if stay and loop != inner),
+        grouped=bool(family.shape.grouped),
+        keeps_input=keeps_input,
+        keeps_output=keeps_output,
+        im2col=machine.im2col,
+    )
 
 
 def _place(name: str, machine: SpatialArray) -> tuple[str, str, str]:
