@@ -29,5 +29,9 @@ class SimulatorError(CodesignError):
     """A simulator is missing, failed to build, or died; the message says what to install or where the log is."""
 
 
+class SynthesisError(CodesignError):
+    """yosys is missing or failed; the message says what to install or what it complained of."""
+
+
 class OutputError(CodesignError, OSError):
     """A result cannot be written where it was asked for."""

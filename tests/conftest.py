@@ -12,7 +12,14 @@ import pytest
 from codesign_kernel.session.doctor import doctor
 
 #: Marker -> the check of `codesign doctor` that must be good for the test to run.
-NEEDS = {"browser": "chromium", "icarus": "icarus", "ghdl": "ghdl", "verilator": "verilator"}
+NEEDS = {
+    "browser": "chromium",
+    "icarus": "icarus",
+    "ghdl": "ghdl",
+    "sta": "opensta",
+    "verilator": "verilator",
+    "yosys": "pyosys",
+}
 
 #: Words by which a skip gives away that a program of tests/apt.txt or a package of constraints.txt is missing.
 PROGRAMS = re.compile(

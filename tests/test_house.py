@@ -68,6 +68,7 @@ HOMES = {
     "distributed": {"cluster"},
     "myhdl": {"rtl", "cosim"},
     "numba": {"cost"},
+    "pyosys": {"session"},
     "sqlalchemy": {"store"},
     "redis": {"store"},
     "plotly": {"figures", "widgets"},

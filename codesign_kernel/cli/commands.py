@@ -14,6 +14,7 @@ from codesign_kernel.cli.evaluate import evaluate_answer
 from codesign_kernel.cli.output import Answer, plain, rows_text, table_text
 from codesign_kernel.cli.parser import DESIGN_OPTIONS
 from codesign_kernel.cli.progress import Progress
+from codesign_kernel.cli.synth import synth_answer
 from codesign_kernel.errors import InvalidInputError
 from codesign_kernel.files import check_file, check_folder, write_whole
 from codesign_kernel.units import quantity, three_digits
@@ -209,6 +210,11 @@ def _instructions(report: CosimReport) -> str:
     return f"{report.instructions:,}, each as long as predicted" if wrong is None else f"one differs: {wrong}"
 
 
+def synth(args: argparse.Namespace, progress: Progress) -> Answer:
+    """``codesign synth``: what yosys makes of the RTL."""
+    return synth_answer(args, lambda: _design(args), progress)
+
+
 def cosim(args: argparse.Namespace, progress: Progress) -> Answer:
     """``codesign cosim``: the digits network on the RTL, compared bit for bit and cycle for cycle."""
     design = _design(args)
@@ -303,6 +309,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace, Progress], Answer]] = {
     "evaluate": evaluate,
     "sweep": sweep,
     "rtl": rtl,
+    "synth": synth,
     "cosim": cosim,
     "verify": verify,
     "doctor": doctor,

@@ -8,6 +8,7 @@ from typing import NamedTuple, NoReturn
 
 from codesign_kernel import __version__
 
+TARGETS = ("generic", "ice40", "ecp5", "xilinx")
 SIMULATORS = ("auto", "verilator", "icarus", "myhdl", "ghdl")
 #: Columns of a sweep that can be objectives, and the direction that is better when none is given.
 OBJECTIVES = {
@@ -196,6 +197,16 @@ def build_parser() -> argparse.ArgumentParser:
     rtl = command("rtl", "write the Verilog and VHDL of an accelerator")
     rtl.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the files go")
     _add_design(rtl)
+
+    synth = command("synth", "synthesise the RTL of an accelerator with yosys: cells, area, memories, block by block")
+    synth.add_argument(
+        "--target", choices=TARGETS, default="generic", help="gates or cells, or an FPGA (default generic)"
+    )
+    synth.add_argument(
+        "--liberty", type=Path, action="append", metavar="LIB", help="cells of a library; again for more of its files"
+    )
+    synth.add_argument("--out", type=Path, metavar="DIR", help="write netlist, report and log")
+    _add_design(synth)
 
     cosim = command("cosim", "run the digits network on the RTL and compare bits and cycles with the model")
     _add_cosim(cosim)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from codesign_kernel.session.demo import DemoResult, run_demo
     from codesign_kernel.session.steps import cosimulate, sweep
+    from codesign_kernel.session.synth import Synthesis, synthesise
     from codesign_kernel.session.verification import VerifyReport, verify
 
 _HOME = {
@@ -13,11 +14,13 @@ _HOME = {
     "VerifyReport": "verification",
     "cosimulate": "steps",
     "run_demo": "demo",
+    "Synthesis": "synth",
     "sweep": "steps",
+    "synthesise": "synth",
     "verify": "verification",
 }
 
-__all__ = ["DemoResult", "VerifyReport", "cosimulate", "run_demo", "sweep", "verify"]
+__all__ = ["DemoResult", "Synthesis", "VerifyReport", "cosimulate", "run_demo", "sweep", "synthesise", "verify"]
 
 
 def __getattr__(name: str) -> Any:

@@ -32,6 +32,7 @@ PACKAGES = {
     "dask": "scale",
     "distributed": "scale",
     "optuna": "search",
+    "pyosys": "synth",
 }
 
 #: Where Debian keeps each program.
@@ -43,6 +44,7 @@ DEBIAN = {
     "ghdl": "ghdl",
     "chromium": "chromium",
     "g++": "g++",
+    "sta": "opensta",
 }
 
 INSTALL_CORE = "pip install -c constraints.txt -e ."
@@ -159,5 +161,6 @@ def doctor() -> list[Check]:
         _python(),
         *(_package(distribution, extra) for distribution, extra in PACKAGES.items()),
         *_simulators(),
+        _tools("opensta", ["sta"], "Fmax of what `codesign synth` makes of a liberty file"),
         _tools("chromium", ["chromium"], "drives the widgets in the tests"),
     ]
