@@ -139,22 +139,43 @@ class Emulator:
 
     def _word(self, address: int, bank: int) -> list[int]:
         """What the rows read: channels that no layer wrote meet weights of zero, so their value does not matter."""
-        values = self.activation[address][bank * self.a.rows : (bank + 1) * self.a.rows]
+        return self._channels(address, bank * self.a.rows, self.a.rows)
+
+    def _channels(self, address: int, low: int, count: int) -> list[int]:
+        values = self.activation[address][low : low + count]
         assert any(value is not None for value in values), f"activation {address} is read before it is written"
         return [value or 0 for value in values]
 
     def store(self, relu: int, bank: int, addr: int, nx: int, ny: int, pool: int, acc_row: int) -> None:
-        a, top = self.a, 1 << (self.a.weight_bits - 1)
         for y, x in product(range(ny), range(nx)):
             window: list[Any] = [
                 self.sums[(y * pool + ky) * acc_row + x * pool + kx] for ky, kx in product(range(pool), repeat=2)
             ]
             assert None not in window
-            results = []
-            for sums, (bias, multiplier, shift) in zip(zip(*window, strict=True), self.lanes, strict=True):
-                scaled = ((max(sums) + bias) * multiplier + (1 << (shift - 1))) >> shift
-                clamped = max(-top, min(top - 1, scaled))
-                results.append(max(0, clamped) if relu else clamped)
-            word = self.activation[addr + y * nx + x]
-            low = bank * a.cols if a.cols < a.rows else 0
-            word[low : low + a.cols] = results
+            self._write(addr + y * nx + x, bank, [max(sums) for sums in zip(*window, strict=True)], relu)
+
+    def pool(self, relu: int, sum: int, bank: int, addr: int, to: int, nx: int, ny: int, **f: int) -> None:
+        low = bank * self.a.cols if self.a.cols < self.a.rows else 0
+        ix0, iy0, side = signed(f["ix0"], 12), signed(f["iy0"], 12), 1 << 18
+        for y, x in product(range(ny), range(nx)):
+            window = []
+            for ky, kx in product(range(f["nfy"]), range(f["nfx"])):
+                px, py = ix0 + x * f["sx"] + kx * f["dx"], iy0 + y * f["sy"] + ky * f["dy"]
+                if 0 <= px < f["width"] and 0 <= py < f["height"]:
+                    at = addr + y * f["row_step"] + x * f["sx"] + ky * f["tap_row"] + kx * f["dx"]
+                    window.append(self._channels(at % side, low, self.a.cols))
+            assert window or sum, "a maximum of nothing"
+            values = [*zip(*window, strict=True)] or [()] * self.a.cols
+            pooled = [np.sum(v, dtype=int) if sum else max(v) for v in values]
+            self._write(to + y * nx + x, bank, pooled, relu)
+
+    def _write(self, address: int, bank: int, totals: list[int], relu: int) -> None:
+        """Requantised, to the bank of the word; of what is no channel, any value does."""
+        a, top = self.a, 1 << (self.a.weight_bits - 1)
+        results = []
+        for total, (bias, multiplier, shift) in zip(totals, self.lanes, strict=True):
+            scaled = ((total + bias) * multiplier + (1 << (shift - 1))) >> shift
+            clamped = max(-top, min(top - 1, scaled))
+            results.append(max(0, clamped) if relu else clamped)
+        low = bank * a.cols if a.cols < a.rows else 0
+        self.activation[address][low : low + a.cols] = results

@@ -2,7 +2,8 @@
 
 The sequencer runs one instruction at a time: fetch and decode (2 cycles), run, drain. Lengths are therefore exact and
 depend only on the fields; :func:`cycles` is that law, and the RTL is held to it by co-simulation.
-LOADQ, CONV and STORE are those of a weight-stationary array, TILE and SUM those of an output-stationary one.
+LOADQ, CONV and STORE are those of a weight-stationary array, TILE and SUM those of an output-stationary one; the others
+are those of both.
 
 =====  ============================================================================================================
 HALT   stop, and lower ``busy``
@@ -21,7 +22,17 @@ TILE   LOADQ of an output-stationary array; the results of the next SUM go to ``
 SUM    CONV and STORE of an output-stationary array in one. Positions are taken window by window, ``window`` x
        ``window`` of them for each of ``nx`` x ``ny`` results, ``rows`` at a time. Every such group streams all taps,
        ``rows`` channels each (the first one's weights first), and then hands its sums to maximum and requantiser
+POOL   activation memory -> maximum, or with ``sum`` the sum, over ``nfy`` x ``nfx`` words -> requantiser as in STORE,
+       with the parameters of the last LOADQ or TILE -> activation memory: ``nx`` x ``ny`` words from ``to`` on
 =====  ============================================================================================================
+
+POOL takes result (x, y) from the words ``addr`` + y ``row_step`` + x ``sx`` + ky ``tap_row`` + kx ``dx`` (modulo 2^18)
+at the coordinates (``ix0`` + x ``sx`` + kx ``dx``, ``iy0`` + y ``sy`` + ky ``dy``), for kx below ``nfx`` and ky below
+``nfy``. What lies outside of a map of ``width`` x ``height`` is zero in a sum, and no maximum. It works on the ``cols``
+channels of a word, with more rows than columns on those of bank ``bank``: in the words read and in those written. A
+result must not overwrite what a later one reads. Two maps are added, position by position, as the sum over a window of
+``nfy`` = 2 whose ``tap_row`` is the distance between the maps and whose ``dy`` is 0. The SUM after a POOL needs a TILE
+of its own.
 """
 
 from __future__ import annotations
@@ -60,22 +71,24 @@ class Op(IntEnum):
     STORE = 6
     TILE = 7
     SUM = 8
+    POOL = 9
 
 
 #: field -> (lowest bit, width); fields of different operations share bits.
 LAYOUT: Mapping[str, tuple[int, int]] = {
-    "op": (0, 4), "acc": (4, 1), "relu": (5, 1), "bank": (6, BANK_BITS),
-    "addr": (14, ADDRESS_BITS), "waddr": (32, ADDRESS_BITS),
+    "op": (0, 4), "acc": (4, 1), "sum": (4, 1), "relu": (5, 1), "bank": (6, BANK_BITS),
+    "addr": (14, ADDRESS_BITS), "waddr": (32, ADDRESS_BITS), "to": (32, ADDRESS_BITS),
     "nx": (50, 12), "ny": (62, 12), "ix0": (74, 12), "iy0": (86, 12), "width": (98, 12), "height": (110, 12),
     "sx": (122, STEP_BITS), "sy": (126, STEP_BITS), "row_step": (130, ROW_STEP_BITS),
     "nfx": (146, TAP_BITS), "nfy": (152, TAP_BITS), "nct": (158, 12), "dx": (170, STEP_BITS), "dy": (174, STEP_BITS),
-    "tap_row": (178, ROW_STEP_BITS), "ct_step": (194, ADDRESS_BITS),
+    "tap_row": (178, ADDRESS_BITS), "ct_step": (196, ADDRESS_BITS),
     "ext": (50, EXTERNAL_BITS), "count": (82, COUNT_BITS), "pool": (74, STEP_BITS), "acc_row": (86, 12),
-    "window": (212, STEP_BITS),
+    "window": (214, STEP_BITS),
 }  # fmt: skip
 #: Bits from here on are reserved and zero; those of an output-stationary array's instructions.
-RESERVED, RESERVED_OS = 212, 216
+RESERVED, RESERVED_OS = 214, 218
 _TAPS = "bank addr waddr nx ny ix0 iy0 width height sx sy row_step nfx nfy nct dx dy tap_row ct_step"
+_WINDOWS = "bank addr to nx ny ix0 iy0 width height sx sy row_step nfx nfy dx dy tap_row"
 FIELDS: Mapping[Op, tuple[str, ...]] = {
     Op.HALT: (),
     Op.LOADP: ("addr", "ext", "count"),
@@ -86,11 +99,15 @@ FIELDS: Mapping[Op, tuple[str, ...]] = {
     Op.STORE: ("relu", "bank", "addr", "nx", "ny", "pool", "acc_row"),
     Op.TILE: ("addr", "waddr", "count"),
     Op.SUM: ("relu", *_TAPS.split(), "window"),
+    Op.POOL: ("relu", "sum", *_WINDOWS.split()),
 }
 #: Numbers of things: stored less one.
 LESS_ONE = frozenset({"count", "nx", "ny", "pool", "window", "nfx", "nfy", "nct"})
 #: Two's complement, or an address that wraps around: any integer is taken modulo the field.
-WRAPS = dict.fromkeys((Op.CONV, Op.SUM), frozenset({"addr", "ix0", "iy0"}))
+WRAPS: Mapping[Op, frozenset[str]] = {
+    **dict.fromkeys((Op.CONV, Op.SUM), frozenset({"addr", "ix0", "iy0"})),
+    Op.POOL: frozenset({"addr", "ix0", "iy0", "tap_row"}),
+}
 
 
 @dataclass(frozen=True)
@@ -171,8 +188,8 @@ def cycles(op: Op, *, rows=1, cols=1, beats=1, count=1, positions=1, taps=1, poo
         rows, cols: of the array (PE).
         beats: bus cycles for one word (LOADP, LOADA, SAVE).
         count: words moved (LOADP, LOADA, SAVE, LOADQ, TILE).
-        positions: ``nx * ny`` (CONV: inputs of one tap; STORE, SUM: outputs).
-        taps: ``nct * nfy * nfx`` (CONV, SUM).
+        positions: ``nx * ny`` (CONV: inputs of one tap; STORE, SUM, POOL: outputs).
+        taps: ``nct * nfy * nfx`` (CONV, SUM), ``nfy * nfx`` (POOL).
         pool: side of the pooling window (STORE, SUM).
     """
     if op == Op.HALT:
@@ -189,5 +206,8 @@ def cycles(op: Op, *, rows=1, cols=1, beats=1, count=1, positions=1, taps=1, poo
         # address 1, memory 1, row 1; the last row's last sum, rows - 1, across the columns, cols - 1, and out of the
         # element 1 and the column 1; maximum 1, bias 1, multiply 1, shift and clamp 1
         return ISSUE + taps * group_cycles(rows, positions * pool * pool) + (rows + cols + 7)
+    if op == Op.POOL:
+        # address 1, and what STORE has
+        return ISSUE + positions * taps + 6
     # memory 1, maximum 1, bias 1, multiply 1, shift and clamp 1
     return ISSUE + positions * pool * pool + 5
