@@ -50,8 +50,8 @@ def test_best_clip_trades_an_outlier_for_resolution():
     rng = np.random.default_rng(0)
     values = rng.normal(size=20000)
     peak = float(np.abs(values).max())
-    assert best_clip(values, peak, 4) < 0.8 * peak
-    assert best_clip(np.linspace(-1, 1, 255), 1.0, 8) == 1.0  # every value is a step already
+    assert best_clip([values], peak, 4) < 0.8 * peak
+    assert best_clip([np.linspace(-1, 1, 255)], 1.0, 8) == 1.0  # every value is a step already
 
 
 class Plain(nn.Module):
