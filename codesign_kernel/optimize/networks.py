@@ -54,7 +54,7 @@ class LeNet5(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """Two convolutions of 3x3 and a way around them (He et al. 2016, arXiv 1512.03385), through 1x1 where maps change."""
+    """Two convolutions of 3x3 and a way around them, 1x1 where it strides (He et al. 2016, arXiv 1512.03385)."""
 
     def __init__(self, channels_in: int, channels_out: int, stride: int = 1) -> None:
         super().__init__()
@@ -132,7 +132,7 @@ class Task(NamedTuple):
 #: What ``train_digits`` and ``--network`` know, by name.
 NETWORKS = {
     "cnn": Task(DigitsCNN, 8, 40, 1e-2),
-    "lenet5": Task(LeNet5, 28, 20, 2e-3),
+    "lenet5": Task(LeNet5, 28, 40, 1e-2),
     "resnet": Task(ResidualCNN, 8, 20, 1e-2),
-    "mobilenet": Task(SeparableCNN, 8, 30, 1e-2),
+    "mobilenet": Task(SeparableCNN, 8, 40, 5e-3),
 }

@@ -189,8 +189,6 @@ def _pool(reader: Reader, node: fx.Node, op: str, given: dict[str, Any]) -> Valu
     """A pooling: none, the one fused into the convolution before it, or a layer of its own."""
     source, window = reader.source(node), _pair(given["kernel_size"])
     stride, padding = _pair(given.get("stride") or window), _pair(given.get("padding", 0))
-    if source.flat:
-        reader.refuse(node, "it reads a flattened map", "put it before the Flatten")
     if window == stride == (1, 1):
         return source
     last = reader.layers[source.layer] if source.layer >= 0 else None
