@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from codesign_kernel.optimize.layer import IntegerLayer
+from codesign_kernel.optimize.layer import PLAIN_OPS, IntegerLayer
 
 
 def requantise(
@@ -45,12 +44,35 @@ def _accumulate(layer: IntegerLayer, maps: NDArray[np.int64], out: tuple[int, in
     return acc.astype(np.int64).reshape(k, n, oy, ox).swapaxes(0, 1)
 
 
-def run_layer(layer: IntegerLayer, maps: NDArray[np.int64], bits: int) -> NDArray[np.int64]:
-    """What the hardware writes to memory for integer input maps [N, C, H, W]: [N, K, H, W]."""
+def _windows(layer: IntegerLayer, maps: NDArray[np.int64], out: tuple[int, int]) -> NDArray[np.int64]:
+    """The sums or maxima [N, K, OY, OX] over the windows of maps [N, K, IY, IX]: one step for each of its positions."""
+    (py, px), (sy, sx), (oy, ox) = layer.padding, layer.stride, out
+    highest = layer.op == "max_pool2d"
+    never = np.iinfo(np.int64).min  # below every value: padding does not win
+    padded = np.pad(maps, ((0, 0), (0, 0), (py, py), (px, px)), constant_values=never if highest else 0)
+    total = np.full((*maps.shape[:2], oy, ox), never if highest else 0)
+    for y in range(layer.weight.shape[2]):
+        for x in range(layer.weight.shape[3]):
+            part = padded[:, :, y : y + (oy - 1) * sy + 1 : sy, x : x + (ox - 1) * sx + 1 : sx]
+            total = np.maximum(total, part) if highest else total + part
+    return total
+
+
+def run_layer(layer: IntegerLayer, read: Sequence[NDArray[np.int64]], bits: int) -> NDArray[np.int64]:
+    """What the hardware writes to memory, [N, K, H, W], for the integer maps [N, C, H, W] that the layer reads.
+
+    An addition reads two of them, every other layer one.
+    """
+    maps = read[0]
     if layer.flatten:
         maps = maps.reshape(len(maps), -1, 1, 1)
     _, oy, ox = layer.map_shape(maps.shape[1:])
-    total = _accumulate(layer, maps, (oy, ox)) + layer.bias.astype(np.int64)[:, None, None]
+    if layer.op == "add":
+        total = maps + read[1]
+    elif layer.op in PLAIN_OPS:
+        total = _windows(layer, maps, (oy, ox))
+    else:
+        total = _accumulate(layer, maps, (oy, ox)) + layer.bias.astype(np.int64)[:, None, None]
     q = requantise(total, layer.multiplier[:, None, None], layer.shift[:, None, None], bits)
     if layer.relu:
         q = np.maximum(q, 0)

@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
+from itertools import chain, pairwise
 from operator import index
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from codesign_kernel.accelerator.types import ACC_BITS, DATA_BITS
 from codesign_kernel.errors import InvalidInputError
 from codesign_kernel.optimize import archive
 from codesign_kernel.optimize.golden import run_layer
+from codesign_kernel.optimize.joints import check_graph, sources_of
 from codesign_kernel.optimize.layer import ARRAYS, IntegerLayer, Shape, is_scale, nests
 from codesign_kernel.workload import Layer, Workload
 
@@ -30,7 +31,11 @@ CHUNK_ELEMENTS = 1 << 22
 
 @dataclass(frozen=True, eq=False)
 class IntegerNetwork:
-    """A chain of integer layers: what :func:`codesign_kernel.quantize` returns and what a program is lowered from.
+    """Integer layers and who reads whom: what :func:`codesign_kernel.quantize` returns, and what is lowered.
+
+    The last layer gives the result; the map of every other one is read by a layer behind it. The two maps of an
+    addition have one shape and one scale, as their integers are added. A max pooling that could be the ``pool`` of the
+    convolution before it is written as such: one network has one form, and its layers are the steps of its program.
 
     Attributes:
         name: of the network.
@@ -40,8 +45,8 @@ class IntegerNetwork:
         layers: in execution order.
 
     Raises:
-        InvalidInputError: a layer does not fit the one before it, a weight does not fit ``bits``, or a sum could
-            leave the accumulator (32 bits, or 48 for ``bits`` = 16).
+        InvalidInputError: a layer does not fit what it reads, reads what is not there or is not read itself, a weight
+            does not fit ``bits``, or a sum could leave the accumulator (32 bits, or 48 for ``bits`` = 16).
     """
 
     name: str
@@ -73,7 +78,8 @@ class IntegerNetwork:
             raise InvalidInputError("a network has at least one layer, but got none")
         for layer in self.layers:
             self._check_range(layer)
-        _ = self.shapes, self.workload  # both refuse a chain that does not fit together
+        check_graph(self.layers, self.sources, self.input_scale)
+        _ = self.shapes, self.workload  # both refuse layers that do not fit together
 
     def _check_range(self, layer: IntegerLayer) -> None:
         low, high = self.range
@@ -88,7 +94,8 @@ class IntegerNetwork:
                 f"{layer.name!r} are {layer.weight.dtype}"
             )
         bound = 1 << (ACC_BITS[self.bits] - 1)
-        worst = np.abs(layer.weight.astype(np.int64)).sum(axis=(1, 2, 3)) * -low + np.abs(layer.bias.astype(np.int64))
+        reach = np.abs(layer.weight.astype(np.int64)).sum(axis=(1, 2, 3)) * (2 if layer.op == "add" else 1)
+        worst = reach * -low + np.abs(layer.bias.astype(np.int64))
         if worst.max() >= bound:
             raise InvalidInputError(
                 f"an accumulator of {ACC_BITS[self.bits]} bits holds sums below {bound}, but channel {worst.argmax()} "
@@ -107,11 +114,22 @@ class IntegerNetwork:
         return np.int16 if self.bits == 16 else np.int8
 
     @cached_property
+    def sources(self) -> tuple[tuple[int, ...], ...]:
+        """For each layer the numbers of those whose maps it reads, two for an addition; -1 is the input."""
+        return sources_of(self.layers)
+
+    @cached_property
     def shapes(self) -> tuple[Shape, ...]:
-        """(C, H, W) in memory before each layer, and after the last."""
+        """(C, H, W) in memory: of the input, then of each layer's map; layer i reads ``shapes[source + 1]``."""
         shapes = [self.input_shape]
-        for layer in self.layers:
-            shapes.append(layer.output_shape(shapes[-1]))
+        for layer, sources in zip(self.layers, self.sources, strict=True):
+            given = [shapes[source + 1] for source in sources]
+            if len(set(given)) > 1:
+                raise InvalidInputError(
+                    f"the two maps of an addition have one shape (C, H, W), but {layer.name!r} reads "
+                    f"{given[0]} and {given[1]}; give the branches equal channels, strides and padding"
+                )
+            shapes.append(layer.output_shape(given[0]))
         return tuple(shapes)
 
     @property
@@ -121,12 +139,18 @@ class IntegerNetwork:
 
     @cached_property
     def workload(self) -> Workload:
-        """The layers as loop nests, batch 1, and between them operators ``<layer>.relu`` and ``<layer>.max_pool2d``."""
-        chain: list[Layer] = []
-        for layer, shape in zip(self.layers, self.shapes, strict=False):
-            chain += nests(layer, shape, self.bits)
-        names = [nest.name for nest in chain]
-        return Workload(self.name, tuple(chain), tuple(pairwise(names)))
+        """The layers as loop nests, batch 1, and behind them operators ``<layer>.relu`` and ``<layer>.max_pool2d``.
+
+        An edge joins the last nest of a layer to the first of one that reads it; the input has no edges.
+        """
+        groups: list[list[Layer]] = []
+        edges: list[tuple[str, str]] = []
+        for layer, sources in zip(self.layers, self.sources, strict=True):
+            group = nests(layer, self.shapes[sources[0] + 1], self.bits)
+            edges += [(groups[source][-1].name, layer.name) for source in sources if source >= 0]
+            edges += pairwise(nest.name for nest in group)
+            groups.append(group)
+        return Workload(self.name, tuple(chain.from_iterable(groups)), tuple(edges))
 
     @cached_property
     def digest(self) -> str:
@@ -172,7 +196,7 @@ class IntegerNetwork:
         return self.quantize_input(batch) if batch.dtype.kind == "f" else batch
 
     def predict(self, x: ArrayLike) -> NDArray[np.int64]:
-        """The network's result: [N, K], or [N, K, H, W] where the last layer is a convolution.
+        """The network's result: [N, K], or [N, K, H, W] where the last layer is not linear.
 
         Args:
             x: [N, C, H, W]; floating point is quantised first, integers are taken as quantised.
@@ -202,19 +226,18 @@ class IntegerNetwork:
                 f"quantised inputs of {self.bits} bits lie between {low} and {high}, but got {xq.min()} to {xq.max()}; "
                 "pass real values as floating point"
             )
+        before = [self.shapes[sources[0] + 1] for sources in self.sources]
         largest = max(
             math.prod(shape)
-            for pair in zip(self.shapes, self.layers, strict=False)
-            for shape in (pair[0], pair[1].map_shape(pair[0]))
+            for given, layer in zip(before, self.layers, strict=True)
+            for shape in (given, layer.map_shape(given))
         )
         step = max(1, CHUNK_ELEMENTS // largest)
         for at in range(0, len(xq), step):
-            maps = xq[at : at + step].astype(np.int64)
-            outputs = []
-            for layer in self.layers:
-                maps = run_layer(layer, maps, self.bits)
-                outputs.append(maps[:, :, 0, 0] if layer.op == "linear" else maps)
-            yield outputs
+            maps = [xq[at : at + step].astype(np.int64)]
+            for layer, sources in zip(self.layers, self.sources, strict=True):
+                maps.append(run_layer(layer, [maps[source + 1] for source in sources], self.bits))
+            yield [m[:, :, 0, 0] if layer.op == "linear" else m for layer, m in zip(self.layers, maps[1:], strict=True)]
 
     def _batch(self, x: ArrayLike) -> NDArray[Any]:
         try:

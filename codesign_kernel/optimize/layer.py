@@ -14,7 +14,11 @@ from codesign_kernel.accelerator.types import ACC_BITS, MULTIPLIER_BITS
 from codesign_kernel.errors import InvalidInputError
 from codesign_kernel.workload import Layer
 
-OPS = ("conv2d", "linear")
+OPS = ("conv2d", "linear", "avg_pool2d", "max_pool2d", "add")
+#: Layers without weights of their own: the array of ones that they keep says how many channels and which window.
+PLAIN_OPS = ("avg_pool2d", "max_pool2d", "add")
+#: The name under which a layer reads the network's input.
+INPUT = "input"
 ARRAYS = ("weight", "bias", "multiplier", "shift")
 MULTIPLIER_RANGE = (1, (1 << MULTIPLIER_BITS) - 1)
 
@@ -33,27 +37,34 @@ def is_scale(value: object) -> bool:
 
 @dataclass(frozen=True, eq=False)
 class IntegerLayer:
-    """A convolution or fully connected layer with its requantiser, ReLU and max pooling.
+    """A convolution, fully connected layer, pooling or addition with its requantiser and ReLU.
 
-    For every output channel k, with ``acc`` the integer convolution::
+    For every output channel k, with ``acc`` the integer convolution, the sum (``avg_pool2d``: padding counts as zeros)
+    or the maximum (``max_pool2d``: padding never wins) over the window, or the sum of two maps (``add``)::
 
         t = (acc + bias[k]) * multiplier[k]
         q = clamp((t + 2^(shift[k]-1)) >> shift[k], -2^(bits-1), 2^(bits-1)-1)     rounds half up
 
-    then ``max(q, 0)`` where ``relu``, then the maximum over windows of ``pool`` x ``pool``.
+    then ``max(q, 0)`` where ``relu``, then the maximum over windows of ``pool`` x ``pool``. An average's division by
+    its window is part of ``multiplier / 2^shift``; a maximum keeps its map's scale with 32768 / 2^15.
 
     Attributes:
-        name: unique within its network.
-        op: ``"conv2d"`` or ``"linear"``.
-        weight: int8 [K, C/groups, FY, FX]; for ``linear`` [K, C, 1, 1]. int16 in a network of 16 bits.
-        bias: int32 [K], in units of the accumulator; int64 beside weights of int16.
+        name: unique within its network; ``"input"`` is the network's input.
+        op: ``"conv2d"``, ``"linear"``, ``"avg_pool2d"``, ``"max_pool2d"`` or ``"add"``.
+        weight: int8 [K, C/groups, FY, FX]; for ``linear`` [K, C, 1, 1]; for a pooling ones [K, 1, FY, FX] and for
+            ``add`` ones [K, 1, 1, 1], with ``groups`` = K. int16 in a network of 16 bits.
+        bias: int32 [K], in units of the accumulator; int64 beside weights of int16; 0 for poolings and ``add``.
         multiplier: int32 [K], 1 to 65535. shift: int32 [K], 1 to 47, and to 63 beside weights of int16.
-        stride, padding, dilation: (y, x), element; the padding is of zeros.
+        stride, padding, dilation: (y, x), element; the padding is of zeros, and that of a pooling smaller than its
+            window.
         groups: of the convolution.
         relu: whether negative results become 0.
-        pool: edge and stride of the pooling window (element); 1 is none; a remainder of the map is dropped.
+        pool: edge and stride of the max pooling behind a convolution (element); 1 is none; a remainder of the map is
+            dropped.
         flatten: whether the input map (C, H, W) is flattened in that order first; ``linear`` only.
         scale: what one step of the output stands for.
+        reads: names of the earlier layers whose maps it reads, or ``"input"``: two for ``add``, else one. Empty: the
+            layer before it, and the input for the first.
 
     Raises:
         InvalidInputError: a field breaks a law; the message names layer and field.
@@ -73,10 +84,13 @@ class IntegerLayer:
     pool: int = 1
     flatten: bool = False
     scale: float = 1.0
+    reads: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name:
             raise InvalidInputError(f"a layer's name is a text of at least one letter, but got {self.name!r}")
+        if self.name == INPUT:
+            raise InvalidInputError(f"{INPUT!r} is the network's input, so no layer has this name; choose another")
         if self.op not in OPS:
             self._refuse("op", f"is one of {', '.join(map(repr, OPS))}", repr(self.op))
         self._check_arrays()
@@ -98,8 +112,43 @@ class IntegerLayer:
             self._refuse(
                 "op", "'linear' has a 1x1 filter, stride 1 and no padding, dilation, groups or pool", repr(self)
             )
-        if self.op == "conv2d" and self.flatten:
-            self._refuse("flatten", "is for linear layers", "a conv2d with flatten = True")
+        if self.op != "linear" and self.flatten:
+            self._refuse("flatten", "is for linear layers", f"a {self.op} with flatten = True")
+        if self.op in PLAIN_OPS:
+            self._check_plain()
+        self._check_reads()
+
+    def _check_plain(self) -> None:
+        """Poolings and additions: ones for weights, and nothing that the hardware has only for convolutions."""
+        k, c, fy, fx = self.weight.shape
+        if c != 1 or self.groups != k or (self.weight != 1).any() or self.bias.any():
+            self._refuse(
+                "weight",
+                f"of op {self.op!r} is ones [K, 1, FY, FX], with groups = K and a bias of 0",
+                f"shape {[k, c, fy, fx]} of {self.weight.min()} to {self.weight.max()}, groups = {self.groups}, a bias "
+                f"of {self.bias.min()} to {self.bias.max()}",
+            )
+        if self.dilation != (1, 1) or self.pool != 1:
+            self._refuse(
+                "op", f"{self.op!r} has dilation 1 and pool 1", f"dilation = {self.dilation}, pool = {self.pool}"
+            )
+        if self.op == "add" and (fy, fx, self.stride, self.padding) != (1, 1, (1, 1), (0, 0)):
+            self._refuse(
+                "op", "'add' has a 1x1 window, stride 1 and no padding",
+                f"a window of {fy}x{fx}, stride = {self.stride}, padding = {self.padding}",
+            )  # fmt: skip
+        if self.padding[0] >= fy or self.padding[1] >= fx:
+            self._refuse("padding", f"is smaller than the window of {fy}x{fx}", str(self.padding))
+
+    def _check_reads(self) -> None:
+        reads = self.reads
+        if not isinstance(reads, (tuple, list)) or not all(isinstance(name, str) and name for name in reads):
+            self._refuse("reads", "is a tuple of names of layers", repr(reads))
+        self._set("reads", tuple(reads))
+        if self.op == "add" and (len(reads) != 2 or reads[0] == reads[1]):
+            self._refuse("reads", "of an addition names two different maps", repr(reads))
+        if self.op != "add" and len(reads) > 1:
+            self._refuse("reads", "names one map, and two only for op 'add'", repr(reads))
 
     def _check_arrays(self) -> None:
         wide = getattr(self.weight, "dtype", None) == np.int16
@@ -165,12 +214,12 @@ class IntegerLayer:
         return -(1 << (self.acc_bits - 1)), (1 << (self.acc_bits - 1)) - 1
 
     def settings(self) -> dict[str, Any]:
-        """Every field that is not an array."""
+        """Every field that is not an array; ``reads`` only where it is given, as chains were digested without it."""
         names = ("name", "op", "stride", "padding", "dilation", "groups", "relu", "pool", "flatten", "scale")
-        return {name: getattr(self, name) for name in names}
+        return {name: getattr(self, name) for name in (*names, *(("reads",) if self.reads else ()))}
 
     def map_shape(self, shape: Shape) -> Shape:
-        """(K, OY, OX) of the convolution's result, before pooling, for an input map of ``shape`` (C, IY, IX).
+        """(K, OY, OX) of the layer's own result, before the fused pooling, for an input map of ``shape`` (C, IY, IX).
 
         Raises:
             InvalidInputError: the layer cannot read that map.
@@ -181,7 +230,7 @@ class IntegerLayer:
         if shape[0] != c * self.groups:
             raise InvalidInputError(
                 f"layer {self.name!r} reads {c * self.groups} channels, but its input map (C, H, W) is {shape}; "
-                "each layer reads what the one before it writes"
+                "a layer reads what the one before it writes, or those that its field reads names"
             )
         if self.op == "linear" and shape[1:] != (1, 1):
             raise InvalidInputError(
@@ -191,7 +240,11 @@ class IntegerLayer:
         for i, f, s, p, d in zip(shape[1:], (fy, fx), self.stride, self.padding, self.dilation, strict=True):
             edges.append((i + 2 * p - d * (f - 1) - 1) // s + 1)
         if min(edges) < self.pool:
-            what = f"a pool of {self.pool}" if min(edges) >= 1 else f"a filter of {fy}x{fx}"
+            what = (
+                f"a pool of {self.pool}"
+                if min(edges) >= 1
+                else f"a {'window' if self.op in PLAIN_OPS else 'filter'} of {fy}x{fx}"
+            )
             raise InvalidInputError(f"the input map {shape} (C, H, W) of layer {self.name!r} is too small for {what}")
         return k, edges[0], edges[1]
 
@@ -202,16 +255,17 @@ class IntegerLayer:
 
 
 def nests(layer: IntegerLayer, shape: Shape, bits: int) -> list[Layer]:
-    """The loop nests of a layer that reads a map of ``shape``: itself, then its ReLU and its pooling.
+    """The loop nests of a layer that reads a map of ``shape``: itself, then its ReLU and its fused pooling.
 
-    Those two do no MACs; C = K makes their inputs and outputs count, as in the profiler.
+    What does no MACs has C = K and G = 1, so that its inputs and outputs count, as in the profiler.
     """
     k, oy, ox = layer.map_shape(shape)
     _, c, fy, fx = layer.weight.shape
+    groups, c = (1, k) if layer.op in PLAIN_OPS else (layer.groups, c)
     iy, ix = (1, 1) if layer.flatten else shape[1:]
     chain = [
         Layer(
-            layer.name, layer.op, G=layer.groups, K=k // layer.groups, C=c, OY=oy, OX=ox, FY=fy, FX=fx, IY=iy, IX=ix,
+            layer.name, layer.op, G=groups, K=k // groups, C=c, OY=oy, OX=ox, FY=fy, FX=fx, IY=iy, IX=ix,
             stride=layer.stride, padding=layer.padding, dilation=layer.dilation, weight_bits=bits, input_bits=bits,
         )
     ]  # fmt: skip
