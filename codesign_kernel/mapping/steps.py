@@ -43,7 +43,7 @@ class Step:
         from_previous: one input is exactly what the step before stored.
         to_next: the result is read by the next step, once, and by nothing else.
         from_host: the input is that of the network, and nothing else reads it.
-        packed: filter positions that the host has put beside each other, as channels (1 without).
+        packed: filter positions (y, x) that the host has put beside each other as channels; (1, 1) without.
     """
 
     layer: Layer
@@ -67,7 +67,7 @@ class Step:
     from_previous: bool = False
     to_next: bool = False
     from_host: bool = False
-    packed: int = 1
+    packed: tuple[int, int] = (1, 1)
 
     @property
     def reach(self) -> tuple[int, int]:
@@ -318,3 +318,13 @@ def steps_of(workload: Workload) -> tuple[tuple[Step, ...], dict[str, int]]:
     if not any(step.on_array for step in found.steps):
         raise InvalidInputError(f"a workload has at least one operator that does MACs, but {workload.name!r} has none")
     return found.linked(), dict(found.left)
+
+
+def together(steps: tuple[Step, ...]) -> bool:
+    """Whether one run of the program serves the whole batch: fully connected layers take its items as rows."""
+    return any(step.layer.op == "linear" and step.layer.B > 1 for step in steps)
+
+
+def runs_of(steps: tuple[Step, ...]) -> int:
+    """How often the program runs for the batch, each time with its HALT."""
+    return 1 if together(steps) else max(step.layer.B for step in steps)
