@@ -169,7 +169,7 @@ class Emulator:
                     window.append(self._channels(at % side, low, self.a.cols))
             assert window or sum, "a maximum of nothing"
             values = [*zip(*window, strict=True)] or [()] * self.a.cols
-            pooled = [np.sum(v, dtype=int) if sum else max(v) for v in values]
+            pooled = [int(np.sum(v)) if sum else max(v) for v in values]
             self._write(to + y * nx + x, bank, pooled, relu)
 
     def _write(self, address: int, bank: int, totals: list[int], relu: int) -> None:

@@ -118,7 +118,7 @@ class TestContract:
         with nothing_left(tmp_path, monkeypatch), pytest.raises(SimulatorError, match="a word that is no instruction"):
             find_simulator(name).run(generate_rtl(A), job_of(program, x, words=words))
 
-    @pytest.mark.parametrize("word", [4, 5, 6, 9, 8 | 1 << 4, 8 | 1 << RESERVED_OS, 8 | 1 << 6])
+    @pytest.mark.parametrize("word", [4, 5, 6, 10, 8 | 1 << 4, 8 | 1 << RESERVED_OS, 8 | 1 << 6])
     def test_an_array_that_holds_sums_has_instructions_of_its_own(self, name, word, tmp_path, monkeypatch):
         """Those of the other array, unknown ones, reserved bits, and a bank where there is one only."""
         a = MACHINES["2x2 os"]

@@ -4,7 +4,7 @@ from myhdl import ConcatSignal, ResetSignal, Signal, always, always_comb, always
 
 from codesign_kernel.accelerator.isa import EXTERNAL_BITS
 from codesign_kernel.accelerator.types import ADDRESS_BITS, INSTRUCTION_BITS
-from codesign_kernel.rtl.array import systolic
+from codesign_kernel.rtl.array import systolic, valid_line
 from codesign_kernel.rtl.bits import counter, join, unsigned
 from codesign_kernel.rtl.lanes import accumulate, lane
 from codesign_kernel.rtl.memory import ram
@@ -100,8 +100,8 @@ def choose_word(loading, loaded, result, word, low):
 
 
 @block
-def activation_memory(clk, ctl, read, loading, loaded, storing, result, waddr, row_word, full_word, accelerator):
-    """The activation memory in banks of the array's shorter side.
+def activation_memory(clk, ctl, read, loading, loaded, storing, result, waddr, full_word, bank_word, accelerator):
+    """The activation memory in banks of the array's shorter side; ``bank_word`` is what bank ``ctl.bank`` reads.
 
     With fewer columns than rows, a tile of results fills one bank of a word that the rows then read whole; with more
     columns than rows, results fill whole words and the rows read one bank.
@@ -130,43 +130,44 @@ def activation_memory(clk, ctl, read, loading, loaded, storing, result, waddr, r
     def whole():
         full_word.next = word
 
-    picked = full_word
-    if not by_bank:
-        picked = outputs[0]
-        for b in range(1, count):
-            word_b = Signal(unsigned(narrow))
-            blocks.append(pick_bank(outputs[b], ctl.bank, b, picked, word_b))
-            picked = word_b
+    picked = outputs[0]
+    for b in range(1, count):
+        word_b = Signal(unsigned(narrow))
+        blocks.append(pick_bank(outputs[b], ctl.bank, b, picked, word_b))
+        picked = word_b
 
     @always_comb
-    def rows():
-        row_word.next = picked
+    def one():
+        bank_word.next = picked
 
-    return blocks, whole, rows
+    return blocks, whole, one
 
 
 @block
 def memories(
     clk, rst, ctl, prog_we, prog_addr, prog_data, pc, instruction, ext_addr, ext_we, ext_wdata, ext_rdata,
-    row_word, w_word, results, r_write, accelerator,
+    row_word, lane_word, w_word, results, r_write, accelerator,
 ):  # fmt: skip
     """The memories for instructions, activations and weights, and what moves words between the last two and the bus.
 
     Args:
-        instruction, row_word, w_word: what ``pc``, ``ctl.addr`` and ``ctl.waddr`` read; the activations of ``rows``
-            channels.
+        instruction, row_word, lane_word, w_word: what ``pc``, ``ctl.addr`` (the activations of ``rows`` and of ``cols``
+            channels) and ``ctl.waddr`` read.
         results, r_write: one value of every lane, and that they are to be written.
     """
     row_bits = len(w_word)
     blocks = []
     waddr = Signal(counter(ADDRESS_BITS))
-    loaded, full_word = Signal(unsigned(accelerator.word_bits)), Signal(unsigned(accelerator.word_bits))
+    loaded = Signal(unsigned(accelerator.word_bits))
+    full_word, bank_word = lane_word, row_word
+    if accelerator.cols < accelerator.rows:
+        full_word, bank_word = row_word, lane_word
     p_row = Signal(unsigned(row_bits))
     p_write, a_write = Signal(bool(0)), Signal(bool(0))
     result = join(results, ConcatSignal)
     imem = ram(clk, prog_we, prog_addr, prog_data, pc, instruction, accelerator.memory("instruction").depth)
     amem = activation_memory(
-        clk, ctl, ctl.addr, a_write, loaded, r_write, result, waddr, row_word, full_word, accelerator
+        clk, ctl, ctl.addr, a_write, loaded, r_write, result, waddr, full_word, bank_word, accelerator
     )
     # a row of weights arrives in the last beats, so it starts that many beats below the top
     p_low = accelerator.word_bits - accelerator.weight_beats * accelerator.bus_bits
@@ -222,12 +223,13 @@ def core(
     # sequencer and memories
     pc, instruction = Signal(counter(ADDRESS_BITS)), Signal(unsigned(INSTRUCTION_BITS))
     control = sequencer(clk, rst, start, entry, busy, cycles, error, pc, instruction, ctl, accelerator)
-    row_word, w_word = Signal(unsigned(rows * data_bits)), Signal(unsigned(cols * data_bits))
+    row_word = Signal(unsigned(rows * data_bits))
+    lane_word, w_word = Signal(unsigned(cols * data_bits)), Signal(unsigned(cols * data_bits))
     results = [Signal(unsigned(data_bits)) for _ in range(cols)]
     r_write = Signal(bool(0))
     stores = memories(
         clk, rst, ctl, prog_we, prog_addr, prog_data, pc, instruction, ext_addr, ext_we, ext_wdata, ext_rdata,
-        row_word, w_word, results, r_write, accelerator,
+        row_word, lane_word, w_word, results, r_write, accelerator,
     )  # fmt: skip
 
     # array and accumulators
@@ -247,10 +249,14 @@ def core(
     cmem = ram(clk, c_write, c_waddr, totals_word, c_read, stored, accelerator.memory("accumulator").depth)
 
     # lanes
-    first, take = Signal(bool(0)), Signal(bool(0))
-    stages = Signal(unsigned(4))
+    take, pools, first, window_last = [Signal(bool(0)) for _ in range(4)]
+    # maximum or sum, bias, multiply, clamp
+    blocks.append(valid_line(clk, rst, window_last, r_write, 4))
     for j in range(cols):
-        blocks.append(lane(clk, stored, first, None, take, w_word, ctl.relu, results[j], j, data_bits, acc_bits))
+        blocks.append(lane(
+            clk, stored, lane_word, live, first, pools, ctl.pooling, ctl.accumulate, take, w_word, ctl.relu, results[j],
+            j, data_bits, acc_bits,
+        ))  # fmt: skip
 
     @always_seq(clk.posedge, reset=rst)
     def array_inputs():
@@ -290,12 +296,8 @@ def core(
     @always_seq(clk.posedge, reset=rst)
     def lane_pipeline():
         first.next = ctl.window_first
-        # window_last travels along: maximum, bias, multiply, clamp
-        stages.next[0] = ctl.store and ctl.window_last
-        stages.next[1] = stages[0]
-        stages.next[2] = stages[1]
-        stages.next[3] = stages[2]
-        r_write.next = stages[3]
+        pools.next = ctl.store or ctl.pool
+        window_last.next = (ctl.store or ctl.pool) and ctl.window_last
 
     return (
         control, stores, array, cmem, blocks,

@@ -1,6 +1,6 @@
 """The output-stationary accelerator: sequencer, memories, array and lanes, wired together."""
 
-from myhdl import Signal, always_seq, block
+from myhdl import Signal, always_comb, always_seq, block
 
 from codesign_kernel.accelerator.types import ADDRESS_BITS, INSTRUCTION_BITS
 from codesign_kernel.rtl.array import delay_line, valid_line
@@ -9,6 +9,24 @@ from codesign_kernel.rtl.bits import counter, unsigned
 from codesign_kernel.rtl.core import core, memories
 from codesign_kernel.rtl.lanes import lane
 from codesign_kernel.rtl.sequencer_os import StationaryControl, sequencer_os
+
+
+@block
+def mark_line(clk, rst, pooling, mark, q, behind):
+    """``q`` is the mark of a position in the cycle of its word (POOL), or ``behind`` it in that of its sum."""
+    word, later, with_sum = [Signal(bool(0)) for _ in range(3)]
+    reads = valid_line(clk, rst, mark, word, 2)
+    sums = valid_line(clk, rst, later, with_sum, behind - 2)
+
+    @always_comb
+    def choose():
+        later.next = word and not pooling
+        if pooling:
+            q.next = word
+        else:
+            q.next = with_sum
+
+    return reads, sums, choose
 
 
 @block
@@ -41,12 +59,13 @@ def core_os(
         Signal(unsigned(INSTRUCTION_BITS)),
     )
     control = sequencer_os(clk, rst, start, entry, busy, cycles, error, pc, at, instruction, ctl, accelerator)
-    row_word, w_word = Signal(unsigned(rows * data_bits)), Signal(unsigned(cols * data_bits))
+    row_word = Signal(unsigned(rows * data_bits))
+    lane_word, w_word = Signal(unsigned(cols * data_bits)), Signal(unsigned(cols * data_bits))
     results = [Signal(unsigned(data_bits)) for _ in range(cols)]
     r_write = Signal(bool(0))
     stores = memories(
         clk, rst, ctl, prog_we, prog_addr, prog_data, at, instruction, ext_addr, ext_we, ext_wdata, ext_rdata,
-        row_word, w_word, results, r_write, accelerator,
+        row_word, lane_word, w_word, results, r_write, accelerator,
     )  # fmt: skip
 
     # array: a word comes two cycles after the walk, and its row gives the first channel in the third
@@ -58,14 +77,18 @@ def core_os(
         blocks.append(delay_line(clk, ctl.tap_start, take, 2))
 
     # lanes: a position's last tap takes as many cycles as there are rows, and its sum one more for each column
-    opens, sum_valid, window_last = [Signal(bool(0)) for _ in range(3)]
+    first_value, value_valid, window_last = [Signal(bool(0)) for _ in range(3)]
     behind = rows + cols + 3
-    blocks.append(valid_line(clk, rst, ctl.valid, sum_valid, behind))
-    blocks.append(valid_line(clk, rst, ctl.window_first, opens, behind))
-    blocks.append(valid_line(clk, rst, ctl.window_last, window_last, behind))
+    blocks.append(mark_line(clk, rst, ctl.pooling, ctl.valid, value_valid, behind))
+    blocks.append(mark_line(clk, rst, ctl.pooling, ctl.window_first, first_value, behind))
+    blocks.append(mark_line(clk, rst, ctl.pooling, ctl.window_last, window_last, behind))
+    # maximum or sum, bias, multiply, clamp
     blocks.append(valid_line(clk, rst, window_last, r_write, 4))
     for j in range(cols):
-        blocks.append(lane(clk, sums, opens, sum_valid, load, w_word, ctl.relu, results[j], j, data_bits, acc_bits))
+        blocks.append(lane(
+            clk, sums, lane_word, live, first_value, value_valid, ctl.pooling, ctl.accumulate, load, w_word, ctl.relu,
+            results[j], j, data_bits, acc_bits,
+        ))  # fmt: skip
 
     @always_seq(clk.posedge, reset=rst)
     def inputs():

@@ -1,8 +1,9 @@
 """What happens to one output channel (a lane): accumulate, pool, requantise.
 
 ``q = clamp(((max(acc) + bias) * multiplier + (1 << shift - 1)) >> shift)``, then ReLU: the arithmetic of
-:class:`codesign_kernel.IntegerNetwork`, bit for bit. The hardware holds ``shift - 1`` and computes the same value as
-``((product >> shift - 1) + 1) >> 1``, which needs one shifter instead of two.
+:class:`codesign_kernel.IntegerNetwork`, bit for bit. For POOL ``acc`` are activations, and their sum may stand in place
+of their maximum. The hardware holds ``shift - 1`` and computes the same value as ``((product >> shift - 1) + 1) >> 1``,
+which needs one shifter instead of two.
 """
 
 from myhdl import Signal, always, always_comb, block
@@ -26,27 +27,49 @@ def accumulate(stored, sums, keep, total, low, high):
 
 
 @block
-def running_max(clk, stored, first, best, low, high):
-    """The largest value since ``first``: max pooling before the requantiser, which is monotonic."""
+def pooling_value(sums, word, live, pooling, adding, value, low, high, first, last):
+    """What the lane pools: its sum (bits ``low`` to ``high``), or its channel of a word (bits ``first`` to ``last``).
 
-    @always(clk.posedge)
-    def compare():
-        if first or stored[high:low].signed() > best:
-            best.next = stored[high:low].signed()
+    A channel outside of the map adds nothing to a sum, and is no larger than any in a maximum.
+    """
+    channel = Signal(signed(last - first))
+    smallest = -(1 << (last - first - 1))
 
-    return compare
+    @always_comb
+    def mask():
+        if live:
+            channel.next = word[last:first].signed()
+        elif adding:
+            channel.next = 0
+        else:
+            channel.next = smallest
+
+    @always_comb
+    def choose():
+        if pooling:
+            # a product grows to the width of its target without a warning of the linter, and a copy does not
+            value.next = channel * 1
+        else:
+            value.next = sums[high:low].signed()
+
+    return mask, choose
 
 
 @block
-def running_max_of_valid(clk, stored, first, valid, best, low, high):
-    """:func:`running_max` of what ``valid`` marks."""
+def pool(clk, value, first, valid, adding, best):
+    """The largest of the valid values since ``first``, which the requantiser keeps in order; or what they add up to."""
 
     @always(clk.posedge)
-    def compare():
-        if valid and (first or stored[high:low].signed() > best):
-            best.next = stored[high:low].signed()
+    def gather():
+        if valid:
+            if first:
+                best.next = value
+            elif adding:
+                best.next = best + value
+            elif value > best:
+                best.next = value
 
-    return compare
+    return gather
 
 
 @block
@@ -125,20 +148,29 @@ def rectify(q, relu, u):
 
 
 @block
-def lane(clk, stored, first, valid, load, w_word, relu, result, index, data_bits, acc_bits):
+def lane(
+    clk, sums, word, live, first, valid, pooling, adding, load, w_word, relu, result, index, data_bits, acc_bits
+):  # fmt: skip
     """Everything behind the accumulators for output channel ``index`` of a tile.
 
-    ``valid`` marks the sums among what comes as ``stored``; None where ``first`` starts a window without gaps.
+    Args:
+        sums, word: what comes from accumulators or array, and from the activation memory; ``pooling`` takes the latter.
+        live: ``word`` lies on the map.
+        first, valid: a window's first value, and any value.
+        adding: pool by sum, not by maximum.
+        load, w_word: shift in bias, multiplier and shift.
     """
-    best, bias = Signal(signed(acc_bits)), Signal(signed(acc_bits))
+    # no sum overflows for a checked network
+    best, bias = Signal(wrapping(acc_bits)), Signal(signed(acc_bits))
+    value = Signal(signed(acc_bits))
     multiplier, shift = Signal(unsigned(MULTIPLIER_BITS)), Signal(unsigned(SHIFT_BITS))
     q = Signal(signed(data_bits))
-    low, high = index * acc_bits, (index + 1) * acc_bits
-    if valid is None:
-        pool = running_max(clk, stored, first, best, low, high)
-    else:
-        pool = running_max_of_valid(clk, stored, first, valid, best, low, high)
-    hold = parameters(clk, load, w_word, bias, multiplier, shift, index * data_bits, data_bits)
+    low, w_low = index * acc_bits, index * data_bits
+    source = pooling_value(
+        sums, word, live, pooling, adding, value, low, low + acc_bits, w_low, w_low + data_bits
+    )  # fmt: skip
+    reduce = pool(clk, value, first, valid, adding, best)
+    hold = parameters(clk, load, w_word, bias, multiplier, shift, w_low, data_bits)
     scale = requantise(clk, best, bias, multiplier, shift, q)
     pack = rectify(q, relu, result)
-    return pool, hold, scale, pack
+    return source, reduce, hold, scale, pack

@@ -11,8 +11,11 @@ from codesign_kernel.rtl.walks import (
     LOADA,
     LOADP,
     LOADQ,
+    POOL,
     SAVE,
     STORE,
+    SUM,
+    TILE,
     beat_walk,
     bits,
     map_walk,
@@ -25,13 +28,15 @@ states = enum("IDLE", "FETCH", "DECODE", "WEIGHTS", "RUN", "DRAIN")
 class Control:
     """What the sequencer tells the datapath, cycle by cycle.
 
-    ``loadp`` ... ``store`` are high while that operation walks its addresses; ``weights`` while a CONV reads weights,
-    ``weights_last`` at the last row of a tap's. ``tap_start`` is high before a tap's first position, ``tap_end`` at its
-    last one; sums are added to what the accumulators hold where ``accumulate`` says so, and from the second tap on.
+    ``loadp`` ... ``pool`` are high while that operation walks its addresses, ``pooling`` from a POOL's issue to that of
+    the next instruction; ``weights`` while a CONV reads weights, ``weights_last`` at the last row of a tap's.
+    ``tap_start`` is high before a tap's first position, ``tap_end`` at its last one; sums are added to what the
+    accumulators hold where ``accumulate`` says so, and from the second tap on. A POOL with ``accumulate`` sums up.
     ``addr`` is the read address of the activation or the accumulator memory, ``waddr`` that of the weight memory.
-    ``live`` says whether a CONV position lies on the map, ``window_first`` and ``window_last`` bound a pooling window,
-    ``beat`` counts the beats of a word on the bus up to ``beat_last``. ``issue`` and ``aim`` are high in the cycle in
-    which ``write_start`` and ``ext_start`` hold the instruction's addresses.
+    ``live`` says whether the position lies on the map, ``window_first`` and ``window_last`` bound a pooling window,
+    ``beat`` counts the beats of a word on the bus up to ``beat_last``. ``issue`` is high in the cycle in which
+    ``write_start`` and ``ext_start`` hold the instruction's addresses, ``aim`` where results or loaded words go to
+    ``write_start`` from now on.
     """
 
     def __init__(self):
@@ -39,6 +44,7 @@ class Control:
         self.weights, self.weights_last = Signal(bool(0)), Signal(bool(0))
         self.tap_start, self.tap_end, self.accumulate = [Signal(bool(0)) for _ in range(3)]
         self.loadp, self.loada, self.save, self.loadq, self.conv, self.store = [Signal(bool(0)) for _ in range(6)]
+        self.pool, self.pooling = Signal(bool(0)), Signal(bool(0))
         self.addr, self.waddr = Signal(counter(ADDRESS_BITS)), Signal(counter(ADDRESS_BITS))
         self.write_start = Signal(unsigned(ADDRESS_BITS))
         self.ext_start = Signal(unsigned(EXTERNAL_BITS))
@@ -50,35 +56,56 @@ class Control:
 
 
 @block
-def check_word(word, illegal, one_bank):
-    """Whether ``word`` is no instruction: an unknown operation, or a reserved field that is not zero."""
+def check_word(word, illegal, foreign, reserved, one_bank):
+    """Whether ``word`` is no instruction: an unknown operation, or a reserved field that is not zero.
+
+    Operations from the first to the last of ``foreign`` are those of the other dataflow; bits from ``reserved`` on are
+    zero, and so is the bank where there is one only.
+    """
     size = len(word)
     b_high, b_low = bits("bank")
+    first, last = foreign
+    wrong = Signal(bool(0))
+
+    @always_comb
+    def check():
+        wrong.next = (
+            (word[4:] >= first and word[4:] <= last)
+            or word[4:] > POOL
+            or (word[4] and word[4:] != CONV and word[4:] != POOL)
+            or word[size:reserved] != 0
+        )
 
     if one_bank:
 
         @always_comb
-        def check():
-            illegal.next = word[4:] > STORE or word[size:RESERVED] != 0 or word[b_high:b_low] != 0
+        def check_bank():
+            illegal.next = wrong or word[b_high:b_low] != 0
     else:
 
         @always_comb
-        def check():
-            illegal.next = word[4:] > STORE or word[size:RESERVED] != 0
+        def check_bank():
+            illegal.next = wrong
 
-    return check
+    return check, check_bank
 
 
 @block
 def decoder(clk, rst, ctl, word, op):
     """What an instruction says of itself for as long as it runs."""
     a_high, a_low = bits("addr")
+    t_high, t_low = bits("to")
     e_high, e_low = bits("ext")
 
     @always_comb
     def starts():
-        ctl.write_start.next = word[a_high:a_low]
         ctl.ext_start.next = word[e_high:e_low]
+        # the results of a SUM go to where its TILE said
+        ctl.aim.next = ctl.issue and word[4:] != SUM
+        if word[4:] == POOL:
+            ctl.write_start.next = word[t_high:t_low]
+        else:
+            ctl.write_start.next = word[a_high:a_low]
 
     @always_seq(clk.posedge, reset=rst)
     def hold():
@@ -86,6 +113,7 @@ def decoder(clk, rst, ctl, word, op):
             op.next = word[4:]
             ctl.accumulate.next = word[4]
             ctl.relu.next = word[5]
+            ctl.pooling.next = word[4:] == POOL
 
     return starts, hold
 
@@ -154,7 +182,8 @@ def sequencer(clk, rst, start, entry, busy, cycles, error, pc, word, ctl, accele
     ``error`` rises, and the program ends, at a word that is no instruction.
     """
     # cycles from the last address of a run to the next issue, less one
-    drain_move, drain_load, drain_store, drain_conv = 1, 0, 4, accelerator.rows + accelerator.cols
+    drain_move, drain_load, drain_store, drain_pool = 1, 0, 4, 5
+    drain_conv = accelerator.rows + accelerator.cols
     state = Signal(states.IDLE)
     op = Signal(unsigned(4))
     waited = Signal(counter(10))
@@ -162,7 +191,7 @@ def sequencer(clk, rst, start, entry, busy, cycles, error, pc, word, ctl, accele
     origin = Signal(counter(ADDRESS_BITS))
     start_x, start_y = Signal(counter(COORDINATE_BITS)), Signal(counter(COORDINATE_BITS))
 
-    checks = check_word(word, illegal, accelerator.rows == accelerator.cols)
+    checks = check_word(word, illegal, (TILE, SUM), RESERVED, accelerator.rows == accelerator.cols)
     decodes = decoder(clk, rst, ctl, word, op)
     weights = weight_walk(clk, rst, ctl, word, last, loaded, accelerator.rows)
     taps = tap_walk(clk, rst, ctl, word, origin, start_x, start_y, last, accelerator)
@@ -172,7 +201,6 @@ def sequencer(clk, rst, start, entry, busy, cycles, error, pc, word, ctl, accele
     @always_comb
     def phases():
         ctl.issue.next = state == states.DECODE
-        ctl.aim.next = state == states.DECODE
         running.next = state == states.RUN
 
     @always_comb
@@ -183,6 +211,7 @@ def sequencer(clk, rst, start, entry, busy, cycles, error, pc, word, ctl, accele
         ctl.loadq.next = running and op == LOADQ
         ctl.conv.next = running and op == CONV
         ctl.store.next = running and op == STORE
+        ctl.pool.next = running and op == POOL
 
     @always_comb
     def drains():
@@ -190,6 +219,8 @@ def sequencer(clk, rst, start, entry, busy, cycles, error, pc, word, ctl, accele
             drained.next = state == states.DRAIN and waited == drain_conv
         elif op == STORE:
             drained.next = state == states.DRAIN and waited == drain_store
+        elif op == POOL:
+            drained.next = state == states.DRAIN and waited == drain_pool
         elif op == LOADQ:
             drained.next = state == states.DRAIN and waited == drain_load
         else:

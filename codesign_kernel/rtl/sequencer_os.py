@@ -5,7 +5,8 @@ from myhdl import Signal, always_comb, always_seq, block, enum
 from codesign_kernel.accelerator.isa import BANK_BITS, COORDINATE_BITS, EXTERNAL_BITS, PLACE_BITS, RESERVED_OS
 from codesign_kernel.accelerator.types import ADDRESS_BITS
 from codesign_kernel.rtl.bits import counter, unsigned
-from codesign_kernel.rtl.walks import HALT, LOADA, LOADP, SAVE, SUM, TILE, beat_walk, bits, tap_walk
+from codesign_kernel.rtl.sequencer import check_word, decoder
+from codesign_kernel.rtl.walks import HALT, LOADA, LOADP, LOADQ, POOL, SAVE, STORE, SUM, TILE, beat_walk, tap_walk
 from codesign_kernel.rtl.walks_os import read_walk, repeat, weight_walk, window_walk
 
 os_states = enum("IDLE", "FETCH", "DECODE", "RUN", "DRAIN")
@@ -14,19 +15,22 @@ os_states = enum("IDLE", "FETCH", "DECODE", "RUN", "DRAIN")
 class StationaryControl:
     """What the sequencer tells the datapath, cycle by cycle.
 
-    ``loadp`` ... ``sum`` are high while that operation runs; ``loadq`` is that of TILE. A SUM goes from one group of
+    ``loadp`` ... ``pool`` are high while that operation runs; ``loadq`` is that of TILE. ``pooling`` is high from a
+    POOL's issue to that of the next instruction; with ``accumulate`` it sums up. A SUM goes from one group of
     ``rows`` positions to the next and for each of them through all taps, ``rows`` cycles a tap: ``tap_start`` is high
     in the first cycle of each tap, ``group_start`` in the first one of each group and in the one behind the last group.
     ``addr`` is the read address of the activation memory, a cycle behind the walk, and ``live`` with it says whether it
-    lies on the map; ``waddr`` is that of the weight memory, another cycle behind. In a group's last tap ``valid`` marks
-    what is a position, ``window_first`` and ``window_last`` bound a pooling window. ``beat`` counts the beats of a word
-    on the bus up to ``beat_last``. ``issue`` is high in the cycle in which ``write_start`` and ``ext_start`` hold the
-    instruction's addresses, ``aim`` where results or loaded words go to ``write_start`` from now on.
+    lies on the map; ``waddr`` is that of the weight memory, another cycle behind. In a group's last tap, and in a POOL,
+    ``valid`` marks what is a position, ``window_first`` and ``window_last`` bound a pooling window. ``beat`` counts the
+    beats of a word on the bus up to ``beat_last``. ``issue`` is high in the cycle in which ``write_start`` and
+    ``ext_start`` hold the instruction's addresses, ``aim`` where results or loaded words go to ``write_start`` from now
+    on.
     """
 
     def __init__(self):
         self.issue, self.aim = Signal(bool(0)), Signal(bool(0))
-        self.loadp, self.loada, self.save, self.loadq, self.sum = [Signal(bool(0)) for _ in range(5)]
+        self.loadp, self.loada, self.save, self.loadq, self.sum, self.pool = [Signal(bool(0)) for _ in range(6)]
+        self.pooling, self.accumulate = Signal(bool(0)), Signal(bool(0))
         self.tap_start, self.group_start = Signal(bool(0)), Signal(bool(0))
         self.addr, self.waddr = Signal(counter(ADDRESS_BITS)), Signal(counter(ADDRESS_BITS))
         self.write_start = Signal(unsigned(ADDRESS_BITS))
@@ -43,55 +47,6 @@ class TapControl:
 
     def __init__(self, issue, tap_start, bank):
         self.issue, self.tap_start, self.bank = issue, tap_start, bank
-
-
-@block
-def check_word(word, illegal, one_bank):
-    """Whether ``word`` is no instruction: an unknown operation, or a reserved field that is not zero."""
-    size = len(word)
-    b_high, b_low = bits("bank")
-
-    if one_bank:
-
-        @always_comb
-        def check():
-            illegal.next = (
-                (word[4:] > SAVE and word[4:] < TILE)
-                or word[4:] > SUM
-                or word[4]
-                or word[size:RESERVED_OS] != 0
-                or word[b_high:b_low] != 0
-            )
-    else:
-
-        @always_comb
-        def check():
-            illegal.next = (
-                (word[4:] > SAVE and word[4:] < TILE) or word[4:] > SUM or word[4] or word[size:RESERVED_OS] != 0
-            )
-
-    return check
-
-
-@block
-def decoder(clk, rst, ctl, word, op):
-    """What an instruction says of itself for as long as it runs."""
-    a_high, a_low = bits("addr")
-    e_high, e_low = bits("ext")
-
-    @always_comb
-    def starts():
-        ctl.write_start.next = word[a_high:a_low]
-        ctl.ext_start.next = word[e_high:e_low]
-        ctl.aim.next = ctl.issue and word[4:] != SUM
-
-    @always_seq(clk.posedge, reset=rst)
-    def hold():
-        if ctl.issue:
-            op.next = word[4:]
-            ctl.relu.next = word[5]
-
-    return starts, hold
 
 
 @block
@@ -140,7 +95,7 @@ def sequencer_os(clk, rst, start, entry, busy, cycles, error, pc, at, word, ctl,
     instruction.
     """
     # cycles from the last address of a run to the next issue, less one
-    drain_move, drain_tile, drain_sum = 1, 0, accelerator.rows + accelerator.cols + 6
+    drain_move, drain_tile, drain_pool, drain_sum = 1, 0, 5, accelerator.rows + accelerator.cols + 6
     flags = ADDRESS_BITS + 2 * COORDINATE_BITS
     opens, closes = flags + 1, flags + 2
     state = Signal(os_states.IDLE)
@@ -153,7 +108,7 @@ def sequencer_os(clk, rst, start, entry, busy, cycles, error, pc, at, word, ctl,
     start_x, start_y = Signal(counter(COORDINATE_BITS)), Signal(counter(COORDINATE_BITS))
     given, place = Signal(unsigned(PLACE_BITS)), Signal(unsigned(PLACE_BITS))
 
-    checks = check_word(word, illegal, accelerator.rows == accelerator.cols)
+    checks = check_word(word, illegal, (LOADQ, STORE), RESERVED_OS, accelerator.rows == accelerator.cols)
     decodes = decoder(clk, rst, ctl, word, op)
     counts = slots(clk, rst, ctl, tap_end, last, group_end, fresh, accelerator.rows)
     tap_control = TapControl(restart, tap_end, ctl.bank)
@@ -183,22 +138,25 @@ def sequencer_os(clk, rst, start, entry, busy, cycles, error, pc, at, word, ctl,
         ctl.save.next = running and op == SAVE
         ctl.loadq.next = running and op == TILE
         ctl.sum.next = running and op == SUM
+        ctl.pool.next = running and op == POOL
 
     @always_comb
     def repeats():
         restart.next = ctl.issue or group_end
-        step.next = ctl.sum and fresh
+        step.next = (ctl.sum and fresh) or ctl.pool
 
     @always_comb
     def results():
-        ctl.valid.next = ctl.sum and last and place[flags]
+        ctl.valid.next = ctl.pool or (ctl.sum and last and place[flags])
         ctl.window_first.next = place[opens]
-        ctl.window_last.next = ctl.sum and last and place[flags] and place[closes]
+        ctl.window_last.next = (ctl.pool or (ctl.sum and last and place[flags])) and place[closes]
 
     @always_comb
     def finish():
         if op == SUM:
             finished.next = group_end and ended
+        elif op == POOL:
+            finished.next = ended
         else:
             finished.next = words_end
 
@@ -206,6 +164,8 @@ def sequencer_os(clk, rst, start, entry, busy, cycles, error, pc, at, word, ctl,
     def drains():
         if op == SUM:
             drained.next = state == os_states.DRAIN and waited == drain_sum
+        elif op == POOL:
+            drained.next = state == os_states.DRAIN and waited == drain_pool
         elif op == TILE:
             drained.next = state == os_states.DRAIN and waited == drain_tile
         else:

@@ -15,7 +15,7 @@ from codesign_kernel.accelerator.isa import (
 from codesign_kernel.accelerator.types import ADDRESS_BITS
 from codesign_kernel.rtl.bits import counter, unsigned
 
-HALT, LOADP, LOADA, SAVE, LOADQ, CONV, STORE, TILE, SUM = (int(op) for op in Op)
+HALT, LOADP, LOADA, SAVE, LOADQ, CONV, STORE, TILE, SUM, POOL = (int(op) for op in Op)
 
 
 def bits(name):
@@ -158,7 +158,7 @@ def tap_walk(clk, rst, ctl, word, origin, start_x, start_y, last, accelerator):
             dx.next[STEP_BITS:] = word[dx_high:dx_low]
             dy.next[STEP_BITS:] = word[dy_high:dy_low]
             column_step.next[STEP_BITS:] = word[dx_high:dx_low]
-            tap_row.next[ROW_STEP_BITS:] = word[tr_high:tr_low]
+            tap_row.next = word[tr_high:tr_low]
             tile_step.next = word[cs_high:cs_low]
 
     @always_seq(clk.posedge, reset=rst)
@@ -199,38 +199,80 @@ def tap_walk(clk, rst, ctl, word, origin, start_x, start_y, last, accelerator):
 
 @block
 def map_walk(clk, rst, ctl, word, op, running, origin, start_x, start_y, finished):
-    """The positions of one pass over the map (CONV), the windows of the accumulators (STORE), or words one by one."""
+    """The windows of a map (POOL), of the accumulators (STORE), or of one position each (CONV); or words one by one."""
     a_high, a_low = bits("addr")
     nx_high, nx_low = bits("nx")
     ny_high, ny_low = bits("ny")
+    ix_high, ix_low = bits("ix0")
+    iy_high, iy_low = bits("iy0")
     w_high, w_low = bits("width")
     h_high, h_low = bits("height")
     sx_high, sx_low = bits("sx")
     sy_high, sy_low = bits("sy")
     rs_high, rs_low = bits("row_step")
+    fx_high, fx_low = bits("nfx")
+    fy_high, fy_low = bits("nfy")
+    dx_high, dx_low = bits("dx")
+    dy_high, dy_low = bits("dy")
+    tr_high, tr_low = bits("tap_row")
     k_high, k_low = bits("pool")
     ar_high, ar_low = bits("acc_row")
     c_high, c_low = bits("count")
-    left = Signal(counter(COUNT_BITS))
-    x, y, x_end, y_end, px, py, width, height, sx, sy, left_x = [Signal(counter(COORDINATE_BITS)) for _ in range(11)]
-    kx, ky, k_end = [Signal(counter(STEP_BITS)) for _ in range(3)]
-    line, window, acc_row, row_step, x_step, window_step = [Signal(counter(ADDRESS_BITS)) for _ in range(6)]
+    begins, walks = Signal(bool(0)), Signal(bool(0))
+    words = Signal(counter(COUNT_BITS))
+    x, y, x_end, y_end, px, py, base_x, base_y, left, window_x, window_y = [
+        Signal(counter(COORDINATE_BITS)) for _ in range(11)
+    ]
+    width, height, sy, dy = [Signal(counter(COORDINATE_BITS)) for _ in range(4)]
+    kx, ky, kx_end, ky_end = [Signal(counter(TAP_BITS)) for _ in range(4)]
+    base, row, window, line, next_line, next_row = [Signal(counter(ADDRESS_BITS)) for _ in range(6)]
+    x_step, row_step, dx, tap_row, side = [Signal(counter(ADDRESS_BITS)) for _ in range(5)]
 
     @always_comb
     def bounds():
         # a coordinate left of or above the map has wrapped to a large number
         ctl.live.next = px < width and py < height
         ctl.window_first.next = kx == 0 and ky == 0
-        ctl.window_last.next = kx == k_end and ky == k_end
+        ctl.window_last.next = kx == kx_end and ky == ky_end
+
+    @always_comb
+    def kinds():
+        begins.next = ctl.issue or ctl.tap_start
+        walks.next = op == CONV or op == STORE or op == POOL
+        side.next[STEP_BITS:] = word[k_high:k_low]
+        side.next[ADDRESS_BITS:STEP_BITS] = 0
+
+    @always_comb
+    def begin():
+        if ctl.tap_start:
+            base.next = origin
+            base_x.next = start_x
+            base_y.next = start_y
+        else:
+            base.next = word[a_high:a_low]
+            base_x.next = word[ix_high:ix_low]
+            base_y.next = word[iy_high:iy_low]
+            if word[4:] == STORE:
+                base.next = 0
+
+    @always_comb
+    def below():
+        next_line.next = line + tap_row
+
+    @always_comb
+    def next_windows():
+        if op == STORE:
+            # windows of the accumulators lie side by side: the next ones begin behind the last line of these
+            next_row.next = next_line
+        else:
+            next_row.next = row + row_step
 
     @always_comb
     def finish():
-        if op == CONV:
-            finished.next = x == x_end and y == y_end
-        elif op == STORE:
-            finished.next = x == x_end and y == y_end and kx == k_end and ky == k_end
+        if walks:
+            finished.next = x == x_end and y == y_end and kx == kx_end and ky == ky_end
         else:
-            finished.next = left == 0 and ctl.beat_last
+            finished.next = words == 0 and ctl.beat_last
 
     @always_seq(clk.posedge, reset=rst)
     def hold():
@@ -239,79 +281,88 @@ def map_walk(clk, rst, ctl, word, op, running, origin, start_x, start_y, finishe
             y_end.next = word[ny_high:ny_low]
             width.next = word[w_high:w_low]
             height.next = word[h_high:h_low]
-            k_end.next = word[k_high:k_low]
-            # steps are as wide as what they are added to; only their low bits are ever set
-            sx.next[STEP_BITS:] = word[sx_high:sx_low]
+            # steps are as wide as what they are added to
             sy.next[STEP_BITS:] = word[sy_high:sy_low]
-            x_step.next[STEP_BITS:] = word[sx_high:sx_low]
+            dy.next[STEP_BITS:] = word[dy_high:dy_low]
             row_step.next[ROW_STEP_BITS:] = word[rs_high:rs_low]
-            acc_row.next[COORDINATE_BITS:] = word[ar_high:ar_low]
-            window_step.next[STEP_BITS:] = word[k_high:k_low]
+            if word[4:] == STORE:
+                kx_end.next = side[TAP_BITS:]
+                ky_end.next = side[TAP_BITS:]
+                x_step.next = side + 1
+                dx.next = 1
+                tap_row.next[COORDINATE_BITS:] = word[ar_high:ar_low]
+                tap_row.next[ADDRESS_BITS:COORDINATE_BITS] = 0
+            else:
+                kx_end.next = word[fx_high:fx_low]
+                ky_end.next = word[fy_high:fy_low]
+                x_step.next[STEP_BITS:] = word[sx_high:sx_low]
+                x_step.next[ADDRESS_BITS:STEP_BITS] = 0
+                dx.next[STEP_BITS:] = word[dx_high:dx_low]
+                dx.next[ADDRESS_BITS:STEP_BITS] = 0
+                tap_row.next = word[tr_high:tr_low]
+                if word[4:] == CONV:
+                    kx_end.next = 0
+                    ky_end.next = 0
 
     @always_seq(clk.posedge, reset=rst)
     def walk():
         if ctl.issue:
-            left.next = word[c_high:c_low]
+            words.next = word[c_high:c_low]
+        if begins:
             x.next = 0
             y.next = 0
             kx.next = 0
             ky.next = 0
-            line.next = 0
-            window.next = 0
-            if word[4:] == SAVE:
-                ctl.addr.next = word[a_high:a_low]
-            else:
-                ctl.addr.next = 0
-        elif ctl.tap_start:
-            x.next = 0
-            y.next = 0
-            px.next = start_x
-            left_x.next = start_x
-            py.next = start_y
-            line.next = origin
-            ctl.addr.next = origin
+            row.next = base
+            window.next = base
+            line.next = base
+            ctl.addr.next = base
+            left.next = base_x
+            window_x.next = base_x
+            px.next = base_x
+            window_y.next = base_y
+            py.next = base_y
         elif running:
-            if op == CONV:
-                if x == x_end:
-                    x.next = 0
-                    y.next = y + 1
-                    px.next = left_x
-                    py.next = py + sy
-                    line.next = line + row_step
-                    ctl.addr.next = line + row_step
-                else:
-                    x.next = x + 1
-                    px.next = px + sx
-                    ctl.addr.next = ctl.addr + x_step
-            elif op == STORE:
-                if kx != k_end:
-                    kx.next = kx + 1
+            if not walks:
+                if ctl.beat_last:
+                    words.next = words - 1
                     ctl.addr.next = ctl.addr + 1
-                elif ky != k_end:
-                    kx.next = 0
-                    ky.next = ky + 1
-                    line.next = line + acc_row
-                    ctl.addr.next = line + acc_row
-                else:
-                    kx.next = 0
-                    ky.next = 0
-                    if x == x_end:
-                        # the last position of a row of windows ends their last line: the next row follows it
-                        x.next = 0
-                        y.next = y + 1
-                        window.next = ctl.addr + 1
-                        line.next = ctl.addr + 1
-                        ctl.addr.next = ctl.addr + 1
-                    else:
-                        x.next = x + 1
-                        window.next = window + window_step + 1
-                        line.next = window + window_step + 1
-                        ctl.addr.next = window + window_step + 1
-            elif ctl.beat_last:
-                left.next = left - 1
-                ctl.addr.next = ctl.addr + 1
+            elif kx != kx_end:
+                kx.next = kx + 1
+                ctl.addr.next = ctl.addr + dx
+                px.next = px + dx[COORDINATE_BITS:]
+            elif ky != ky_end:
+                kx.next = 0
+                ky.next = ky + 1
+                line.next = next_line
+                ctl.addr.next = next_line
+                px.next = window_x
+                py.next = py + dy
+            elif x != x_end:
+                kx.next = 0
+                ky.next = 0
+                x.next = x + 1
+                window.next = window + x_step
+                line.next = window + x_step
+                ctl.addr.next = window + x_step
+                window_x.next = window_x + x_step[COORDINATE_BITS:]
+                px.next = window_x + x_step[COORDINATE_BITS:]
+                py.next = window_y
+            else:
+                kx.next = 0
+                ky.next = 0
+                x.next = 0
+                y.next = y + 1
+                row.next = next_row
+                window.next = next_row
+                line.next = next_row
+                ctl.addr.next = next_row
+                window_x.next = left
+                px.next = left
+                window_y.next = window_y + sy
+                py.next = window_y + sy
 
-    return bounds, finish, hold, walk
+    return bounds, kinds, begin, below, next_windows, finish, hold, walk
 
 
 @block

@@ -2,16 +2,18 @@
 
 from myhdl import ConcatSignal, Signal, always, always_comb, always_seq, block
 
-from codesign_kernel.accelerator.isa import COORDINATE_BITS, COUNT_BITS, ROW_STEP_BITS, STEP_BITS
+from codesign_kernel.accelerator.isa import COORDINATE_BITS, COUNT_BITS, ROW_STEP_BITS, STEP_BITS, TAP_BITS
 from codesign_kernel.accelerator.types import ADDRESS_BITS
 from codesign_kernel.rtl.array import delay_line
 from codesign_kernel.rtl.bits import counter, unsigned
-from codesign_kernel.rtl.walks import SAVE, bits
+from codesign_kernel.rtl.walks import SAVE, SUM, bits
 
 
 @block
 def window_walk(clk, rst, ctl, word, step, place, ended):
-    """The positions of a map before pooling, window by window; ``place`` is one of them, ``step`` moves on.
+    """The positions of a map window by window; ``place`` is one of them, ``step`` moves on.
+
+    Windows of SUM lie side by side in the map before pooling; those of POOL have steps of their own.
 
     ``place`` holds, from the highest bits: whether it ends a pooling window, whether it starts one, whether it is a
     position at all (low when the last one was passed: ``ended``), its row and column relative to the first one's, and
@@ -22,11 +24,18 @@ def window_walk(clk, rst, ctl, word, step, place, ended):
     sx_high, sx_low = bits("sx")
     sy_high, sy_low = bits("sy")
     rs_high, rs_low = bits("row_step")
+    fx_high, fx_low = bits("nfx")
+    fy_high, fy_low = bits("nfy")
+    dx_high, dx_low = bits("dx")
+    dy_high, dy_low = bits("dy")
+    tr_high, tr_low = bits("tap_row")
     k_high, k_low = bits("window")
-    x, y, x_end, y_end, px, py, left, top, sx, sy = [Signal(counter(COORDINATE_BITS)) for _ in range(10)]
-    kx, ky, k_end = [Signal(counter(STEP_BITS)) for _ in range(3)]
-    line, top_line, row_step, address, column = [Signal(counter(ADDRESS_BITS)) for _ in range(5)]
-    there, opens, closes, passed = [Signal(bool(0)) for _ in range(4)]
+    x, y, x_end, y_end, px, py, left, top, sx, sy, dx, dy = [Signal(counter(COORDINATE_BITS)) for _ in range(12)]
+    kx, ky, kx_end, ky_end = [Signal(counter(TAP_BITS)) for _ in range(4)]
+    line, top_line, row_step, tap_row, address, column = [Signal(counter(ADDRESS_BITS)) for _ in range(6)]
+    from_x, from_y = Signal(counter(COORDINATE_BITS)), Signal(counter(COORDINATE_BITS))
+    from_line = Signal(counter(ADDRESS_BITS))
+    there, opens, closes, passed, tiled = [Signal(bool(0)) for _ in range(5)]
     joined = ConcatSignal(closes, opens, there, py, px, address)
 
     @always_comb
@@ -39,7 +48,7 @@ def window_walk(clk, rst, ctl, word, step, place, ended):
         address.next = line + column
         there.next = not passed
         opens.next = kx == 0 and ky == 0
-        closes.next = kx == k_end and ky == k_end
+        closes.next = kx == kx_end and ky == ky_end
 
     @always_comb
     def out():
@@ -49,16 +58,43 @@ def window_walk(clk, rst, ctl, word, step, place, ended):
     def end():
         ended.next = passed or (step and closes and x == x_end and y == y_end)
 
+    @always_comb
+    def corner():
+        # the next window lies a step from where this one begins; side by side, from where it ends
+        if tiled:
+            from_x.next = px
+            from_y.next = py
+            from_line.next = line
+        else:
+            from_x.next = left
+            from_y.next = top
+            from_line.next = top_line
+
     @always_seq(clk.posedge, reset=rst)
     def hold():
         if ctl.issue:
+            tiled.next = word[4:] == SUM
             x_end.next = word[nx_high:nx_low]
             y_end.next = word[ny_high:ny_low]
-            k_end.next = word[k_high:k_low]
             # steps are as wide as what they are added to; only their low bits are ever set
             sx.next[STEP_BITS:] = word[sx_high:sx_low]
             sy.next[STEP_BITS:] = word[sy_high:sy_low]
             row_step.next[ROW_STEP_BITS:] = word[rs_high:rs_low]
+            if word[4:] == SUM:
+                kx_end.next[STEP_BITS:] = word[k_high:k_low]
+                kx_end.next[TAP_BITS:STEP_BITS] = 0
+                ky_end.next[STEP_BITS:] = word[k_high:k_low]
+                ky_end.next[TAP_BITS:STEP_BITS] = 0
+                dx.next[STEP_BITS:] = word[sx_high:sx_low]
+                dy.next[STEP_BITS:] = word[sy_high:sy_low]
+                tap_row.next[ROW_STEP_BITS:] = word[rs_high:rs_low]
+                tap_row.next[ADDRESS_BITS:ROW_STEP_BITS] = 0
+            else:
+                kx_end.next = word[fx_high:fx_low]
+                ky_end.next = word[fy_high:fy_low]
+                dx.next[STEP_BITS:] = word[dx_high:dx_low]
+                dy.next[STEP_BITS:] = word[dy_high:dy_low]
+                tap_row.next = word[tr_high:tr_low]
 
     @always_seq(clk.posedge, reset=rst)
     def walk():
@@ -76,37 +112,36 @@ def window_walk(clk, rst, ctl, word, step, place, ended):
             passed.next = False
         elif step:
             passed.next = ended
-            if kx != k_end:
+            if kx != kx_end:
                 kx.next = kx + 1
-                px.next = px + sx
-            elif ky != k_end:
+                px.next = px + dx
+            elif ky != ky_end:
                 kx.next = 0
                 ky.next = ky + 1
                 px.next = left
-                py.next = py + sy
-                line.next = line + row_step
+                py.next = py + dy
+                line.next = line + tap_row
             elif x != x_end:
                 kx.next = 0
                 ky.next = 0
                 x.next = x + 1
-                px.next = px + sx
-                left.next = px + sx
+                px.next = from_x + sx
+                left.next = from_x + sx
                 py.next = top
                 line.next = top_line
             else:
-                # the last window of a row ends in the row's last line
                 kx.next = 0
                 ky.next = 0
                 x.next = 0
                 y.next = y + 1
                 px.next = 0
                 left.next = 0
-                py.next = py + sy
-                top.next = py + sy
-                line.next = line + row_step
-                top_line.next = line + row_step
+                py.next = from_y + sy
+                top.next = from_y + sy
+                line.next = from_line + row_step
+                top_line.next = from_line + row_step
 
-    return look, locate, out, end, hold, walk
+    return look, locate, out, end, corner, hold, walk
 
 
 @block
@@ -151,14 +186,14 @@ def read_walk(clk, rst, ctl, word, place, origin, start_x, start_y, running, wor
 
     @always_seq(clk.posedge, reset=rst)
     def walk():
-        ctl.live.next = ctl.sum and place[there] and px < width and py < height
+        ctl.live.next = (ctl.sum or ctl.pool) and place[there] and px < width and py < height
         if ctl.issue:
             width.next = word[w_high:w_low]
             height.next = word[h_high:h_low]
             count.next = word[c_high:c_low]
             if word[4:] == SAVE:
                 ctl.addr.next = word[a_high:a_low]
-        elif ctl.sum:
+        elif ctl.sum or ctl.pool:
             ctl.addr.next = place[x_low:] + origin
         elif running and ctl.beat_last:
             count.next = count - 1
