@@ -29,7 +29,7 @@ import torch
 
 import codesign_kernel as ck
 from codesign_kernel.mapping import steps_of
-from codesign_kernel.optimize.digits import DigitsCNN
+from codesign_kernel.optimize import DigitsCNN
 from codesign_kernel.units import quantity
 
 #: (design, layer) points a second.

@@ -50,8 +50,8 @@ def test_best_clip_trades_an_outlier_for_resolution():
     rng = np.random.default_rng(0)
     values = rng.normal(size=20000)
     peak = float(np.abs(values).max())
-    assert best_clip(values, peak, 4) < 0.8 * peak
-    assert best_clip(np.linspace(-1, 1, 255), 1.0, 8) == 1.0  # every value is a step already
+    assert best_clip([values], peak, 4) < 0.8 * peak
+    assert best_clip([np.linspace(-1, 1, 255)], 1.0, 8) == 1.0  # every value is a step already
 
 
 class Plain(nn.Module):
@@ -240,23 +240,15 @@ def conv():
 
 
 REFUSED = {
-    "relu6": (lambda: chain(conv(), nn.ReLU6()), r"'1' \(ReLU6\).*use ReLU"),
-    "average": (lambda: chain(conv(), nn.AvgPool2d(2)), r"'1' \(AvgPool2d\).*MaxPool2d"),
-    "adaptive": (lambda: chain(conv(), nn.AdaptiveAvgPool2d(1)), r"'1' \(AdaptiveAvgPool2d\).*filter covers the map"),
     "softmax": (lambda: chain(conv(), nn.Softmax(1)), r"'1' \(Softmax\).*leave it out"),
     "gelu": (lambda: chain(conv(), nn.GELU()), r"'1' \(GELU\).*use ReLU"),
     "transposed": (lambda: chain(nn.ConvTranspose2d(2, 4, 3)), r"'0' \(ConvTranspose2d\).*build the network from"),
     "nested": (lambda: chain(conv(), nn.Sequential(nn.ReLU(), nn.Sigmoid())), r"'1\.1' \(Sigmoid\)"),
     "reflect": (lambda: chain(nn.Conv2d(2, 4, 3, padding=1, padding_mode="reflect")), r"'0' \(Conv2d\).*'reflect'"),
     "zero padding": (lambda: chain(nn.ZeroPad2d(1), conv()), r"'0' \(ZeroPad2d\)"),
-    "overlap": (lambda: chain(conv(), nn.MaxPool2d(3, 2)), r"'1' \(MaxPool2d\).*overlaps"),
-    "oblong": (lambda: chain(conv(), nn.MaxPool2d((1, 2))), r"'1' \(MaxPool2d\).*not square"),
-    "padded pool": (lambda: chain(conv(), nn.MaxPool2d(2, padding=1)), r"'1' \(MaxPool2d\)"),
     "dilated pool": (lambda: chain(conv(), nn.MaxPool2d(2, dilation=2)), r"'1' \(MaxPool2d\)"),
     "ceil": (lambda: chain(conv(), nn.MaxPool2d(2, ceil_mode=True)), r"'1' \(MaxPool2d\).*ceil_mode"),
     "indices": (lambda: chain(conv(), nn.MaxPool2d(2, return_indices=True)), r"'1' \(MaxPool2d\).*indices"),
-    "two pools": (lambda: chain(conv(), nn.MaxPool2d(2), nn.ReLU(), nn.MaxPool2d(2)), r"'3' \(MaxPool2d\).*'0' is"),
-    "first pool": (lambda: chain(nn.MaxPool2d(2), conv()), r"'0' \(MaxPool2d\).*no Conv2d or Linear before it"),
     "first relu": (lambda: chain(nn.ReLU(), conv()), r"'0' \(ReLU\).*no Conv2d or Linear before it"),
     "first norm": (lambda: chain(nn.BatchNorm2d(2), conv()), r"'0' \(BatchNorm2d\).*no Conv2d or Linear before it"),
     "late norm": (lambda: chain(conv(), nn.ReLU(), nn.BatchNorm2d(4)), r"'2' \(BatchNorm2d\).*follow a Conv2d"),
@@ -265,14 +257,8 @@ REFUSED = {
     "part flat": (lambda: chain(conv(), nn.Flatten(2)), r"'1' \(Flatten\).*flatten all others"),
     "flat end": (lambda: chain(conv(), nn.Flatten()), r"'1' \(Flatten\).*nothing reads the flattened map"),
     "empty": (lambda: chain(nn.Identity()), "no Conv2d and no Linear"),
-    "residual": (lambda: Calls(lambda m, x: (y := m.conv(x)) + m.net[0](y), nn.Conv2d(4, 4, 1)),
-                 r"'conv' \(Conv2d\).*read 2 times \(by 'net\.0', 'add'\)"),
-    "input twice": (lambda: Calls(lambda m, x: m.conv(x) + x.sum()), r"'x' \(the input\).*read 2 times"),
     "constant": (lambda: Calls(lambda m, x: m.conv(x) * 2), r"'mul' \(mul\)"),
-    "function": (lambda: Calls(lambda m, x: F.relu6(m.conv(x))), r"'relu6' \(relu6\).*use ReLU"),
-    "mean": (lambda: Calls(lambda m, x: m.conv(x).mean((2, 3))), r"'mean' \(mean\).*MaxPool2d"),
     "always drops": (lambda: Calls(lambda m, x: F.dropout(m.conv(x), 0.0)), r"'dropout' \(dropout\).*self\.training"),
-    "pool function": (lambda: Calls(lambda m, x: F.max_pool2d(m.conv(x), 3, 1)), r"'max_pool2d' .*overlaps"),
     "tuple": (lambda: Calls(lambda m, x: (m.conv(x), 1)), r"'conv' \(Conv2d\).*inside a tuple"),
     "data dependent": (lambda: Calls(lambda m, x: m.conv(x) if x.sum() > 0 else x), "cannot trace Calls.*plain nn"),
     "view": (lambda: Calls(lambda m, x: m.conv(x).view(2, 16, -1)), r"'view' \(view\).*flatten all others"),

@@ -9,13 +9,14 @@ from codesign_kernel.optimize.integer import IntegerNetwork
 from codesign_kernel.optimize.layer import IntegerLayer
 
 if TYPE_CHECKING:
-    from codesign_kernel.optimize.digits import DigitsCNN, DigitsData, load_digits, train_digits
+    from codesign_kernel.optimize.digits import DigitsData, load_digits, train_digits
+    from codesign_kernel.optimize.networks import DigitsCNN
     from codesign_kernel.optimize.quantizer import quantize
 
 __all__ = ["DigitsCNN", "DigitsData", "IntegerLayer", "IntegerNetwork", "load_digits", "quantize", "train_digits"]
 
 _HOME = {
-    "DigitsCNN": "digits",
+    "DigitsCNN": "networks",
     "DigitsData": "digits",
     "load_digits": "digits",
     "quantize": "quantizer",  # a module called quantize would hide the function

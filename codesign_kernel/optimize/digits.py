@@ -1,4 +1,4 @@
-"""A real task that trains in seconds: the 1,797 scanned digits that come with scikit-learn, and a small CNN."""
+"""A real task that trains in seconds: the 1,797 scanned digits that come with scikit-learn."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
 from codesign_kernel.errors import InvalidInputError
+from codesign_kernel.optimize.networks import NETWORKS
 
 #: Held out for the test, and taken from the rest for calibration (images).
 TEST_IMAGES = 450
 CALIBRATION_IMAGES = 256
 SPLIT_SEED = 20240607
 BATCH = 64
-LEARNING_RATE = 1e-2
 
 Progress = Callable[[int, int, str], None]
 
 
 class DigitsData(NamedTuple):
-    """Images [N, 1, 8, 8] in [0, 1] and their labels [N], 0 to 9; the calibration is part of the training set."""
+    """Images [N, 1, edge, edge] in [0, 1] and their labels [N], 0 to 9; the calibration is part of the training set."""
 
     train_x: NDArray[np.float32]
     train_y: NDArray[np.int64]
@@ -36,62 +36,52 @@ class DigitsData(NamedTuple):
     all_y: NDArray[np.int64]
 
 
-def load_digits() -> DigitsData:
-    """The UCI set of handwritten digits (its test part), always split alike into training and held-out images."""
+def load_digits(edge: int = 8) -> DigitsData:
+    """The UCI set of handwritten digits (its test part), always split alike into training and held-out images.
+
+    The images have 8x8 pixels; for another ``edge`` >= 8 they are enlarged bilinearly.
+    """
     from sklearn import datasets
 
     bunch = datasets.load_digits()
     x = (bunch.images / 16.0).astype(np.float32)[:, None]  # 17 grey levels: exact in float32
+    if edge != len(x[0, 0]):
+        x = F.interpolate(torch.from_numpy(x), (edge, edge), mode="bilinear", align_corners=False).numpy()
     y = bunch.target.astype(np.int64)
     order = np.random.default_rng(SPLIT_SEED).permutation(len(x))
     test, train = order[:TEST_IMAGES], order[TEST_IMAGES:]
     return DigitsData(x[train], y[train], x[train[:CALIBRATION_IMAGES]], x[test], y[test], x, y)
 
 
-class DigitsCNN(nn.Module):
-    """Two convolutions of 3x3, each with ReLU and 2x2 max pooling, and a classifier: 84,224 MAC for 8x8 pixels."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(1, 16, 3, padding=1)
-        self.relu1 = nn.ReLU()
-        self.pool1 = nn.MaxPool2d(2)
-        self.conv2 = nn.Conv2d(16, 32, 3, padding=1)
-        self.relu2 = nn.ReLU()
-        self.pool2 = nn.MaxPool2d(2)
-        self.flatten = nn.Flatten()
-        self.fc = nn.Linear(128, 10)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Logits [N, 10] of images [N, 1, 8, 8]."""
-        x = self.pool1(self.relu1(self.conv1(x)))
-        x = self.pool2(self.relu2(self.conv2(x)))
-        return self.fc(self.flatten(x))
-
-
 def train_digits(
-    seed: int = 0, epochs: int = 40, progress: Progress | None = None
-) -> tuple[DigitsCNN, DigitsData, float]:
-    """Train the network: Adam, the learning rate falling to 0 along a cosine.
+    seed: int = 0, epochs: int | None = None, progress: Progress | None = None, network: str = "cnn"
+) -> tuple[nn.Module, DigitsData, float]:
+    """Train a network: Adam, the learning rate falling to 0 along a cosine.
 
     Args:
         seed: of initial weights and of the order of the images; the same seed gives the same weights on a machine.
-        epochs: passes over the training images, at least 1.
+        epochs: passes over the training images, at least 1; without, as many as the network needs.
         progress: called after each epoch with (epochs done, epochs, message).
+        network: ``cnn``, two convolutions in a chain; ``lenet5``, on images enlarged to 28x28, with average pooling;
+            ``resnet``, residual blocks and a global average; ``mobilenet``, depthwise convolutions and ReLU6.
 
     Returns:
         The network in evaluation mode, the data, and the share of held-out images that it gets right.
 
     Raises:
-        InvalidInputError: ``epochs`` is not an integer >= 1.
+        InvalidInputError: ``epochs`` is not an integer >= 1, or there is no such network.
     """
+    if network not in NETWORKS:
+        raise InvalidInputError(f"there is no digits network {network!r}; choose from {', '.join(NETWORKS)}")
+    task = NETWORKS[network]
+    epochs = task.epochs if epochs is None else epochs
     if isinstance(epochs, bool) or not isinstance(epochs, int) or epochs < 1:
         raise InvalidInputError(f"epochs is an integer >= 1, but got {epochs!r}")
-    data = load_digits()
+    data = load_digits(task.edge)
     x, y = torch.from_numpy(data.train_x), torch.from_numpy(data.train_y)
     with _repeatable(seed):
-        model = DigitsCNN()
-        optimizer = torch.optim.Adam(model.parameters(), lr=LEARNING_RATE)
+        model = task.model()
+        optimizer = torch.optim.Adam(model.parameters(), lr=task.learning_rate)
         steps = epochs * -(-len(x) // BATCH)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
         for epoch in range(epochs):

@@ -94,8 +94,7 @@ class IntegerNetwork:
                 f"{layer.name!r} are {layer.weight.dtype}"
             )
         bound = 1 << (ACC_BITS[self.bits] - 1)
-        reach = np.abs(layer.weight.astype(np.int64)).sum(axis=(1, 2, 3)) * (2 if layer.op == "add" else 1)
-        worst = reach * -low + np.abs(layer.bias.astype(np.int64))
+        worst = np.abs(layer.weight.astype(np.int64)).sum(axis=(1, 2, 3)) * -low + np.abs(layer.bias.astype(np.int64))
         if worst.max() >= bound:
             raise InvalidInputError(
                 f"an accumulator of {ACC_BITS[self.bits]} bits holds sums below {bound}, but channel {worst.argmax()} "

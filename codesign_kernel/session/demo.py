@@ -125,7 +125,7 @@ def run_demo(
     model, data, accuracy_float = train_digits(seed, progress=tell)
     clock.lap("train")
     tell(0, 0, "profiling")
-    example = model.conv1.weight.new_zeros((1, *data.test_x.shape[1:]))
+    example = next(model.parameters()).new_zeros((1, *data.test_x.shape[1:]))
     found = profile(model, example, name="digits CNN")
     clock.lap("profile")
     frame = sweep(found, DesignSpace.default(), progress=tell)

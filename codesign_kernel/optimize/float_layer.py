@@ -1,0 +1,75 @@
+"""FloatLayer: one layer of a torch model in real numbers, in the form in which it becomes an IntegerLayer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+@dataclass
+class FloatLayer:
+    """One layer in real numbers (float64), batch normalisation folded in; fields as in IntegerLayer, but:
+
+    Attributes:
+        reads: numbers of the layers whose maps it reads; -1 is the network's input.
+        ceiling: where its ReLU cuts off (6 for ReLU6), or None.
+    """
+
+    name: str
+    op: str
+    weight: Tensor
+    bias: Tensor
+    reads: tuple[int, ...]
+    stride: tuple[int, int] = (1, 1)
+    padding: tuple[int, int] = (0, 0)
+    dilation: tuple[int, int] = (1, 1)
+    groups: int = 1
+    relu: bool = False
+    ceiling: float | None = None
+    pool: int = 1
+    flatten: bool = False
+
+    @classmethod
+    def plain(cls, name: str, op: str, channels: int, reads: tuple[int, ...], window: Sequence[int]) -> FloatLayer:
+        """A pooling or an addition: ones for weights."""
+        weight = torch.ones(channels, 1, *window, dtype=torch.float64)
+        return cls(name, op, weight, weight.new_zeros(channels), reads, groups=channels)
+
+    @property
+    def window(self) -> tuple[int, int]:
+        """Rows and columns of the filter or pooling window."""
+        return self.weight.shape[2], self.weight.shape[3]
+
+    def run(self, read: Sequence[Tensor]) -> Tensor:
+        """What the layer writes to memory, [N, K, H, W], for the maps that it reads (float32, [N, C, H, W])."""
+        x, weight, bias = read[0], self.weight.float(), self.bias.float()
+        if self.op == "linear":
+            y = F.linear(x.flatten(1), weight.flatten(1), bias)[:, :, None, None]
+        elif self.op == "conv2d":
+            y = F.conv2d(x, weight, bias, self.stride, self.padding, self.dilation, self.groups)
+        elif self.op == "add":
+            y = x + read[1]
+        elif self.op == "avg_pool2d":
+            y = F.avg_pool2d(x, self.window, self.stride, self.padding)
+        else:
+            y = F.max_pool2d(x, self.window, self.stride, self.padding)
+        y = F.relu(y) if self.relu else y
+        y = y if self.ceiling is None else y.clamp(max=self.ceiling)
+        return F.max_pool2d(y, self.pool) if self.pool > 1 else y
+
+
+def run_layers(layers: Sequence[FloatLayer], x: Tensor) -> Iterator[Tensor]:
+    """The map of each layer for the input ``x`` [N, C, H, W]; a map is forgotten once nobody reads it any more."""
+    last = {source: i for i, layer in enumerate(layers) for source in layer.reads}
+    maps = {-1: x}
+    for i, layer in enumerate(layers):
+        y = layer.run([maps[source] for source in layer.reads])
+        for source in {*layer.reads}:
+            if last[source] == i:
+                del maps[source]
+        maps[i] = y
+        yield y
