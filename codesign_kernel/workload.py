@@ -141,6 +141,16 @@ class Workload:
         """Multiply-accumulates of one forward pass."""
         return sum(layer.macs for layer in self.layers)
 
+    def with_batch(self, batch: int) -> Workload:
+        """The same network on ``batch`` times as many inputs at once.
+
+        Raises:
+            InvalidInputError: ``batch`` is no integer of at least 1.
+        """
+        if isinstance(batch, bool) or not isinstance(batch, int) or batch < 1:
+            raise InvalidInputError(f"batch is an integer of at least 1, but got {batch!r}")
+        return replace(self, layers=tuple(replace(layer, B=batch * layer.B) for layer in self.layers))
+
     def without_batch_norm(self) -> Workload:
         """The same network with each batch normalisation folded into the convolution or linear layer before it.
 

@@ -54,11 +54,14 @@ class Emulator:
 
     def infer(self, program: Program, image: np.ndarray) -> np.ndarray:
         """The output map (K, H, W) for one quantised input map, after the boot where there is one."""
+        return self.infer_all(program, image[None])[0]
+
+    def infer_all(self, program: Program, images: np.ndarray) -> np.ndarray:
+        """The output maps (batch, K, H, W) of one run, for as many quantised input maps."""
         first, last = program.maps[-1], program.maps[len(program.network.layers) - 1]
-        maps = image.reshape(1, first.channels, first.height, first.width)
-        self.external[program.bytes_of(first)] = program.pack(maps)[0]
+        self.external[program.bytes_of(first)] = program.pack(images)[0]
         self.run(program.entry)
-        return program.unpack(self.external[program.bytes_of(last)][None], last)[0]
+        return program.unpack(self.external[program.bytes_of(last)][None], last)
 
     def _fetch(self, beat: int, beats: int, count: int) -> list[int]:
         size = self.a.bus_bits // 8

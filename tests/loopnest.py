@@ -1,5 +1,7 @@
 """The slow road to the figures of the cost model: walk chunks, tiles, passes, blocks and taps one by one, and count.
 
+Of the ways to pack the input of a network, all are walked and the fastest is taken.
+
 Nothing here comes from the mapping or the cost rooms: the rules are those of the documented machine, written out as
 loops over rows, channels and filter positions, with sets of what is touched in place of formulas.
 """
@@ -7,7 +9,7 @@ loops over rows, channels and filter positions, with sets of what is touched in 
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from codesign_kernel.accelerator import Accelerator
 from codesign_kernel.optimize import IntegerNetwork
@@ -15,9 +17,14 @@ from codesign_kernel.optimize import IntegerNetwork
 
 @dataclass(frozen=True)
 class Nest:
-    """One layer: channels in and out of all groups, the map that it reads and the one that it stores."""
+    """One layer: channels in and out of all groups, the map that it reads and the one that it stores.
+
+    ``reads`` are numbers of layers, -1 the input. It runs ``times`` times; ``row`` maps are read one after the other.
+    """
 
     name: str
+    op: str
+    reads: tuple[int, ...]
     c: int
     k: int
     groups: int
@@ -31,6 +38,8 @@ class Nest:
     pool: int
     oh: int
     ow: int
+    times: int = 1
+    row: int = 1
 
 
 @dataclass
@@ -44,19 +53,53 @@ class Counts:
     bits: Counter[tuple[str, str, str]] = field(default_factory=Counter)
 
 
-def nests(network: IntegerNetwork) -> list[Nest]:
-    """The layers of ``network``; a flattened map is read by a filter as large as the map."""
-    found = []
-    for layer, (c, h, w), (k, oh, ow) in zip(network.layers, network.shapes, network.shapes[1:], strict=False):
-        fy, fx = layer.weight.shape[2:]
-        if layer.flatten and found:
-            fy, fx = h, w
-        elif layer.flatten:  # the input arrives as a vector
-            c, h, w = c * h * w, 1, 1
+def nests(network: IntegerNetwork, batch: int = 1) -> list[Nest]:
+    """The layers of ``network``; a flattened map is read by a filter as large as the map.
+
+    Fully connected layers, and sums of their results, have the items of a batch as rows; all others run for each.
+    """
+    found: list[Nest] = []
+    as_map = any(
+        -1 in reads and not layer.flatten for reads, layer in zip(network.sources, network.layers, strict=True)
+    )
+    for i, (layer, reads) in enumerate(zip(network.layers, network.sources, strict=True)):
+        (c, h, w), (k, oh, ow) = network.shapes[reads[0] + 1], network.shapes[i + 1]
+        (fy, fx), stride, times, row = layer.weight.shape[2:], layer.stride[0], batch, 1
+        rows_in = reads[0] >= 0 and found[reads[0]].op == "linear"
+        if layer.op == "linear":
+            times = 1
+            if rows_in or (reads[0] < 0 and not as_map):  # a row of a matrix for each item
+                c, h, w, oh = c * h * w, batch, 1, batch
+            else:
+                fy, fx, stride, row, h, oh = h, w, h, batch, batch * h, batch
+        elif layer.op == "add" and rows_in:
+            times, h, oh = 1, batch, batch
         found.append(
-            Nest(layer.name, c, k, layer.groups, h, w, fy, fx, layer.stride[0], layer.padding[0],
-                 layer.dilation[0], layer.pool, oh, ow)
+            Nest(layer.name, layer.op, reads, c, k, layer.groups, h, w, fy, fx, stride, layer.padding[0],
+                 layer.dilation[0], layer.pool, oh, ow, times, row)
         )  # fmt: skip
+    return found
+
+
+def packed(network: IntegerNetwork, first: Nest) -> list[Nest]:
+    """The ways to run the first layer with its input packed by the host."""
+    readers = [i for i, reads in enumerate(network.sources) if -1 in reads]
+    if readers != [0] or first.op != "conv2d" or first.groups > 1:
+        return []
+    line = replace(first, c=first.c * first.fx, w=first.ow * first.pool, fx=1)
+    whole = replace(line, c=line.c * first.fy, h=first.oh * first.pool, fy=1, stride=1, padding=0, dilation=1)
+    return ([line] if first.fx > 1 else []) + ([whole] if first.fy > 1 else [])
+
+
+def walk(network: IntegerNetwork, a: Accelerator, batch: int = 1) -> Walk:
+    """The network on the machine, its input packed as is fastest; of equals, the more."""
+    plain = nests(network, batch)
+    found = Walk(plain, a)
+    fits = found.runs()
+    for first in packed(network, plain[0]):
+        other = Walk([first, *plain[1:]], a)
+        if first.c <= a.rows and other.runs() and (not fits or other.latency <= found.latency):
+            found, fits = other, True
     return found
 
 
@@ -83,10 +126,10 @@ def blocks_of(n: Nest, outs: range, rows: int) -> range:
 
 
 class Walk:
-    """A network on a machine."""
+    """Layers on a machine."""
 
-    def __init__(self, network: IntegerNetwork, a: Accelerator) -> None:
-        self.a, self.nests = a, nests(network)
+    def __init__(self, layers: list[Nest], a: Accelerator) -> None:
+        self.a, self.nests = a, layers
         self.lanes = max(a.rows, a.cols)
         self.word = self.lanes * a.weight_bits
         self.row = a.cols * a.weight_bits
@@ -113,10 +156,18 @@ class Walk:
         # HALT of the program; LOADP and HALT of the boot
         self.instructions = sum(c.instructions for c in self.layers) + 1 + (2 if self.resident else 0)
 
+    def runs(self) -> bool:
+        """Whether the first layer's maps, or the pieces of one row of results, fit the activation memory."""
+        n = self.nests[0]
+        deep = (n.pool - 1) * n.stride + (n.fy - 1) * n.dilation + 1
+        return self.whole[0] or self.map_words(n.c, deep, n.w) + self.map_words(n.k, 1, n.ow) <= self.act_depth
+
     def map_words(self, channels: int, height: int, width: int) -> int:
         return len(cut(channels, self.lanes)) * height * width
 
     def tile_rows(self, n: Nest, outs: range) -> int:
+        if n.op not in ("conv2d", "linear"):
+            return self.quant_rows
         return len(blocks_of(n, outs, self.a.rows)) * n.fy * n.fx * self.a.rows + self.quant_rows
 
     def chunk_rows(self, n: Nest) -> int:
@@ -138,18 +189,27 @@ class Walk:
 
     def layer(self, i: int) -> Counts:
         n, whole, c = self.nests[i], self.whole[i], Counts()
-        loads = i == 0 or not (self.whole[i - 1] and whole)
-        saves = i == len(self.nests) - 1 or not (whole and self.whole[i + 1])
+        loads = len(n.reads) - self.kept(i)
+        readers = [j for j, other in enumerate(self.nests) for read in other.reads if read == i]
+        saves = readers != [i + 1] or not self.kept(i + 1)
         for chunk in cut(n.oh, n.oh if whole else self.chunk_rows(n)):
             deep = n.h if whole else input_rows(n, chunk)
-            if loads:
-                self.move(c, "I", self.map_words(n.c, deep, n.w), 1 if whole else len(cut(n.c, self.lanes)))
+            for _ in range(loads):
+                apart = 1 if whole or n.row > 1 else len(cut(n.c, self.lanes))
+                self.move(c, "I", self.map_words(n.c, deep, n.w), apart)
             for outs in cut(n.k, self.a.cols):
                 self.tile(c, n, outs, chunk)
             if saves:
                 self.move(c, "O", self.map_words(n.k, len(chunk), n.ow), 1 if whole else len(cut(n.k, self.lanes)))
         c.bits["instruction", "-", "read"] = c.instructions * 224
-        return c
+        again = Counter({key: n.times * bits for key, bits in c.bits.items()})
+        return Counts(n.times * c.load, n.times * c.compute, n.times * c.store, n.times * c.instructions, again)
+
+    def kept(self, i: int) -> bool:
+        """Whether layer ``i`` finds what the one before it made on chip."""
+        if i == 0 or i - 1 not in self.nests[i].reads or self.nests[i - 1].times != self.nests[i].times:
+            return False
+        return self.whole[i - 1] and self.whole[i]
 
     def move(self, c: Counts, operand: str, words: int, moves: int) -> None:
         """LOADA or SAVE, once for all groups of channels or once for each."""
@@ -175,6 +235,14 @@ class Walk:
         c.instructions += 1
         c.compute += 2 + self.quant_rows + 1
         c.bits["weight", "W", "read"] += self.quant_rows * self.row
+        if n.op not in ("conv2d", "linear"):
+            results = len(chunk) * n.ow
+            words = results * n.fy * n.fx * len(n.reads)
+            c.instructions += 1
+            c.compute += 2 + 1 + words + 5  # the address, and what STORE has
+            c.bits["activation", "I", "read"] += words * self.row
+            c.bits["activation", "O", "write"] += results * self.row
+            return
         for lines in cut(len(chunk), self.pass_rows(n)):
             if self.a.dataflow == "os":
                 c.instructions += 1

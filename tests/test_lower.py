@@ -194,7 +194,7 @@ class TestRefusals:
             ((1, 2, 2048), 1, (1, 1), {}, "a map's sides are below 2048, but 'big' reads 2x2048"),
             ((1, 40, 40), 1, (1, 1), {"stride": (16, 1)}, "sy of CONV lies between 0 and 15, but got 16"),
             ((1, 70, 3), 1, (65, 1), {}, "nfy of CONV lies between 1 and 64, but got 65"),
-            ((1, 20, 20), 1, (2, 2), {"dilation": (1, 16)}, "dx of CONV lies between 0 and 15, but got 16"),
+            ((3, 20, 20), 1, (2, 2), {"dilation": (1, 16)}, "dx of CONV lies between 0 and 15, but got 16"),
             ((1, 20, 20), 1, (1, 1), {"pool": 17}, "pool of STORE lies between 1 and 16, but got 17"),
         ],
     )

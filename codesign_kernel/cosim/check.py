@@ -119,16 +119,13 @@ def _job(program: Program, inputs: Array, every: bool) -> Job:
     memory[: len(program.parameters)] = program.parameters
     last = len(program.network.layers) - 1
     outputs = range(last + 1) if every else (last,)
-    first = program.maps[-1]
-    # a network that begins with a fully connected layer reads its input as a vector
-    maps = inputs.reshape(len(inputs), first.channels, first.height, first.width)
     return Job(
         words=program.words,
         boot=bool(program.boot),
         entry=program.entry,
         memory=memory,
-        inputs=program.pack(maps),
-        input_at=program.bytes_of(first),
+        inputs=program.pack(inputs),
+        input_at=program.bytes_of(program.maps[-1]),
         outputs_at=tuple(program.bytes_of(program.maps[i]) for i in outputs),
         # generous, but bounded: the prediction is exact unless the RTL is broken
         limit=4 * max(program.cycles, sum(program.cycles_of(i) for i in program.boot)) + 1000,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import reduce
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -13,9 +14,10 @@ from codesign_kernel.accelerator import technology
 from codesign_kernel.accelerator.columns import Machines
 from codesign_kernel.accelerator.isa import Op, cycles
 from codesign_kernel.accelerator.types import INSTRUCTION_BITS
-from codesign_kernel.cost.formulas import StepCounts, step_counts, weight_rows
+from codesign_kernel.cost.first import absent, first_step, is_kept
+from codesign_kernel.cost.formulas import StepCounts, step_counts
 from codesign_kernel.cost.technology import BANDS, Silicon, silicon_of
-from codesign_kernel.mapping.steps import Step, steps_of
+from codesign_kernel.mapping.steps import Step, runs_of, steps_of, together
 from codesign_kernel.mapping.tiling import Tiling, tile
 from codesign_kernel.workload import Workload
 
@@ -39,6 +41,7 @@ class BatchCost:
     Attributes:
         steps, counts, tilings: what ran, step by step.
         silicon: energy and area figures.
+        packed: filter positions that the host packs as channels of the network's input (1 where it does not).
         latency_cycle, boot_cycle: of one inference (of the whole batch); of loading resident weights, once.
         resident: the weights stay on chip between inferences.
         instructions: in the instruction memory.
@@ -53,6 +56,7 @@ class BatchCost:
     counts: tuple[StepCounts, ...]
     tilings: tuple[Tiling, ...]
     silicon: Silicon
+    packed: Array
     latency_cycle: Array
     boot_cycle: Array
     resident: Array
@@ -115,12 +119,13 @@ def _reason(m: Machines, tilings: list[Tiling], resident: Array, instructions: A
     return np.where(lacks("activation"), 1, reason)
 
 
-def _each(steps: tuple[Step, ...], tilings: list[Tiling], m: Machines, resident: Array) -> Iterator[StepCounts]:
-    """The counts of every step. A map stays on chip between two steps that both hold their maps whole."""
-    for i, (step, t) in enumerate(zip(steps, tilings, strict=True)):
-        load = ~(t.whole & tilings[i - 1].whole) if step.from_previous else True
-        save = ~(t.whole & tilings[i + 1].whole) if step.to_next else True
-        yield step_counts(step, t, m, resident, load, save)
+def _others(steps: tuple[Step, ...], tilings: list[Tiling], m: Machines, resident: Array) -> Iterator[StepCounts]:
+    """The counts of every step but the first. A map stays on chip between two steps that both hold their maps whole."""
+    once = together(steps)
+    for i in range(1, len(steps)):
+        load = absent(is_kept(steps, tilings, i - 1))
+        save = absent(is_kept(steps, tilings, i)) if steps[i].to_next else True
+        yield step_counts(steps[i], tilings[i], m, resident, load, save, once)
 
 
 def evaluate_batch(workload: Workload, machines: Machines, *, by_step: bool = True) -> BatchCost:
@@ -131,16 +136,16 @@ def evaluate_batch(workload: Workload, machines: Machines, *, by_step: bool = Tr
     """
     m = machines
     steps, uncosted = steps_of(workload)
-    tilings = [tile(step, m) for step in steps]
-    total_rows = reduce(np.add, (weight_rows(step, t, m) for step, t in zip(steps, tilings, strict=True)))
-    resident = (total_rows <= m.depth["weight"]) & (not any(step.streamed for step in steps))
-    halts, halt = max(step.layer.B for step in steps), cycles(Op.HALT)
-    each = _each(steps, tilings, m, resident)
+    rest = [tile(step, m) for step in steps[1:]]
+    first = first_step(steps, rest, m)
+    tilings, resident = [first.tiling, *rest], first.resident
+    halts, halt = runs_of(steps), cycles(Op.HALT)
+    each = chain((first.counts,), _others(steps, tilings, m, resident))
     counts = tuple(each) if by_step else ()
     total = reduce(StepCounts.plus, counts or each)
     program = 1 + 2 * resident + total.program
     latency = halts * halt + (total.compute_cycle + total.store_cycle) + total.load_cycle
-    boot = np.where(resident, cycles(Op.LOADP, count=0) + total_rows * m.weight_beats + halt, 0)
+    boot = np.where(resident, cycles(Op.LOADP, count=0) + first.rows * m.weight_beats + halt, 0)
     silicon = silicon_of(m)
     fetch = ("instruction", "-", "read")
     total = replace(total, accesses={**total.accesses, fetch: total.accesses[fetch] + halts * INSTRUCTION_BITS})
@@ -151,6 +156,6 @@ def evaluate_batch(workload: Workload, machines: Machines, *, by_step: bool = Tr
     area = {b: reduce(np.add, (bands[b] for bands in silicon.area_um2.values())) for b in BANDS}
     reason = _reason(m, tilings, resident, program)
     return BatchCost(
-        steps, uncosted, m, counts, tuple(tilings), silicon, latency, boot, resident, program,
+        steps, uncosted, m, counts, tuple(tilings), silicon, first.packed, latency, boot, resident, program,
         energy, area, parts, reason,
     )  # fmt: skip

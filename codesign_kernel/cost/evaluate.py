@@ -16,6 +16,7 @@ from codesign_kernel.cost.result import Access, Cost, LayerCost
 from codesign_kernel.cost.spatial_cost import evaluate_one
 from codesign_kernel.cost.technology import BANDS
 from codesign_kernel.errors import InfeasibleDesignError, InvalidInputError
+from codesign_kernel.mapping.steps import runs_of
 from codesign_kernel.workload import Workload
 
 #: Published machines with a model of their own.
@@ -77,7 +78,7 @@ def evaluate(
         accelerator=accelerator,
         macs=batch.macs,
         latency_cycle=int(batch.latency_cycle[0]),
-        overhead_cycle=_halts(batch) * cycles(Op.HALT),
+        overhead_cycle=runs_of(batch.steps) * cycles(Op.HALT),
         boot_cycle=int(batch.boot_cycle[0]),
         resident=bool(batch.resident[0]),
         instructions=int(batch.instructions[0]),
@@ -111,11 +112,6 @@ def _check_accelerator(accelerator: Any, workload: Any, design: Any) -> None:
         )
 
 
-def _halts(batch: BatchCost) -> int:
-    """Runs of the program: one for each item of the batch, each with its HALT."""
-    return max(step.layer.B for step in batch.steps)
-
-
 def _breakdown(batch: BatchCost, pes: int) -> tuple[tuple[LayerCost, ...], tuple[Access, ...]]:
     """Cycles and energy by step, and traffic by step, level, operand and direction."""
     layers: list[LayerCost] = []
@@ -143,7 +139,7 @@ def _breakdown(batch: BatchCost, pes: int) -> tuple[tuple[LayerCost, ...], tuple
         for key, bits in counts.accesses.items():
             accesses.append(Access(name, *key, int(bits[0]), float(access_energy(key, bits, batch.silicon)[0])))
     fetch = ("instruction", "-", "read")
-    bits = np.array([_halts(batch) * INSTRUCTION_BITS])
+    bits = np.array([runs_of(batch.steps) * INSTRUCTION_BITS])
     accesses.append(Access("end", *fetch, int(bits[0]), float(access_energy(fetch, bits, batch.silicon)[0])))
     return tuple(layers), tuple(accesses)
 

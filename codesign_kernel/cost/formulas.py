@@ -30,7 +30,7 @@ class StepCounts:
     Attributes:
         load_cycle, compute_cycle, store_cycle: from external memory; on the array and in the lanes; to external memory.
         instructions: executed.
-        program: instructions in the memory; the items of a batch run the same.
+        program: instructions in the memory; the items of a batch run the same where each runs on its own.
         outputs: values that pass a lane.
         fills: times that the array is filled with weights.
         accesses: bits by (level, operand, direction).
@@ -66,6 +66,7 @@ class _ArrayCounts:
     """What array and lanes do in one step, but for loading the tiles' parameters.
 
     Attributes:
+        input_bits: of the activation memory that are read.
         weight_rows: of the weight memory that are read.
         fills: times that the array is filled with weights.
         sum_reads, sum_writes: words of the accumulators.
@@ -73,6 +74,7 @@ class _ArrayCounts:
 
     cycle: Any
     instructions: Any
+    input_bits: Any
     weight_rows: Any
     fills: Any
     sum_reads: Any
@@ -114,6 +116,7 @@ def _weights_stay(step: Step, tiling: Tiling, machines: Machines) -> _ArrayCount
     return _ArrayCounts(
         cycle=conv + passes * _fixed(Op.STORE) + outputs,
         instructions=2 * passes,
+        input_bits=taps * positions * (m.rows * m.weight_bits),
         weight_rows=taps * t.passes * m.rows,
         fills=taps * t.passes,
         sum_reads=taps * positions + outputs,
@@ -124,11 +127,13 @@ def _weights_stay(step: Step, tiling: Tiling, machines: Machines) -> _ArrayCount
 def _sums_stay(step: Step, tiling: Tiling, machines: Machines) -> _ArrayCounts:
     """SUM: every group of positions runs each tap, and reads a row of its weights in each cycle."""
     m, t = machines, tiling
+    positions = step.out_height * step.out_width * step.pool * step.pool
     passes = t.tiles * t.passes
     streamed = t.blocks * step.taps * _pass_sum(step, t, lambda positions: group_cycles(m.rows, positions))
     return _ArrayCounts(
         cycle=passes * cycles(Op.SUM, rows=m.rows, cols=m.cols, positions=0) + streamed,
         instructions=passes,
+        input_bits=t.blocks * step.taps * positions * (m.rows * m.weight_bits),
         weight_rows=streamed,
         fills=0,
         sum_reads=0,
@@ -136,7 +141,24 @@ def _sums_stay(step: Step, tiling: Tiling, machines: Machines) -> _ArrayCounts:
     )
 
 
+def _lanes_work(step: Step, tiling: Tiling, machines: Machines) -> _ArrayCounts:
+    """POOL: each result takes a word of every position of its window, and of every map."""
+    t = tiling
+    words = t.tiles * (step.out_height * step.out_width * step.taps * step.inputs)
+    return _ArrayCounts(
+        cycle=t.tiles * t.chunks * _fixed(Op.POOL) + words,
+        instructions=t.tiles * t.chunks,
+        input_bits=words * machines.word_bit["weight"],
+        weight_rows=0,
+        fills=0,
+        sum_reads=0,
+        sum_writes=0,
+    )
+
+
 def _by_dataflow(step: Step, tiling: Tiling, machines: Machines) -> _ArrayCounts:
+    if not step.on_array:
+        return _lanes_work(step, tiling, machines)
     holds = machines.holds_sums
     if not holds.any():
         return _weights_stay(step, tiling, machines)
@@ -144,29 +166,45 @@ def _by_dataflow(step: Step, tiling: Tiling, machines: Machines) -> _ArrayCounts
     return _ArrayCounts(*(np.where(holds, getattr(sums, f.name), getattr(weights, f.name)) for f in fields(sums)))
 
 
+def input_moves(step: Step, tiling: Tiling, load: Array | bool) -> tuple[Any, Any]:
+    """(LOADA instructions, words that they move) for one run of ``step``; see :func:`step_counts`."""
+    maps = (step.inputs - 1) + load  # of two maps, the step before makes one
+    # images lie one after the other; of one map, groups of channels lie apart
+    moves = np.where(tiling.whole, 1, tiling.chunks * (1 if step.images > 1 else tiling.in_groups))
+    return maps * moves, maps * (tiling.in_groups * step.width * tiling.loaded_rows)
+
+
+def parameter_moves(step: Step, tiling: Tiling, machines: Machines) -> tuple[Any, Any]:
+    """(LOADP instructions, beats that they take) for one run of ``step``, where the weights are not on chip."""
+    return tiling.chunks * tiling.tiles, tiling.chunks * weight_rows(step, tiling, machines) * machines.weight_beats
+
+
 def step_counts(
-    step: Step, tiling: Tiling, machines: Machines, resident: Array, load: Array | bool, save: Array | bool
+    step: Step,
+    tiling: Tiling,
+    machines: Machines,
+    resident: Array,
+    load: Array | bool,
+    save: Array | bool,
+    together: bool = False,
 ) -> StepCounts:
     """Cycles, instructions and accesses of ``step``.
 
     Args:
         step, tiling, machines: what runs where, and how it is cut.
         resident: the weights are on chip already.
-        load, save: the input comes from, and the output goes to, external memory (``True``: on every machine).
+        load, save: the input (of two, that which the step before makes) comes from, and the output goes to, external
+            memory (``True``: on every machine).
+        together: one run of the program serves the whole batch.
     """
     m, t = machines, tiling
     stored = step.out_height * step.out_width
-    positions = stored * step.pool * step.pool
-    taps = t.blocks * step.taps
     q_loads = t.chunks * t.tiles
     # external memory
-    streamed_rows = np.where(resident, 0, t.chunks * weight_rows(step, t, m))
-    p_moves = np.where(resident, 0, q_loads)
-    a_moves = _only(load, np.where(t.whole, 1, t.chunks * t.in_groups))
-    a_words = _only(load, t.in_groups * step.width * t.loaded_rows)
+    p_moves, p_beats = (np.where(resident, 0, number) for number in parameter_moves(step, t, m))
+    a_moves, a_words = input_moves(step, t, load)
     s_moves = _only(save, np.where(t.whole, 1, t.chunks * t.out_groups))
     s_words = _only(save, t.out_groups * stored)
-    p_beats = streamed_rows * m.weight_beats
     load_cycle = p_moves * _fixed(Op.LOADP) + p_beats + (a_moves * _fixed(Op.LOADA) + a_words * m.activation_beats)
     store_cycle = s_moves * _fixed(Op.SAVE) + s_words * m.activation_beats
     array = _by_dataflow(step, t, m)
@@ -179,10 +217,10 @@ def step_counts(
         ("dram", "I", "read"): a_words * word_bits,
         ("dram", "O", "write"): s_words * word_bits,
         ("activation", "I", "write"): a_words * word_bits,
-        ("activation", "I", "read"): taps * positions * (m.rows * m.weight_bits),
+        ("activation", "I", "read"): array.input_bits,
         ("activation", "O", "write"): t.tiles * stored * p_bits,
         ("activation", "O", "read"): s_words * word_bits,
-        ("weight", "W", "write"): streamed_rows * p_bits,
+        ("weight", "W", "write"): np.where(resident, 0, t.chunks * weight_rows(step, t, m)) * p_bits,
         ("weight", "W", "read"): (array.weight_rows + q_loads * m.quant_rows) * p_bits,
         ("accumulator", "O", "write"): array.sum_writes * sum_bits,
         ("accumulator", "O", "read"): array.sum_reads * sum_bits,
@@ -199,4 +237,5 @@ def step_counts(
         accesses=accesses,
     )
     # a step runs once, or once for each product of a batched GEMM, for every item of the batch
-    return replace(once.times(step.repeat), program=step.repeat // step.layer.B * instructions)
+    runs = step.repeat if together else step.repeat // step.layer.B
+    return replace(once.times(step.repeat), program=runs * instructions)

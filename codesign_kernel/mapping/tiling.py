@@ -3,7 +3,9 @@
 A step whose input and output maps fit the activation memory together stays there whole. Otherwise its output rows are
 cut into chunks: a chunk's input rows are loaded, with the rows that neighbouring chunks share, and its results saved.
 Within a chunk, output channels are taken ``cols`` at a time (a tile), and as many output rows at a time as the
-accumulators hold (a pass); an array that holds its sums takes the whole chunk.
+accumulators hold (a pass); an array that holds its sums takes the whole chunk, and so do the lanes, which need none.
+
+Of a sum of two maps, the second lies where the result goes: a position is read before it is written, and never again.
 """
 
 from __future__ import annotations
@@ -27,7 +29,8 @@ class Tiling:
     Attributes:
         in_groups, out_groups: words of ``lanes`` channels for one position of the input and output map.
         tiles: output tiles of ``cols`` channels.
-        blocks, blocks_max: input tiles of ``rows`` channels that the output tiles need: their sum, and the most of one.
+        blocks, blocks_max: input tiles of ``rows`` channels that the output tiles need: their sum, and the most of one;
+            none where the array does not work.
         whole: both maps stay in the activation memory.
         chunk_rows, chunks: output rows (after pooling) of a chunk; their number (1 where ``whole``).
         pass_rows, passes: output rows of a pass; passes over all chunks.
@@ -69,6 +72,9 @@ def block_range(step: Step, tile: int, rows: int, cols: int) -> tuple[int, int]:
 
 def _blocks(step: Step, machines: Machines) -> tuple[Array, Array]:
     """(sum, maximum) over the output tiles of the input tiles that they read."""
+    if not step.on_array:
+        none = np.zeros_like(machines.rows)
+        return none, none
     if step.groups == 1:
         each = ceil_div(step.channels_in, machines.rows)
         return each * ceil_div(step.channels_out, machines.cols), each
@@ -118,7 +124,8 @@ def tile(step: Step, machines: Machines) -> Tiling:
     chunk_rows = np.where(whole, step.out_height, np.clip(fit, 1, step.out_height))
     chunks = ceil_div(step.out_height, chunk_rows)
     a_pass = step.out_width * step.pool * step.pool
-    pass_rows = np.where(machines.holds_sums, chunk_rows, np.maximum(machines.depth["accumulator"] // a_pass, 1))
+    unbounded = machines.holds_sums | (not step.on_array)
+    pass_rows = np.where(unbounded, chunk_rows, np.maximum(machines.depth["accumulator"] // a_pass, 1))
     last = step.out_height - (chunks - 1) * chunk_rows
     full, last_full = chunk_rows // pass_rows, last // pass_rows
     rest, last_rest = chunk_rows - full * pass_rows, last - last_full * pass_rows
@@ -142,6 +149,6 @@ def tile(step: Step, machines: Machines) -> Tiling:
         pass_sizes=sizes,
         loaded_rows=np.where(whole, step.height, _loaded_rows(step, chunk_rows, chunks)),
         activation_need=np.minimum(in_row * halo + a_row, in_row * step.height + out_row * step.out_height),
-        accumulator_need=np.where(machines.holds_sums, 0, a_pass),
+        accumulator_need=np.where(unbounded, 0, a_pass),
         weight_need=blocks_max * step.taps * machines.rows + machines.quant_rows,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -15,12 +15,14 @@ from codesign_kernel.cost import evaluate
 from codesign_kernel.errors import CapacityError, InfeasibleDesignError, InvalidInputError
 from codesign_kernel.lower import Program, lower
 from codesign_kernel.optimize.integer import IntegerNetwork
-from codesign_kernel.optimize.layer import MULTIPLIER_RANGE, IntegerLayer, shift_range
+from codesign_kernel.optimize.layer import INPUT, MULTIPLIER_RANGE, PLAIN_OPS, IntegerLayer, Shape, shift_range
 from codesign_kernel.units import BIT_PER_KIB
 
 Array = np.ndarray[Any, Any]
 #: The longer side of an array over the shorter.
 _OBLONG = (1, 2, 2, 4)
+#: What one step of every map stands for: maps that are added have one scale.
+SCALE = 0.1
 
 
 def _most(bits: int) -> int:
@@ -59,58 +61,161 @@ def random_layer(
     )
 
 
-def random_network(rng: np.random.Generator, bits: int, plain: bool = False, largest: int = 13) -> IntegerNetwork:
-    """One to three convolutions, and at times a fully connected layer.
+def random_plain(
+    rng: np.random.Generator, name: str, op: str, k: int, window: tuple[int, int], bits: int, **settings: Any
+) -> IntegerLayer:
+    """A pooling of ``k`` channels, or a sum of two maps, with a random requantiser."""
+    values = {"avg_pool2d": math.prod(window), "max_pool2d": 1, "add": 2}[op]
+    shift = np.clip(np.round(15 + np.log2(values) + rng.normal(0, 1, k)).astype(int), *shift_range(ACC_BITS[bits]))
+    return IntegerLayer(
+        name, op, np.ones((k, 1, *window), _signed(bits)), np.zeros(k, _bias(bits)),
+        rng.integers(1, 1 << 16, k).astype(np.int32), shift.astype(np.int32), groups=k, **settings,
+    )  # fmt: skip
 
-    Args:
-        rng: where chance comes from.
-        bits: of weights and activations.
-        plain: stride 1, no dilation, no groups.
-        largest: the most channels of the input, and its longest side.
-    """
-    c, h, w = (int(v) for v in rng.integers((1, 3, 3), (largest + 1, largest, largest)))
-    first = (c, h, w)
-    layers: list[IntegerLayer] = []
-    for i in range(int(rng.integers(1, 4))):
+
+@dataclass
+class _Drawing:
+    """A network that grows layer by layer; ``shape`` is that of the last map, and ``maps`` has all of them by name."""
+
+    rng: np.random.Generator
+    bits: int
+    plain: bool
+    largest: int
+    shape: Shape
+    layers: list[IntegerLayer] = field(default_factory=list)
+    maps: dict[str, Shape] = field(default_factory=dict)
+
+    def chance(self, share: float) -> bool:
+        """True so often."""
+        return bool(self.rng.random() < share)
+
+    @property
+    def last(self) -> str:
+        """The name of the last map."""
+        return self.layers[-1].name if self.layers else INPUT
+
+    def name(self, kind: str) -> str:
+        """A name for the next layer."""
+        return f"{kind}{len(self.layers)}"
+
+    def append(self, layer: IntegerLayer, *reads: str) -> None:
+        """``layer`` behind the others, reading the last map or those named."""
+        self.shape = layer.output_shape(self.maps[reads[0]] if reads else self.shape)
+        self.layers.append(replace(layer, scale=SCALE, reads=reads, relu=self.chance(0.5)))
+        self.maps[layer.name] = self.shape
+
+    def convolution(self) -> None:
+        """A convolution of any setting that has a result; else none."""
+        rng, (c, h, w) = self.rng, self.shape
         f = (int(rng.integers(1, 4)), int(rng.integers(1, 4)))
-        stride, dilation, groups, k = (1, 1), (1, 1), 1, int(rng.integers(1, 3 * largest // 2 + 1))
-        if not plain and rng.random() < 0.4:
+        stride, dilation, groups, k = (1, 1), (1, 1), 1, int(rng.integers(1, 3 * self.largest // 2 + 1))
+        if not self.plain and self.chance(0.4):
             stride = (int(rng.integers(1, 4)), int(rng.integers(1, 4)))
-        if not plain and rng.random() < 0.3:
+        if not self.plain and self.chance(0.3):
             dilation = (int(rng.integers(1, 3)), int(rng.integers(1, 3)))
-        if not plain and rng.random() < 0.3:
+        if not self.plain and self.chance(0.3):
             groups = int(rng.choice([g for g in range(1, c + 1) if c % g == 0]))
             k = groups * int(rng.integers(1, 4))
         reach = tuple((f[j] - 1) * dilation[j] + 1 for j in (0, 1))
         padding = (int(rng.integers(0, reach[0])), int(rng.integers(0, reach[1])))
         oh, ow = ((v + 2 * padding[j] - reach[j]) // stride[j] + 1 for j, v in enumerate((h, w)))
         if min(oh, ow) < 1:
-            break
-        pool = int(rng.integers(2, 4)) if rng.random() < 0.5 else 1
+            return
+        pool = int(rng.integers(2, 4)) if self.chance(0.5) else 1
         pool = pool if pool <= min(oh, ow) else 1
         settings = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups, "pool": pool}
-        layer = random_layer(rng, f"conv{i}", k, c // groups, f, bits, relu=bool(rng.random() < 0.5), **settings)
-        layers.append(layer)
-        c, h, w = k, oh // pool, ow // pool
-    if not layers or rng.random() < 0.4:
-        k = int(rng.integers(1, 3 * largest // 2 + 1))
-        layers.append(random_layer(rng, "fc", k, c * h * w, (1, 1), bits, op="linear", flatten=True))
-    return IntegerNetwork("random", first, 0.1, bits, tuple(layers))
+        self.append(random_layer(rng, self.name("conv"), k, c // groups, f, self.bits, **settings))
+
+    def pooling(self) -> None:
+        """Average or max pooling over any windows, but for those that a convolution takes along."""
+        rng, (c, h, w) = self.rng, self.shape
+        window = (int(rng.integers(1, min(4, h) + 1)), int(rng.integers(1, min(4, w) + 1)))
+        stride = (int(rng.integers(1, 4)), int(rng.integers(1, 4)))
+        padding = (int(rng.integers(0, window[0])), int(rng.integers(0, window[1])))
+        fused = window == stride and window[0] == window[1] and padding == (0, 0)
+        op = "max_pool2d" if self.chance(0.5) and not fused else "avg_pool2d"
+        settings = {"stride": stride, "padding": padding}
+        self.append(random_plain(rng, self.name("pool"), op, c, window, self.bits, **settings))
+
+    def residual(self) -> None:
+        """A sum of the last map and one or two convolutions of it that keep its shape."""
+        rng, start, shape = self.rng, self.last, self.shape
+        ends = []
+        for _ in range(int(rng.integers(1, 3))):
+            f = (int(rng.choice([1, 3])), int(rng.choice([1, 3])))
+            groups = int(rng.choice([g for g in range(1, shape[0] + 1) if shape[0] % g == 0]))
+            settings = {"padding": (f[0] // 2, f[1] // 2), "groups": groups}
+            layer = random_layer(rng, self.name("conv"), shape[0], shape[0] // groups, f, self.bits, **settings)
+            self.append(layer, start)
+            ends.append(layer.name)
+        self.sum(*(ends if len(ends) == 2 else (start, *ends)))
+
+    def sum(self, *reads: str) -> None:
+        """The sum of two maps, in any order."""
+        names = tuple(str(name) for name in self.rng.permutation(reads))
+        layer = random_plain(self.rng, self.name("add"), "add", self.shape[0], (1, 1), self.bits, reads=names)
+        self.append(layer, *names)
+
+    def linear(self) -> None:
+        """One or two fully connected layers, and at times their sum."""
+        for _ in range(1 + self.chance(0.4)):
+            k = int(self.rng.integers(1, 3 * self.largest // 2 + 1))
+            if self.layers and self.layers[-1].op == "linear" and self.chance(0.5):
+                k = self.shape[0]
+            layer = random_layer(
+                self.rng, self.name("fc"), k, math.prod(self.shape), (1, 1), self.bits, op="linear", flatten=True
+            )
+            self.append(layer)
+        ends = [layer for layer in self.layers if layer.op == "linear" and len(layer.weight) == self.shape[0]]
+        if not self.plain and len(ends) == 2:
+            self.sum(*(layer.name for layer in ends))
+
+
+def random_network(rng: np.random.Generator, bits: int, plain: bool = False, largest: int = 13) -> IntegerNetwork:
+    """One to three convolutions, poolings or residual sums, and at times fully connected layers.
+
+    Args:
+        rng: where chance comes from.
+        bits: of weights and activations.
+        plain: convolutions of stride 1, without dilation and groups, and fully connected layers; one after the other.
+        largest: the most channels of the input, and its longest side.
+    """
+    c, h, w = (int(v) for v in rng.integers((1, 3, 3), (largest + 1, largest, largest)))
+    if not plain and rng.random() < 0.3:
+        c = int(rng.integers(1, 4))  # as images have, so that there is something to pack
+    drawn = _Drawing(rng, bits, plain, largest, (c, h, w), maps={INPUT: (c, h, w)})
+    for _ in range(int(rng.integers(1, 4))):
+        kind = rng.random()
+        if plain or kind < 0.6:
+            drawn.convolution()
+        elif kind < 0.8:
+            drawn.pooling()
+        else:
+            drawn.residual()
+    if not any(layer.op == "conv2d" for layer in drawn.layers) or rng.random() < 0.4:
+        drawn.linear()
+    return IntegerNetwork("random", (c, h, w), SCALE, bits, tuple(drawn.layers))
 
 
 def at_its_ends(rng: np.random.Generator, layer: IntegerLayer, bits: int) -> IntegerLayer:
-    """``layer`` with every number at an end of its range: weights, biases, multipliers, and any shift."""
+    """``layer`` with every number at an end of its range: weights, biases (where it has some), multipliers, and any
+    shift."""
     k, taps = len(layer.weight), math.prod(layer.weight.shape[1:])
     top, most = 1 << (bits - 1), _most(bits)
     widest = max(1, min(top, most // (2 * taps * top)))
     room = most - 1 - taps * widest * top
     least, largest = shift_range(ACC_BITS[bits])
+    ends = {
+        "multiplier": rng.choice(MULTIPLIER_RANGE, k).astype(np.int32),
+        "shift": rng.integers(least, largest + 1, k).astype(np.int32),
+    }
+    if layer.op in PLAIN_OPS:
+        return replace(layer, **ends)
     return replace(
         layer,
         weight=rng.choice([-widest, widest - 1], layer.weight.shape).astype(_signed(bits)),
         bias=rng.choice([-room, 0, room], k).astype(_bias(bits)),
-        multiplier=rng.choice(MULTIPLIER_RANGE, k).astype(np.int32),
-        shift=rng.integers(least, largest + 1, k).astype(np.int32),
+        **ends,
     )
 
 
@@ -183,6 +288,8 @@ def features(program: Program) -> set[str]:
     """What ``program`` makes the hardware do, in words."""
     found = {"streamed weights" if not program.boot else "resident weights"}
     found |= {"spilled map"} if len(program.maps) > 2 else set()
+    found |= {"packing"} if program.ways[1].packed != (1, 1) else set()
+    found |= {"batch"} if program.batch > 1 else set()
     for layer in program.network.layers:
         mine = [i for i, owner in zip(program.main, program.owners, strict=True) if owner == layer.name]
         quants, convs = (sum(i.op in ops for i in mine) for ops in ((Op.LOADQ, Op.TILE), (Op.CONV, Op.SUM)))
@@ -192,14 +299,17 @@ def features(program: Program) -> set[str]:
             "passes": convs > quants,
             "tiles": tiles > 1,
             "blocks": any(i.op in (Op.CONV, Op.SUM) and i["nct"] > 1 for i in mine),
-            "banks": any(i.op in (Op.CONV, Op.STORE, Op.SUM) and i["bank"] > 0 for i in mine),
+            "banks": any(i.op in (Op.CONV, Op.STORE, Op.SUM, Op.POOL) and i["bank"] > 0 for i in mine),
             "stride": layer.stride != (1, 1),
             "dilation": layer.dilation != (1, 1),
-            "groups": layer.groups > 1,
+            "groups": layer.op == "conv2d" and layer.groups > 1,
             "padding": layer.padding != (0, 0),
             "pool": layer.pool > 1,
             "relu": layer.relu,
             "linear": layer.op == "linear",
+            "add": layer.op == "add",
+            "average pool": layer.op == "avg_pool2d",
+            "max pool": layer.op == "max_pool2d",
         }
         found |= {name for name, there in traits.items() if there}
     return found

@@ -1,0 +1,73 @@
+"""Parameters: a layer's weights and its requantiser as rows of the weight memory."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from codesign_kernel.accelerator.types import MULTIPLIER_BITS, SHIFT_BITS, Accelerator
+from codesign_kernel.lower.program import to_bytes
+from codesign_kernel.mapping.packing import filters
+from codesign_kernel.mapping.steps import Step
+from codesign_kernel.mapping.tiling import block_range
+from codesign_kernel.optimize.layer import IntegerLayer
+
+Array = np.ndarray[Any, Any]
+
+
+def blocks_of(step: Step, tile: int, a: Accelerator) -> tuple[int, int]:
+    """The input tiles that output tile ``tile`` multiplies: first, and last + 1; none off the array."""
+    return block_range(step, tile, a.rows, a.cols) if step.on_array else (0, 0)
+
+
+def row_count(step: Step, tile: int, a: Accelerator) -> int:
+    """Rows of the weight memory for output tile ``tile``."""
+    first, last = blocks_of(step, tile, a)
+    return (last - first) * step.taps * a.rows + a.quant_rows
+
+
+def tile_rows(step: Step, layer: IntegerLayer, a: Accelerator, tile: int) -> Array:
+    """Rows of the weight memory for output tile ``tile``, [rows, cols]: weights tap by tap, then the requantiser."""
+    requantiser = _requantiser(step, layer, a, tile)
+    return np.concatenate([_weights(step, layer, a, tile), requantiser]) if step.on_array else requantiser
+
+
+def _weights(step: Step, layer: IntegerLayer, a: Accelerator, tile: int) -> Array:
+    low, high = blocks_of(step, tile, a)
+    first, last = tile * a.cols, min((tile + 1) * a.cols, step.channels_out)
+    per_in, per_out = step.channels_in // step.groups, step.channels_out // step.groups
+    if step.layer.op == "linear":  # of a flattened map: a filter as large as the map
+        weights = layer.weight.reshape(step.channels_out, per_in, step.filter_height, step.filter_width)
+    else:
+        weights = filters(layer.weight, step)
+    dense = np.zeros((a.cols, (high - low) * a.rows, step.filter_height, step.filter_width), layer.weight.dtype)
+    for out in range(first, last):
+        at = out // per_out * per_in - low * a.rows
+        dense[out - first, at : at + per_in] = weights[out]
+    # [cols, block, row, fy, fx] -> [block, fy, fx, row, cols]; weights that stay shift in with the bottom row's first
+    blocks = dense.reshape(a.cols, high - low, a.rows, step.filter_height, step.filter_width)
+    return blocks.transpose(1, 3, 4, 2, 0)[:, :, :, :: -1 if a.dataflow == "ws" else 1].reshape(-1, a.cols)
+
+
+def _requantiser(step: Step, layer: IntegerLayer, a: Accelerator, tile: int) -> Array:
+    first, last = tile * a.cols, min((tile + 1) * a.cols, step.channels_out)
+    packed = np.zeros(a.cols, dtype=object)
+    for lane, out in enumerate(range(first, last)):
+        bias = int(layer.bias[out]) % (1 << a.acc_bits)
+        scale = int(layer.multiplier[out]) << a.acc_bits
+        packed[lane] = bias | scale | (int(layer.shift[out]) - 1) << (a.acc_bits + MULTIPLIER_BITS)
+    mask = (1 << a.weight_bits) - 1
+    # they end with the last row; what the first one has too many bits are not kept by the lanes
+    spare = a.quant_rows * a.weight_bits - (a.acc_bits + MULTIPLIER_BITS + SHIFT_BITS)
+    fields = [[(int(value) << spare >> (k * a.weight_bits)) & mask for value in packed] for k in range(a.quant_rows)]
+    unsigned = np.array(fields, dtype=np.uint16 if a.weight_bits == 16 else np.uint8)
+    return unsigned.view(layer.weight.dtype)
+
+
+def row_bytes(rows: Array, a: Accelerator) -> Array:
+    """Rows of the weight memory as bytes of the external memory, each padded to whole beats."""
+    lanes_a_row = a.weight_beats * a.bus_bits // a.weight_bits
+    padded = np.zeros((len(rows), lanes_a_row), rows.dtype)
+    padded[:, : a.cols] = rows
+    return to_bytes(padded[None], a.weight_bits)[0]
