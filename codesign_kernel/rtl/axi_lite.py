@@ -3,7 +3,7 @@
 from myhdl import Signal, always, always_comb, always_seq, block
 
 from codesign_kernel.accelerator.types import ADDRESS_BITS, INSTRUCTION_BITS
-from codesign_kernel.rtl.bits import counter, unsigned
+from codesign_kernel.rtl.bits import counter
 
 #: Of the register file; bits 31 to 16 count changes that break a driver.
 VERSION = 0x0001_0000
@@ -35,7 +35,7 @@ def shape_of(accelerator):
 
 
 def format_of(accelerator):
-    """What FORMAT reads: weight_bits; from bit 8 on acc_bits; from 16 on bytes of the bus; bit 24: output stationary."""
+    """What FORMAT reads: weight_bits; from bit 8 on acc_bits; from 16 on bytes of the bus; in 24 output stationary."""
     bus_bytes, stationary = accelerator.bus_bits // 8, accelerator.dataflow == "os"
     return accelerator.weight_bits | accelerator.acc_bits << 8 | bus_bytes << 16 | stationary << 24
 
@@ -48,7 +48,7 @@ def axi_lite_slave(
 ):  # fmt: skip
     """The five channels of AXI4-Lite; a write or read takes three cycles.
 
-    write: in this cycle the bus' ``wdata`` goes to its ``awaddr``; it does nothing, and SLVERR is answered, unless ``write_lawful``.
+    write: in this cycle the bus' ``wdata`` goes to its ``awaddr``, if ``write_lawful``; else SLVERR is answered.
     value, lawful: what is at the bus' ``araddr``, and whether it can be read; SLVERR is answered where not.
     Only whole words can be written: other strobes are answered with SLVERR.
     """

@@ -112,7 +112,7 @@ def burst_ends(clk, rst, begin, address, beats, moves, last, word_bytes):
 
 @block
 def fifo(clk, rst, put, data, get, word, level, depth):
-    """First in, first out: ``word`` is the oldest of ``level`` words. ``put`` and ``get`` are the user's to do right."""
+    """First in, first out: ``word`` is the oldest of ``level``. Not to ``put`` into a full one is the user's part."""
     mem = [Signal(intbv(0)[len(data) :]) for _ in range(depth)]
     head, tail = [Signal(counter((depth - 1).bit_length())) for _ in range(2)]
 
