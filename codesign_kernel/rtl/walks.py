@@ -262,8 +262,8 @@ def map_walk(clk, rst, ctl, word, op, running, origin, start_x, start_y, finishe
     @always_comb
     def next_windows():
         if op == STORE:
-            # windows of the accumulators lie side by side: the next ones begin behind the last line of these
-            next_row.next = next_line
+            # windows of the accumulators lie side by side: the last position of these ends their last line
+            next_row.next = ctl.addr + 1
         else:
             next_row.next = row + row_step
 
