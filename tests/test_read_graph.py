@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from codesign_kernel import profile
+from codesign_kernel.cli.parser import DIGITS_NETWORKS
 from codesign_kernel.errors import InvalidInputError, UnsupportedLayerError
 from codesign_kernel.optimize import load_digits, quantize, train_digits
 from codesign_kernel.optimize.networks import NETWORKS, LeNet5, ResidualCNN, SeparableCNN
@@ -296,6 +297,7 @@ def test_enlarged_digits_are_the_same_digits():
     assert np.allclose(double[:, 5], 0.75 * small.all_x[:, 0, 0, 2] + 0.25 * small.all_x[:, 0, 0, 3])
 
 
-def test_unknown_networks_are_refused():
+def test_unknown_networks_are_refused_and_the_command_line_knows_them_all():
+    assert tuple(NETWORKS) == DIGITS_NETWORKS
     with pytest.raises(InvalidInputError, match="no digits network 'vgg'; choose from cnn, lenet5, resnet, mobilenet"):
         train_digits(network="vgg")
