@@ -43,7 +43,7 @@ class TestClosedForm:
     def test_equals_the_walk_and_the_program(self, name):
         """Cycles by phase, instructions, and bits by level, operand and direction, layer by layer."""
         a = MACHINES[name]
-        for program in runnable(a, [*MACHINES].index(name), 20):
+        for program in runnable(a, [*MACHINES].index(name), 16):
             cost, walk = evaluate(program.network, a), walked(program.network, a)
             assert cost.latency_cycle == walk.latency == program.cycles
             assert cost.boot_cycle == walk.boot == sum(program.cycles_of(i) for i in program.boot)
@@ -60,9 +60,19 @@ class TestClosedForm:
                 assert accesses(cost, layer.name) == {key: bits for key, bits in counts.bits.items() if bits}
 
     def test_the_sample_meets_every_way_to_cut(self):
-        met = Counter(feature for _, program in sample(20, 0) for feature in features(program))
-        rare = {"chunks", "passes", "streamed weights", "spilled map", "stride", "dilation", "groups", "banks"}
-        assert all(met[feature] >= 20 for feature in rare), met
+        met = Counter(feature for _, program in sample(16, 0) for feature in features(program))
+        rare = {
+            "chunks",
+            "passes",
+            "streamed weights",
+            "spilled map",
+            "stride",
+            "dilation",
+            "groups",
+            "banks",
+            "packing",
+        }
+        assert all(met[feature] >= 20 for feature in rare | {"add", "average pool", "max pool"}), met
 
     def test_a_convolution_by_hand(self):
         """2 x 2 PEs, words of 16 bits over a bus of 16: 16 words in, 32 out, two output tiles of one input tile."""
@@ -254,8 +264,8 @@ class TestMonotony:
         assert large - small == 8 * ((32 + 8) - (20 + 16))
 
     def test_a_larger_activation_memory_is_slower_only_where_its_cuts_fall_worse(self):
-        """Longer chunks can hold one pass more than shorter ones that the accumulators just take; and a map that stays
-        whole is loaded with the rows that its windows step over."""
+        """Longer chunks can hold one pass more than shorter ones that the accumulators just take; and they, like a map
+        that stays whole, are loaded with the rows that windows step over."""
         slower = faster = 0
         for a, program in sample(16, 400):
             larger = replace(a, activation_kib=2 * a.activation_kib)
@@ -266,7 +276,7 @@ class TestMonotony:
             slower += 1
             batch = evaluate_batch(program.network.workload, Machines.of([a, larger]))
             more_passes = any(int(t.passes[1]) > int(t.passes[0]) for t in batch.tilings)
-            more_rows = any(t.whole[1] > t.whole[0] and t.loaded_rows[1] > t.loaded_rows[0] for t in batch.tilings)
+            more_rows = any(t.loaded_rows[1] > t.loaded_rows[0] for t in batch.tilings)
             assert more_passes or more_rows
         assert faster > 60
         assert 0 < slower < 20

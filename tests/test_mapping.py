@@ -29,7 +29,7 @@ def after(name: str, op: str, k: int = 4, side: int = 8, window: int = 1, **rest
     """An operator without MACs on a map of ``side``."""
     small = side // window
     size = {"K": k, "C": k, "OY": small, "OX": small, "IY": side, "IX": side, "FY": window, "FX": window}
-    return Layer(name, op, **size, **{"stride": (window, window), **rest})
+    return Layer(name, op, **{**size, "stride": (window, window), **rest})
 
 
 def chain(*layers: Layer) -> Workload:
@@ -84,12 +84,12 @@ class TestSteps:
     @pytest.mark.parametrize(
         "odd",
         [
-            after("odd", "max_pool2d", window=2, stride=(1, 1)),
-            after("odd", "max_pool2d", window=2, padding=(1, 1)),
-            Layer("odd", "max_pool2d", K=4, C=4, OY=4, OX=8, IY=8, IX=8, FY=2, FX=1, stride=(2, 1)),
             after("odd", "max_pool2d", window=2, dilation=(2, 2)),
             replace(after("odd", "max_pool2d", window=3), OY=3, OX=3),  # ceil mode
-            after("odd", "avg_pool2d", window=2),
+            after("odd", "avg_pool2d", window=2, padding=(2, 0), OY=6),  # a window of padding alone
+            Layer("odd", "mean", K=1, C=4, OY=8, OX=8, IY=8, IX=8),  # over channels
+            Layer("odd", "adaptive_avg_pool2d", K=4, C=4, OY=3, OX=3, IY=8, IX=8, FY=4, FX=4, stride=(2, 2)),
+            after("odd", "avg_pool2d", k=3, window=2),  # of something else than the map before it
             after("odd", "gelu"),
         ],
     )
@@ -98,11 +98,46 @@ class TestSteps:
         assert step.pool == 1
         assert left == {odd.op: 1}
 
+    @pytest.mark.parametrize(
+        "pool",
+        [
+            after("pool", "max_pool2d", window=2, stride=(1, 1), OY=7, OX=7),
+            after("pool", "max_pool2d", window=3, stride=(2, 2), padding=(1, 1), OY=4, OX=4),
+            Layer("pool", "max_pool2d", K=4, C=4, OY=4, OX=8, IY=8, IX=8, FY=2, FX=1, stride=(2, 1)),
+            after("pool", "avg_pool2d", window=2),
+            after("pool", "adaptive_avg_pool2d", window=4),
+            Layer("pool", "mean", K=4, C=4, IY=8, IX=8, FY=8, FX=8),
+        ],
+    )
+    def test_pooling_that_no_convolution_takes_along_is_a_step(self, pool):
+        (first, step), left = steps_of(chain(conv("a"), pool, after("relu", "relu6", side=pool.OY, OX=pool.OX)))
+        assert not left
+        assert (first.pool, first.to_next, step.from_previous) == (1, True, True)
+        assert (step.layer, step.on_array, step.reads, step.inputs) == (pool, False, (0,), 1)
+        assert (step.channels_in, step.channels_out, step.height, step.width) == (4, 4, 8, 8)
+        assert (step.out_height, step.out_width, step.taps) == (pool.OY, pool.OX, pool.FY * pool.FX)
+        assert (step.stride, step.padding) == (pool.stride, pool.padding)
+
     def test_only_the_first_pooling_is_fused(self):
         pools = (after("p", "max_pool2d", window=2), after("q", "max_pool2d", side=4, window=2))
-        (step,), left = steps_of(chain(conv("a"), *pools))
-        assert step.pool == 2
-        assert left == {"max_pool2d": 1}
+        (step, second), left = steps_of(chain(conv("a"), *pools))
+        assert (step.pool, second.layer.name) == (2, "q")
+        assert not left
+
+    def test_pooling_of_the_input_is_a_step(self):
+        (pool, step), left = steps_of(chain(after("p", "max_pool2d", k=3, window=2), conv("a", side=4)))
+        assert not left
+        assert (pool.reads, pool.from_host, step.from_previous, step.from_host) == ((-1,), True, True, False)
+
+    @pytest.mark.parametrize("clip", ["relu", "relu6"])
+    def test_clipping_runs_with_every_step(self, clip):
+        """Behind a convolution, its pooling, and a sum."""
+        layers = (conv("a"), after("b", clip), conv("c", c=4), after("s", "add"), after("d", clip), conv("e", c=4))
+        edges = (("a", "b"), ("b", "c"), ("b", "s"), ("c", "s"), ("s", "d"), ("d", "e"))
+        steps, left = steps_of(Workload("w", layers, edges))
+        assert not left
+        assert [step.layer.name for step in steps] == ["a", "c", "s", "e"]
+        assert [step.reads for step in steps] == [(-1,), (0,), (0, 1), (2,)]
 
     def test_operators_that_the_profiler_could_not_name_stay_counted(self):
         work = Workload("w", (conv("a"),), (), {"mystery": 3})
@@ -112,12 +147,39 @@ class TestSteps:
         """A residual: b reads a alone, but the sum behind it needs a once more."""
         layers = (conv("a"), conv("b", c=4), after("add", "add"), conv("c", c=4))
         edges = (("a", "b"), ("a", "add"), ("b", "add"), ("add", "c"))
-        (a, b, c), left = steps_of(Workload("residual", layers, edges))
+        (a, b, add, c), left = steps_of(Workload("residual", layers, edges))
+        assert not left
         assert b.from_previous
         assert not a.to_next
-        assert not b.to_next
-        assert not c.from_previous
-        assert left == {"add": 1}
+        assert (add.reads, add.from_previous, b.to_next) == ((0, 1), True, True)
+        assert (c.from_previous, add.to_next) == (True, True)
+
+    def test_a_sum_with_the_input_has_its_shape(self):
+        """One edge says that a number is added, or the input: that one where it has the shape."""
+        same = Workload("w", (conv("a", k=3), after("add", "add", k=3)), (("a", "add"),))
+        (a, add), left = steps_of(same)
+        assert (add.reads, add.from_previous, a.to_next, a.from_host, left) == ((0, -1), True, True, False, {})
+        other = Workload("w", (conv("a", k=4), after("add", "add", k=4)), (("a", "add"),))
+        (a,), left = steps_of(other)
+        assert (left, a.from_host) == ({"add": 1}, True)
+
+    def test_sums_of_other_shapes_and_of_what_is_not_costed_are_counted(self):
+        odd = (conv("a"), conv("b", k=1), after("gelu", "gelu"), after("s", "add"), after("t", "add"))
+        edges = (("a", "s"), ("b", "s"), ("a", "gelu"), ("gelu", "t"), ("a", "t"))
+        steps, left = steps_of(Workload("w", odd, edges))
+        assert len(steps) == 2
+        assert left == {"gelu": 1, "add": 2}
+
+    def test_items_of_a_batch_are_rows_of_fully_connected_layers(self):
+        layers = (conv("a", side=4), Layer("f", "linear", K=10, C=64), Layer("g", "linear", K=10, C=10))
+        sums = (*layers, after("s", "add", k=10, side=1))
+        edges = (("a", "f"), ("f", "g"), ("f", "s"), ("g", "s"))
+        a, f, g, s = steps_of(Workload("w", sums, edges).with_batch(3))[0]
+        assert [step.repeat for step in (a, f, g, s)] == [3, 1, 1, 1]
+        assert (f.images, f.height, f.filter_height, f.stride, f.out_height) == (3, 12, 4, (4, 1), 3)
+        assert (f.from_previous, a.to_next) == (False, False)  # the maps of all items first
+        assert (g.images, g.height, g.width, g.from_previous, g.out_height) == (1, 3, 1, True, 3)
+        assert (s.height, s.width, s.out_height, s.reads, s.from_previous) == (3, 1, 3, (1, 2), True)
 
     def test_a_result_that_is_read_before_relu_too_is_stored_as_it_is(self):
         layers = (conv("a"), after("relu", "relu"), conv("b", c=4), conv("c", c=4))

@@ -57,16 +57,17 @@ class CosimReport:
         vectors: inputs that were run.
         mismatches: inputs whose result differs from the golden model's in at least one bit.
         first_mismatch: where the first of them begins to differ; ``None`` without one.
-        cycles_rtl: of one inference, as the RTL counts them (of the first input on which they are not
-            ``cycles_model``, where there is one).
-        cycles_model: of one inference, as the cost model says from the layers' shapes.
+        cycles_rtl: of one run, which is one inference or a batch, as the RTL counts them (of the first run in which
+            they are not ``cycles_model``, where there is one).
+        cycles_model: of one run, as the cost model says from the layers' shapes.
         cycles_program: the sum over the instructions of the program that ran.
-        cycle_mismatches: inputs on which the RTL took another number of cycles than ``cycles_model``.
-        instructions: of one inference; each one's cycles are compared on every input, and those of the boot once.
+        cycle_mismatches: runs in which the RTL took another number of cycles than ``cycles_model``.
+        instructions: of one run; each one's cycles are compared in every run, and those of the boot once.
         instruction_mismatches: runs, the boot among them, in which an instruction took other cycles than its law says.
         first_instruction: the first of these instructions; ``None`` without one.
         boot_cycles_rtl, boot_cycles_model: of loading the weights once; 0 where they are loaded every time.
         outputs: results of the RTL, integers [N, ...].
+        batch: inferences of one run.
     """
 
     simulator: str
@@ -86,6 +87,12 @@ class CosimReport:
     network: str
     rtl_digest: str
     outputs: Array = field(repr=False, compare=False)
+    batch: int = 1
+
+    @property
+    def runs(self) -> int:
+        """Runs of the program; the last one of a batch may have been filled up."""
+        return -(-self.vectors // self.batch)
 
     @property
     def passed(self) -> bool:
@@ -124,7 +131,7 @@ def _job(program: Program, inputs: Array, every: bool) -> Job:
         boot=bool(program.boot),
         entry=program.entry,
         memory=memory,
-        inputs=program.pack(inputs),
+        inputs=program.pack(_filled(inputs, program.batch)),
         input_at=program.bytes_of(program.maps[-1]),
         outputs_at=tuple(program.bytes_of(program.maps[i]) for i in outputs),
         # generous, but bounded: the prediction is exact unless the RTL is broken
@@ -132,17 +139,30 @@ def _job(program: Program, inputs: Array, every: bool) -> Job:
     )
 
 
+def _filled(inputs: Array, batch: int) -> Array:
+    """``inputs`` and zeros, for a whole number of runs."""
+    missing = -len(inputs) % batch
+    return np.concatenate([inputs, np.zeros((missing, *inputs.shape[1:]), inputs.dtype)]) if missing else inputs
+
+
+def _run_of(program: Program, x: Array, vector: int) -> Array:
+    """The inputs that run together with ``vector``."""
+    first = vector // program.batch * program.batch
+    return x[first : first + program.batch]
+
+
 def _locate(bundle: RtlBundle, simulator: Simulator, plain: Program, x: Array, vector: int) -> Mismatch | None:
     """Run one input again with every layer's result saved, and compare layer by layer."""
-    network = plain.network
+    network, batch = plain.network, plain.batch
     try:
-        program = lower(network, bundle.accelerator, every=True)
+        program = lower(network, bundle.accelerator, batch=batch, every=True)
     except CapacityError:  # the instruction memory has no room for saving every layer
         return None
-    answer = simulator.run(bundle, _job(program, x, True))
-    for i, (golden, data) in enumerate(zip(network.layer_outputs(x), answer.outputs, strict=True)):
+    answer = simulator.run(bundle, _job(program, _run_of(plain, x, vector), True))
+    wanted = network.layer_outputs(x[vector : vector + 1])
+    for i, (golden, data) in enumerate(zip(wanted, answer.outputs, strict=True)):
         place = program.maps[i]
-        got = program.unpack(data, place)
+        got = program.unpack(data, place)[vector % batch :][:1]
         expected = golden.reshape(got.shape)
         if not np.array_equal(got, expected):
             _, channel, row, column = (int(v) for v in np.argwhere(got != expected)[0])
@@ -157,7 +177,7 @@ def _first_mismatch(
 ) -> Mismatch:
     """Where ``outputs`` begin to differ from ``golden``."""
     first = int(np.argmax((outputs != golden).reshape(len(x), -1).any(axis=1)))
-    found = _locate(bundle, simulator, program, x[first : first + 1], first)
+    found = _locate(bundle, simulator, program, x, first)
     return found or _end(program, golden, outputs, first)
 
 
@@ -169,6 +189,7 @@ def check(
     *,
     cycles_model: int,
     boot_cycles_model: int,
+    batch: int = 1,
     progress: Progress | None = None,
     vcd: Path | None = None,
     window: object = None,
@@ -181,10 +202,11 @@ def check(
         inputs: [N, C, H, W]; floats are quantised by the network, integers taken as quantised.
         simulator: one that runs here.
         cycles_model, boot_cycles_model: the prediction to hold the RTL to.
+        batch: inferences of one run; the last run is filled up with zeros.
         progress: called as ``progress(done, total, message)``.
-        vcd: file for the waveform of one inference, which is simulated once more for it: that of the first input that
+        vcd: file for the waveform of one run, which is simulated once more for it: that of the first input that
             differs in bits or cycles, else of the first.
-        window: (first, last) cycle of the inference to write; ``None``: all of it.
+        window: (first, last) cycle of the run to write; ``None``: all of it.
 
     Raises:
         InvalidInputError: the inputs do not fit the network; the window is none.
@@ -193,15 +215,15 @@ def check(
     """
     x = network.as_quantized(inputs)
     golden = network.predict(x)
-    program = lower(network, bundle.accelerator)
+    program = lower(network, bundle.accelerator, batch=batch)
     seen = window_of(window, program.cycles)
     answer = simulator.run(bundle, _job(program, x, False), progress)
     place = program.maps[len(network.layers) - 1]
-    outputs = program.unpack(answer.outputs[0], place).reshape(golden.shape)
+    outputs = program.unpack(answer.outputs[0], place)[: len(x)].reshape(golden.shape)
     differs = (outputs != golden).reshape(len(x), -1).any(axis=1)
     mismatch = _first_mismatch(bundle, simulator, program, x, golden, outputs) if differs.any() else None
     off = [cycles for cycles in answer.cycles if cycles != cycles_model]
-    runs = [(-1, answer.boot_issues), *enumerate(answer.issues)]
+    runs = [(-1, answer.boot_issues), *zip(range(0, len(x), batch), answer.issues, strict=True)]
     wrong = [item for vector, issues in runs if (item := first_difference(program, vector, issues))]
     if vcd is not None:
         suspects = [max(item.vector, 0) for item in (mismatch, *wrong) if item is not None]
@@ -212,7 +234,7 @@ def check(
         cycle_mismatches=len(off), instructions=len(program.main), instruction_mismatches=len(wrong),
         first_instruction=wrong[0] if wrong else None, boot_cycles_rtl=answer.boot_cycles,
         boot_cycles_model=boot_cycles_model, design=str(bundle.accelerator), network=network.name,
-        rtl_digest=bundle.digest, outputs=outputs,
+        rtl_digest=bundle.digest, outputs=outputs, batch=batch,
     )  # fmt: skip
 
 
@@ -220,10 +242,10 @@ def _draw(
     bundle: RtlBundle, simulator: Simulator, program: Program, x: Array, vector: int, trace: Trace,
     progress: Progress | None,
 ) -> None:  # fmt: skip
-    """Run one input again, and write its waveform."""
+    """Run one input again, with those of its batch, and write the waveform."""
     if progress is not None:
         progress(0, 1, f"writing the waveform of input {vector}")
-    simulator.run(bundle, replace(_job(program, x[vector : vector + 1], False), trace=trace))
+    simulator.run(bundle, replace(_job(program, _run_of(program, x, vector), False), trace=trace))
 
 
 def _end(program: Program, golden: Array, outputs: Array, vector: int) -> Mismatch:

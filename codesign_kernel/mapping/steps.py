@@ -238,6 +238,8 @@ def _is_pooling(layer: Layer) -> bool:
     """Whether ``layer`` pools each channel over windows of one size that do not hang over the padded map."""
     if layer.op not in AVERAGES | MAXIMA or layer.dilation != (1, 1) or layer.C != layer.K or layer.G != 1:
         return False
+    if layer.op.startswith("adaptive") and (layer.IY % layer.OY or layer.IX % layer.OX):
+        return False  # windows of several sizes
     sides = zip(
         (layer.IY, layer.IX), (layer.OY, layer.OX), (layer.FY, layer.FX), layer.stride, layer.padding, strict=True
     )

@@ -205,17 +205,17 @@ def at_its_ends(rng: np.random.Generator, layer: IntegerLayer, bits: int) -> Int
     widest = max(1, min(top, most // (2 * taps * top)))
     room = most - 1 - taps * widest * top
     least, largest = shift_range(ACC_BITS[bits])
-    ends = {
-        "multiplier": rng.choice(MULTIPLIER_RANGE, k).astype(np.int32),
-        "shift": rng.integers(least, largest + 1, k).astype(np.int32),
-    }
+    layer = replace(
+        layer,
+        multiplier=rng.choice(MULTIPLIER_RANGE, k).astype(np.int32),
+        shift=rng.integers(least, largest + 1, k).astype(np.int32),
+    )
     if layer.op in PLAIN_OPS:
-        return replace(layer, **ends)
+        return layer
     return replace(
         layer,
         weight=rng.choice([-widest, widest - 1], layer.weight.shape).astype(_signed(bits)),
         bias=rng.choice([-room, 0, room], k).astype(_bias(bits)),
-        **ends,
     )
 
 
@@ -274,11 +274,18 @@ def _fits(network: IntegerNetwork, accelerator: Accelerator) -> bool:
     return True
 
 
-def draw(make: Callable[[], IntegerNetwork], accelerator: Accelerator, most_cycles: int | None = None) -> Program:
-    """The program of the first network of ``make`` that fits ``accelerator`` and runs within ``most_cycles``."""
+def draw(
+    make: Callable[[], IntegerNetwork], accelerator: Accelerator, most_cycles: int | None = None, batch: int = 1
+) -> Program:
+    """The program of the first network of ``make`` that fits ``accelerator`` and runs within ``most_cycles``.
+
+    Those with fully connected layers run for ``batch`` inputs at once.
+    """
     while True:
+        network = make()
+        shares = any(layer.op == "linear" for layer in network.layers)
         try:
-            program = lower(make(), accelerator)
+            program = lower(network, accelerator, batch=batch if shares else 1)
         except CapacityError:
             continue
         if most_cycles is None or program.cycles <= most_cycles:

@@ -87,6 +87,7 @@ def cosimulate(
     simulator: str = "auto",
     progress: Progress | None = None,
     *,
+    batch: int = 1,
     vcd: str | Path | None = None,
     window: tuple[int, int] | None = None,
 ) -> CosimReport:
@@ -99,9 +100,11 @@ def cosimulate(
         simulator: ``"verilator"`` or ``"icarus"`` for the Verilog, ``"ghdl"`` for the VHDL, ``"myhdl"`` for the model
             that both are made of; ``"auto"``: Verilator where it runs, else MyHDL.
         progress: called as ``progress(done, total, message)``.
-        vcd: file for the waveform of one inference: that of the first input that differs, else of the first. In it a
-            cycle takes 2 ns, and cycle c of the inference, as the port ``cycles`` counts, begins at 2 c.
-        window: (first, last) cycle to write; without, the whole inference.
+        batch: inferences of one run of the program, which share the weights of fully connected layers; cycles are then
+            those of a run.
+        vcd: file for the waveform of one run: that of the first input that differs, else of the first. In it a cycle
+            takes 2 ns, and cycle c of the run, as the port ``cycles`` counts, begins at 2 c.
+        window: (first, last) cycle to write; without, the whole run.
 
     Raises:
         InvalidInputError: an argument does not fit; the simulator is unknown.
@@ -119,11 +122,11 @@ def cosimulate(
         check_file(waves)
     elif window is not None:
         raise InvalidInputError(f"window is the part of a waveform to write, but got {window!r} without vcd=")
-    cost = evaluate(network, design)
-    lower(network, design)  # what does not fit is refused before the RTL is made
+    lower(network, design, batch=batch)  # what does not fit is refused before the RTL is made
+    cost = evaluate(network.workload.with_batch(batch), design)
     bundle = generate_rtl(design)
     return check(
         bundle, network, inputs, chosen,
-        cycles_model=cost.latency_cycle, boot_cycles_model=cost.boot_cycle, progress=progress,
+        cycles_model=cost.latency_cycle, boot_cycles_model=cost.boot_cycle, batch=batch, progress=progress,
         vcd=waves, window=window,
     )  # fmt: skip

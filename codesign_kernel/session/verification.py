@@ -38,6 +38,8 @@ MACHINES = 12
 SLOW_CYCLES, SLOW_LARGEST = 600, 6
 #: Share of networks of which one layer has every number at an end of its range.
 AT_ITS_ENDS = 0.2
+#: Shares of batches of 1, 2 and 3 among the networks whose fully connected layers can run for several inputs.
+BATCHES = (0.6, 0.2, 0.2)
 #: Totals of a report.
 COUNTS = ("agreed", "vectors", "layers", "instructions", "cycles")
 
@@ -125,7 +127,8 @@ def _case(seed: int, case: int, accelerator: Accelerator, small: bool) -> tuple[
         layers[at] = at_its_ends(rng, layers[at], bits)
         return replace(found, layers=tuple(layers))
 
-    program = draw(network, accelerator, SLOW_CYCLES if small else None)
+    batch = int(rng.choice(np.arange(len(BATCHES)) + 1, p=BATCHES))
+    program = draw(network, accelerator, SLOW_CYCLES if small else None, batch)
     inputs = np.concatenate([random_inputs(rng, program.network, 1), end_inputs(rng, program.network)])
     # slow simulators take one input, of each kind in turn
     return program, inputs[case % 3 : case % 3 + 1] if small else inputs
@@ -146,11 +149,11 @@ def _differs(report: CosimReport) -> str:
 def _run(program: Program, inputs: Array, simulator: Simulator) -> tuple[CosimReport | None, str]:
     """One case: its report, and what differs (nothing: "")."""
     accelerator = program.accelerator
-    cost = evaluate(program.network.workload, accelerator)
+    cost = evaluate(program.network.workload.with_batch(program.batch), accelerator)
     try:
         report = check(
             generate_rtl(accelerator), program.network, inputs, simulator,
-            cycles_model=cost.latency_cycle, boot_cycles_model=cost.boot_cycle,
+            cycles_model=cost.latency_cycle, boot_cycles_model=cost.boot_cycle, batch=program.batch,
         )  # fmt: skip
     except SimulatorError as error:  # RTL that never ends is a difference too
         return None, str(error)
@@ -160,12 +163,15 @@ def _run(program: Program, inputs: Array, simulator: Simulator) -> tuple[CosimRe
 def _in_words(layer: IntegerLayer) -> str:
     usual = {"stride": (1, 1), "padding": (0, 0), "dilation": (1, 1), "groups": 1, "relu": False, "pool": 1}
     settings = [f"{name}={getattr(layer, name)}" for name, value in usual.items() if getattr(layer, name) != value]
-    return " ".join([layer.name, "x".join(map(str, layer.weight.shape)), *settings])
+    reads = [f"of {' and '.join(layer.reads)}"] if layer.reads else []
+    return " ".join([layer.name, layer.op, "x".join(map(str, layer.weight.shape)), *settings, *reads])
 
 
-def _network_in_words(network: IntegerNetwork) -> str:
+def _program_in_words(program: Program) -> str:
+    network = program.network
     shape = "x".join(map(str, network.input_shape))
-    return f"int{network.bits} network of a {shape} input: {'; '.join(map(_in_words, network.layers))}"
+    inputs = f"{program.batch} inputs of {shape} at once" if program.batch > 1 else f"a {shape} input"
+    return f"int{network.bits} network of {inputs}: {'; '.join(map(_in_words, network.layers))}"
 
 
 def _repeat(seed: int, case: int, machines: int, simulator: str) -> str:
@@ -175,8 +181,8 @@ def _repeat(seed: int, case: int, machines: int, simulator: str) -> str:
 
 def _counts(program: Program, report: CosimReport) -> dict[str, int]:
     """What one case that agrees adds to the totals, as ``COUNTS`` names them."""
-    instructions = report.vectors * report.instructions + len(program.boot)
-    cycles = report.vectors * report.cycles_rtl + report.boot_cycles_rtl
+    instructions = report.runs * report.instructions + len(program.boot)
+    cycles = report.runs * report.cycles_rtl + report.boot_cycles_rtl
     return dict(zip(COUNTS, (1, report.vectors, len(program.network.layers), instructions, cycles), strict=True))
 
 
@@ -233,7 +239,7 @@ def verify(
         report, what = _run(program, inputs, runner)
         if report is None or what:
             repeat = _repeat(seed, case, machines, runner.name)
-            failure = Failure(case, repeat, str(ran[number]), _network_in_words(program.network), what)
+            failure = Failure(case, repeat, str(ran[number]), _program_in_words(program), what)
             break
         totals.update(_counts(program, report))
         met.update(features(program))
