@@ -8,12 +8,14 @@ from typing import Any
 
 import numpy as np
 
+from codesign_kernel.accelerator.causes import Causes, breakdown, slots
 from codesign_kernel.accelerator.columns import Machines
 from codesign_kernel.accelerator.isa import FIELDS, MAX_SIDE, Instruction, Op, cycles
 from codesign_kernel.accelerator.types import MULTIPLIER_BITS, SHIFT_BITS, Accelerator
 from codesign_kernel.errors import CapacityError, InvalidInputError
 from codesign_kernel.mapping.steps import Step, steps_of
 from codesign_kernel.mapping.tiling import Tiling, block_range, ceil_div, input_rows, tile
+from codesign_kernel.mapping.useful import macs_of
 from codesign_kernel.optimize.integer import IntegerNetwork
 from codesign_kernel.optimize.layer import IntegerLayer
 
@@ -65,26 +67,34 @@ class Program:
         """Address of the first instruction of ``main``."""
         return len(self.boot)
 
+    def law_of(self, instruction: Instruction) -> dict[str, int]:
+        """What the cycles of one instruction depend on: the arguments of :func:`accelerator.isa.cycles`."""
+        a, f = self.accelerator, instruction.fields
+        return {
+            "rows": a.rows,
+            "cols": a.cols,
+            "beats": a.weight_beats if instruction.op == Op.LOADP else a.activation_beats,
+            "count": f.get("count", 0),
+            "positions": f.get("nx", 0) * f.get("ny", 0),
+            "taps": f.get("nct", 0) * f.get("nfy", 0) * f.get("nfx", 0),
+            "pool": f.get("pool", f.get("window", 1)),
+        }
+
     def cycles_of(self, instruction: Instruction) -> int:
         """Cycles of one instruction on this accelerator."""
-        a, f = self.accelerator, instruction.fields
-        return int(
-            cycles(
-                instruction.op,
-                rows=a.rows,
-                cols=a.cols,
-                beats=a.weight_beats if instruction.op == Op.LOADP else a.activation_beats,
-                count=f.get("count", 0),
-                positions=f.get("nx", 0) * f.get("ny", 0),
-                taps=f.get("nct", 0) * f.get("nfy", 0) * f.get("nfx", 0),
-                pool=f.get("pool", f.get("window", 1)),
-            )
-        )
+        return int(cycles(instruction.op, **self.law_of(instruction)))
 
     @property
     def cycles(self) -> int:
         """Cycles of one inference: the sum over the instructions of ``main``."""
         return sum(self.cycles_of(instruction) for instruction in self.main)
+
+    @property
+    def causes(self) -> Causes:
+        """Where the cycles of one inference go, layer by layer."""
+        steps, _ = steps_of(self.network.workload)
+        told = [(name, slots(i.op, **self.law_of(i))) for i, name in zip(self.main, self.owners, strict=True)]
+        return breakdown(self.accelerator.pes, told, {step.layer.name: macs_of(step) for step in steps})
 
     def assembly(self) -> str:
         """The program as text: address, cycles, instruction, layer."""
