@@ -72,7 +72,7 @@ class SlotWalk(Emulator):
             if tap < taps - 1:
                 front += ["weights"] * (ready - len(front))
         seen: Counter[str] = Counter()
-        # a word comes out of the memory a cycle after its address; the sums of the last element are added up and written
+        # a word is there a cycle after its address; the last element's sums are added up in two more
         length = len(front) + 1 + (rows - 1) + (cols - 1) + 2
         for now, i, j in product(range(length), range(rows), range(cols)):
             late = now - 1 - i - j
