@@ -1,9 +1,9 @@
 """Seconds of the loop from ``ck.generate_rtl`` to Verilog that is verified, on the digits CNN and an 8x8 accelerator.
 
 Verified means that Verilator ran the generated Verilog, and that every bit and every instruction's cycles are those of
-the models. Each figure is taken in a process of its own: cold with an empty cache, which builds Verilator's library and the
-model, and from the cache that this left. Loading Python's packages and reading the network are not in it, and stand
-beside it. All 1,797 digits run once the model is compiled.
+the models. Each figure is taken in a process of its own: cold with an empty cache, for which the RTL is converted and
+Verilator's library and the model are built, and from the cache that this left. Loading packages and reading the network
+are not in it, and stand beside it. All 1,797 digits run once the model is compiled.
 
 The CPU seconds are those of the process and of all that it started: on a busy machine the wall clock says more than it
 should.
