@@ -4,29 +4,80 @@ The rate is taken between the ends of the first inferences and the last, so that
 apart is how long the first result takes, all that has to be built first included. That begins with an empty cache;
 Verilator's library and Icarus' VPI module are kept for the next time.
 
+cocotb drives Icarus by a host of its own, which only this benchmark has: ``driver/cocotb_host.py``.
+
 A simulator that is not installed is left out, and the table says so.
 """
 
 from __future__ import annotations
 
 import os
+import pickle
 import platform
+import shutil
 import sys
 import tempfile
 import time
+from importlib.util import find_spec
+from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
 
 import codesign_kernel as ck
+from codesign_kernel.cosim.job import Answer, Job, Progress, Simulator
 from codesign_kernel.cosim.simulators import SIMULATORS, simulator_named
 from codesign_kernel.optimize import DigitsCNN
 from codesign_kernel.units import quantity
 
 #: Inputs of the run whose rate is taken: seconds of work for each simulator.
-INPUTS = {"verilator": 2050, "icarus": 5, "myhdl": 3, "ghdl": 2}
+INPUTS = {"verilator": 2050, "icarus": 5, "myhdl": 3, "ghdl": 2, "cocotb": 3}
 REFERENCE = "myhdl"
 ACCELERATOR = ck.Accelerator.systolic(8, 8)
+
+
+class Cocotb(Simulator):
+    """cocotb on Icarus Verilog; ``ends`` are the times at which the last run's inputs were done."""
+
+    name = "cocotb"
+    ends: ClassVar[list[float]] = []
+
+    def missing(self) -> str | None:
+        if find_spec("cocotb") is None:
+            return "pip install cocotb"
+        return None if shutil.which("iverilog") else "Icarus Verilog is not installed"
+
+    def run(self, bundle: ck.RtlBundle, job: Job, progress: Progress | None = None) -> Answer:
+        from cocotb_tools.check_results import get_results
+        from cocotb_tools.runner import get_runner
+
+        with tempfile.TemporaryDirectory() as folder:
+            bundle.write(folder)
+            task = Path(folder) / "job"
+            told = {"words": job.words, "boot": job.boot, "entry": job.entry, "memory": job.memory.tobytes()}
+            inputs = [data.tobytes() for data in job.inputs]
+            task.write_bytes(
+                pickle.dumps({**told, "inputs": inputs, "input_at": (job.input_at.start, job.input_at.stop)})
+            )
+            runner = get_runner("icarus")
+            runner.build(
+                sources=[Path(folder) / f"{bundle.top}.v"], hdl_toplevel=bundle.top, build_dir=folder,
+                timescale=("1ns", "1ps"), log_file=Path(folder) / "build.log",
+            )  # fmt: skip
+            results = runner.test(
+                test_module="cocotb_host", hdl_toplevel=bundle.top, test_dir=Path(__file__).parent / "driver",
+                results_xml=str(Path(folder) / "results.xml"), log_file=Path(folder) / "test.log",
+                extra_env={"COCOTB_JOB": str(task)},
+            )  # fmt: skip
+            if get_results(results)[1]:
+                sys.exit((Path(folder) / "test.log").read_text())
+            (boot_issues, boot_cycles), runs, Cocotb.ends[:] = pickle.loads(Path(f"{task}.answer").read_bytes())
+        answer = Answer.blank(job)
+        answer.boot_cycles, answer.boot_issues = boot_cycles, tuple(boot_issues)
+        for index, (issues, cycles, memory) in enumerate(runs):
+            answer.take(job, index, np.frombuffer(memory, np.uint8), issues, cycles)
+        return answer
 
 
 def network() -> ck.IntegerNetwork:
@@ -48,6 +99,8 @@ def run(simulator: str, net: ck.IntegerNetwork, inputs: int) -> tuple[ck.CosimRe
     report = ck.cosimulate(ACCELERATOR, net, x, simulator, progress=progress)
     if not report.passed:
         sys.exit(f"{simulator}: {report}")
+    if simulator == Cocotb.name:
+        ends = [(done, end - start) for done, end in enumerate(Cocotb.ends, 1)]
     return report, ends
 
 
@@ -67,6 +120,7 @@ def main() -> None:
     ck.generate_rtl(ACCELERATOR)
     print(f"digits CNN on {ACCELERATOR}: {quantity(cycles, 'cycle')} an inference")
     print(f"generating the RTL: {quantity(time.perf_counter() - start, 's')}\n")
+    SIMULATORS[Cocotb.name] = (__name__, "Cocotb")
     print(f"{'simulator':<10} {'first result':>12} {'cycles/s':>12} {'inference':>10} {'to MyHDL':>9}")
     rates: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as cache:

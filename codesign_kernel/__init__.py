@@ -24,7 +24,7 @@ if TYPE_CHECKING:  # what _HOME says, in the words that type checkers and editor
     from codesign_kernel.pareto import knee, pareto_front
     from codesign_kernel.profiler import Profile, profile, zoo
     from codesign_kernel.rtl import RtlBundle, generate_rtl
-    from codesign_kernel.session import cosimulate, sweep
+    from codesign_kernel.session import VerifyReport, cosimulate, sweep, verify
     from codesign_kernel.workload import Layer, Workload
 
 _HOME = {
@@ -40,6 +40,7 @@ _HOME = {
     "RtlBundle": "rtl",
     "SpatialArray": "accelerator",
     "SpatialSpace": "design",
+    "VerifyReport": "session",
     "Workload": "workload",
     "accelerator": "accelerator",
     "cosimulate": "session",
@@ -51,6 +52,7 @@ _HOME = {
     "profile": "profiler",
     "quantize": "optimize",
     "sweep": "session",
+    "verify": "session",
     "zoo": "profiler.zoo",
 }
 #: Names that are modules themselves.
@@ -69,6 +71,7 @@ __all__ = [
     "RtlBundle",
     "SpatialArray",
     "SpatialSpace",
+    "VerifyReport",
     "Workload",
     "__version__",
     "accelerator",
@@ -81,6 +84,7 @@ __all__ = [
     "profile",
     "quantize",
     "sweep",
+    "verify",
     "zoo",
 ]
 

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from codesign_kernel import figures
+from codesign_kernel.accelerator.causes import breakdown
 from codesign_kernel.accelerator.types import Accelerator
 from codesign_kernel.cost import evaluate
 from codesign_kernel.design import Design
@@ -30,6 +31,18 @@ def sweep() -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["rows", "cols", *OBJECTIVES, "feasible"]).assign(frequency_mhz=200.0)
 
 
+#: Two layers of 1,232 cycles on 4 PEs, and the end.
+CAUSED = breakdown(
+    4,
+    [
+        ("conv", {"issue": 8, "streamed": 3200, "weights": 12, "fill": 20, "drain": 40, "memory": 120}),
+        ("fc", {"issue": 8, "streamed": 1000, "weights": 200, "fill": 20, "drain": 40, "requantise": 260}),
+        ("end", {"issue": 8}),
+    ],
+    {"conv": (3000, 400), "fc": (700, 0)},
+)
+
+
 def checked(**changes: Any) -> SimpleNamespace:
     fields: dict[str, Any] = {
         "vectors": 10,
@@ -39,6 +52,9 @@ def checked(**changes: Any) -> SimpleNamespace:
         "cycles_model": 1234,
         "cycles_program": 1234,
         "cycle_mismatches": 0,
+        "instruction_mismatches": 0,
+        "first_instruction": None,
+        "causes": CAUSED,
         "simulator": "icarus",
         "passed": True,
     }

@@ -10,38 +10,21 @@ import os
 import signal
 import subprocess
 import sys
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
+from command import ROOT, codesign, one_line, run
 
-from codesign_kernel import __version__, assembly, cli, session
-from codesign_kernel.accelerator import Accelerator, catalog
+from codesign_kernel import __version__, cli
+from codesign_kernel.accelerator import Accelerator
 from codesign_kernel.cli import commands, parser
 from codesign_kernel.cli.output import Answer, plain, rows_text, table_text
 from codesign_kernel.cli.parser import DESIGN_OPTIONS, build_parser
 from codesign_kernel.cli.progress import Progress
-from codesign_kernel.cosim import CosimReport
 from codesign_kernel.cosim.simulators import SIMULATORS
-from codesign_kernel.cost import evaluate
 from codesign_kernel.errors import InvalidInputError
-from codesign_kernel.optimize import digits
-
-ROOT = Path(__file__).parent.parent
-
-
-def codesign(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
-    """The command in a process of its own."""
-    command = [sys.executable, "-m", "codesign_kernel.cli", *arguments]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "120"}
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment, **options)
-
-
-def one_line(text: str) -> bool:
-    return text.endswith("\n") and text.count("\n") == 1
 
 
 class TestProcess:
@@ -120,13 +103,6 @@ class TestProcess:
         assert done.returncode == 2
         assert one_line(done.stderr)
         assert "No space left" in done.stderr
-
-
-def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
-    """The command in this process: (exit status, stdout, stderr)."""
-    status = cli.main(arguments)
-    caught = capsys.readouterr()
-    return status, caught.out, caught.err
 
 
 class TestMain:
@@ -273,127 +249,3 @@ class TestParser:
         assert told in err
         assert one_line(err)
         assert not (tmp_path / "rtl").exists()
-
-
-class TestCommands:
-    """The commands themselves, on the real rooms."""
-
-    def test_profile(self, capsys: pytest.CaptureFixture[str]) -> None:
-        """The digits network by hand: 9*16*64 + 16*9*32*16 + 128*10 MAC; weights and biases of its three layers."""
-        status, out, err = run(capsys, "profile", "digits", "--json")
-        body = json.loads(out)
-        assert (status, body["macs"]) == (0, 9216 + 73728 + 1280)
-        assert body["parameters"] == (9 + 1) * 16 + (16 * 9 + 1) * 32 + (128 + 1) * 10
-        assert body["uncosted"] == {}
-        assert sum(layer["macs"] for layer in body["layers"]) == body["macs"]
-        assert "profiling digits" in err
-        status, out, _ = run(capsys, "profile", "digits")
-        assert status == 0
-        assert "84.2 kMAC" in out
-        assert "conv2d" in out
-
-    def test_a_file_is_a_network(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        file = tmp_path / "small.pt2"
-        torch.export.save(torch.export.export(torch.nn.Linear(6, 4), (torch.zeros(1, 6),)), file)
-        status, out, _ = run(capsys, "profile", str(file), "--json")
-        assert (status, json.loads(out)["macs"]) == (0, 24)
-
-    @pytest.mark.parametrize("machine", ["mcu_class", "generator_4x8"])
-    def test_evaluate(self, machine: str, capsys: pytest.CaptureFixture[str]) -> None:
-        status, out, _ = run(capsys, "evaluate", "digits", "--machine", machine, "--json")
-        body = json.loads(out)
-        cost = evaluate(commands._profile("digits", lambda *_: None), catalog(machine))
-        assert (status, body["latency_cycle"], body["energy_pj"]) == (0, cost.latency_cycle, cost.energy_pj)
-        assert [layer["latency_cycle"] for layer in body["layers"]] == [layer.latency_cycle for layer in cost.layers]
-
-    def test_evaluate_tells_the_mappings(self, capsys: pytest.CaptureFixture[str]) -> None:
-        status, out, _ = run(
-            capsys, "evaluate", "digits", "--machine", "mcu_class", "--mappings", "--mapping", "k=16", "--no-fusion"
-        )
-        assert status == 0
-        assert "for k in 2 tiles of 16 output channels (of 32)" in out
-        assert "16 rows <- positions, 16 columns <- output channels" in out
-
-    @pytest.mark.parametrize(
-        ("arguments", "words"),
-        [
-            (["digits", "--machine", "tpu_v9"], "the catalogue has tpu_v1, "),
-            (["digits", "--machine", "nvdla_64"], "nvdla_64 has a model of its own"),
-            (["digits", "--machine", "generator_4x8", "--mapping", "k=4"], "the generated accelerator has one mapping"),
-        ],
-    )
-    def test_evaluate_refuses(self, arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
-        status, out, err = run(capsys, "evaluate", *arguments)
-        assert (status, out) == (2, "")
-        assert words in err
-
-    def test_sweep(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        import pandas as pd
-
-        path = tmp_path / "designs.csv"
-        status, out, _ = run(
-            capsys, "sweep", "lenet5", "--objectives", "latency_ms,area_mm2", "--out", str(path), "--json"
-        )
-        body = json.loads(out)
-        frame = pd.read_csv(path)
-        assert status == 0
-        assert len(frame) == body["designs"]
-        assert frame["pareto"].sum() == len(body["front"])
-        assert body["knee"] in body["front"]
-        # along the front of two objectives, less of one is more of the other
-        assert [row["latency_ms"] for row in body["front"]] == sorted(row["latency_ms"] for row in body["front"])
-        areas = [row["area_mm2"] for row in body["front"]]
-        assert areas == sorted(areas, reverse=True)
-        assert frame["latency_ms"].min() == body["front"][0]["latency_ms"]
-
-    def test_rtl(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        small = {"rows": 2, "cols": 2, "weight_kib": 1, "activation_kib": 1, "accumulator_kib": 1, "instruction_kib": 1}
-        design = tmp_path / "design.json"
-        design.write_text(json.dumps(small))
-        folder = tmp_path / "deep" / "rtl"
-        status, out, _ = run(capsys, "rtl", "--design", str(design), "--out", str(folder), "--json")
-        body = json.loads(out)
-        assert status == 0
-        assert sorted(str(path) for path in folder.iterdir()) == sorted(body["files"])
-        assert {Path(name).suffix for name in body["files"]} == {".v", ".vhd"}
-        assert any(f"module {body['top']}" in Path(name).read_text() for name in body["files"])
-        assert (body["design"]["rows"], body["design"]["cols"]) == (2, 2)
-
-    def test_cosim(self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-        monkeypatch.setattr(digits, "train_digits", partial(digits.train_digits, epochs=1))
-        reports: list[CosimReport] = []
-        real = session.cosimulate
-
-        def kept(*arguments: Any, **options: Any) -> CosimReport:
-            reports.append(real(*arguments, **options))
-            return reports[0]
-
-        monkeypatch.setattr(session, "cosimulate", kept)
-        waves = ("--vcd", str(tmp_path / "w.vcd"), "--window", "5:8")
-        status, out, _ = run(capsys, "cosim", "--images", "2", "--json", "--asm", str(tmp_path / "digits.s"), *waves)
-        body = json.loads(out)
-        assert (tmp_path / "w.vcd").read_text().rstrip().endswith("#18")  # the end of cycle 8
-        lines = assembly.parse((tmp_path / "digits.s").read_text())
-        assert sum(line.cycles for line in lines if line.layer != assembly.BOOT) == body["cycles_model"]
-        assert status == 0
-        assert body["passed"] is True
-        assert (body["vectors"], body["mismatches"]) == (2, 0)
-        assert body["cycles_rtl"] == body["cycles_model"] == body["cycles_program"]
-
-        wrong = dataclasses.replace(reports[0], cycles_model=reports[0].cycles_rtl + 1)
-        monkeypatch.setattr(session, "cosimulate", lambda *arguments, **options: wrong)
-        status, out, _ = run(capsys, "cosim")
-        assert status == 1
-        assert "RTL AND MODEL DIFFER" in out
-
-    def test_cosim_has_so_many_images(self, capsys: pytest.CaptureFixture[str]) -> None:
-        status, out, err = run(capsys, "cosim", "--images", "100000")
-        assert (status, out) == (2, "")
-        assert "--images is at most 450" in err
-        assert one_line(err)
-
-    @pytest.mark.slow
-    def test_demo(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        status, out, _ = run(capsys, "demo", "--out", str(tmp_path / "demo"), "--images", "4", "--json")
-        assert (status, isinstance(json.loads(out), dict)) == (0, True)
-        assert list((tmp_path / "demo").iterdir())

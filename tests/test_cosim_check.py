@@ -79,6 +79,9 @@ class TestReport:
         assert "4 inputs on interpreter: bits equal; cycles RTL" in str(report)
         body = json.loads(json.dumps(report.to_dict()))
         assert body["passed"] is True
+        assert report.causes == program.causes
+        assert str(report).endswith(f"MAC slots: {program.causes}")
+        assert [layer["name"] for layer in body["causes"]["layers"]] == ["first", "second", "end"]
         assert body["first_mismatch"] is None
         assert "outputs" not in body
 

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from cases import MACHINES, TINY, builds, children, pair, random_layer
 
+from codesign_kernel.cache import cached_folder
 from codesign_kernel.cosim import check, find_simulator, simulators, verilated
-from codesign_kernel.cosim.cache import cached_folder
 from codesign_kernel.errors import CapacityError, InfeasibleDesignError, InvalidInputError, OutputError, SimulatorError
 from codesign_kernel.optimize import IntegerNetwork
 from codesign_kernel.rtl import RtlBundle, generate_rtl

@@ -258,6 +258,10 @@ def test_the_closed_loop_in_words() -> None:
         ({"mismatches": 3, "first_mismatch": "input 4"}, "3 of 10 images differ"),
         ({"cycles_model": 1200}, "cycle counts disagree"),
         ({"cycle_mismatches": 2}, "cycle counts disagree"),
+        (
+            {"instruction_mismatches": 1, "first_instruction": "CONV"},
+            "1,234 cycles, but not instruction by instruction",
+        ),
     ],
 )
 def test_a_loop_that_does_not_close_says_so(changes: dict[str, Any], told: str) -> None:
@@ -270,6 +274,23 @@ def test_a_loop_that_does_not_close_says_so(changes: dict[str, Any], told: str) 
         figures.cosim_info(checked(vectors=0))
 
 
+def test_an_instruction_that_took_another_time_is_named() -> None:
+    """Two that cancel out leave the totals as predicted; the report says which was the first, and in how many runs."""
+    one = checked(passed=False, instruction_mismatches=1, first_instruction="input 0, CONV takes 9, but took 8")
+    note = figures.plot_cosim(one).layout.meta["caption"]
+    assert note == (
+        "In one run an instruction took another time than predicted. The first: input 0, CONV takes 9, but took 8."
+    )
+    more = checked(
+        passed=False, mismatches=1, first_mismatch="input 4", instruction_mismatches=7, first_instruction="B"
+    )
+    assert figures.cosim_info(more).note == (
+        "The first difference: input 4. In 7 runs an instruction took another time than predicted. The first: B."
+    )
+    boot = figures.cosim_info(checked(passed=False))
+    assert boot.note == "Loading the weights took another number of cycles than predicted."
+
+
 # --- the theme -------------------------------------------------------------------------------------------------------
 
 
@@ -279,6 +300,7 @@ def every_figure() -> list[go.Figure]:
         figures.plot_pareto(result.frame, result.front, *OBJECTIVES, knee=result.knee),
         figures.plot_roofline(result.cost, result.design.accelerator),
         figures.plot_layers(result.cost),
+        figures.plot_causes(result.cosim.causes),
         figures.plot_cosim(result.cosim),
     ]
 

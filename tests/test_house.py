@@ -24,6 +24,7 @@ FLOORS = {
     "units": 1,
     "errors": 1,
     "numerics": 1,
+    "cache": 2,
     "files": 2,
     "workload": 2,
     "accelerator": 2,

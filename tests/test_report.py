@@ -46,7 +46,7 @@ def test_the_report_tells_the_whole_story() -> None:
     text = figures.render_report(loop())
     anchors = re.findall(r'<section id="(\w+)"', text)
     assert anchors == ["network", "profile", "front", "accelerator", "rtl", "proof"]
-    assert len(re.findall(r'<figure class="ck-figure"', text)) == 4
+    assert len(re.findall(r'<figure class="ck-figure"', text)) == 5
     assert "matches its generated RTL bit for bit" in text
     assert text.count("Plotly = Plotly") == 1, "Plotly is there once"
     downloads = [a["download"] for tag, a in Tags(text).tags if tag == "a" and "download" in a]

@@ -91,6 +91,7 @@ class TestText:
         )
         for seed in ("1", "20260"):
             environment = {**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": str(ROOT)}
+            environment["CODESIGN_CACHE_DIR"] = str(tmp_path / seed)
             done = subprocess.run(
                 [sys.executable, "-c", program], input=json.dumps(asdict(a)), cwd=tmp_path, env=environment,
                 capture_output=True, text=True, check=True,
@@ -149,6 +150,54 @@ class TestWrite:
         with pytest.raises(OutputError, match=r"results go into a folder, but .*file.* is not one; choose another"):
             self.BUNDLE.write(file / below)
         assert file.read_text() == "mine"
+
+
+class TestCache:
+    """Conversions are counted; their result is a stand-in."""
+
+    @pytest.fixture
+    def converted(self, monkeypatch, tmp_path):
+        """The accelerators that were converted."""
+        found = []
+
+        def convert(accelerator):
+            found.append(accelerator)
+            return RtlBundle(accelerator, "top", {"top.v": "module é;\n", "a.vhd": "entity\n"})
+
+        monkeypatch.setenv("CODESIGN_CACHE_DIR", str(tmp_path / "cache"))
+        monkeypatch.setattr(GENERATE, "_convert", convert)
+        GENERATE._kept.cache_clear()
+        yield found
+        GENERATE._kept.cache_clear()
+
+    def again(self, accelerator):
+        """As another process would get it."""
+        GENERATE._kept.cache_clear()
+        return generate_rtl(accelerator)
+
+    def test_an_accelerator_is_converted_once(self, converted, monkeypatch):
+        a, b = TINY["2x2"], TINY["4x2"]
+        first, second = self.again(a), self.again(a)
+        assert converted == [a]
+        assert (first, first.digest) == (second, second.digest)
+        assert (second.top, dict(second.files)) == ("top", {"top.v": "module é;\n", "a.vhd": "entity\n"})
+        assert self.again(b).accelerator == b
+        assert converted == [a, b]
+        monkeypatch.setattr(GENERATE, "_converter", lambda: "other sources")
+        assert self.again(a).accelerator == a
+        assert converted == [a, b, a]
+
+    def test_sources_and_versions_decide(self):
+        words = GENERATE._converter()
+        for told in ("def systolic(", "def cycles(", "def generate_rtl(", sys.version.splitlines()[0]):
+            assert json.dumps(told)[1:-1] in words
+
+    def test_without_a_place_to_keep_it_it_is_converted(self, converted, monkeypatch, tmp_path):
+        (tmp_path / "file").write_text("")
+        monkeypatch.setenv("CODESIGN_CACHE_DIR", str(tmp_path / "file" / "below"))
+        assert self.again(TINY["2x2"]).top == "top"
+        assert self.again(TINY["2x2"]).top == "top"
+        assert len(converted) == 2
 
 
 class TestRefusals:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from cases import builds, children
 
+import codesign_kernel as ck
 from codesign_kernel import cli
 from codesign_kernel.accelerator.types import DATA_BITS, DATAFLOWS
 from codesign_kernel.errors import InvalidInputError
@@ -39,6 +40,11 @@ def test_every_kind_of_accelerator_is_drawn_and_lawful():
         assert {a.rows > a.cols for a in drawn} == {True, False}
         assert len({a.bus_bits for a in drawn}) > 1
         assert drawn == [verification._machine(0, number, small) for number in range(3 * KINDS)]
+
+
+def test_the_front_door_has_it():
+    assert ck.verify is verify
+    assert ck.VerifyReport is verification.VerifyReport
 
 
 def test_ends_are_ends():

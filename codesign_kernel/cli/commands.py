@@ -257,6 +257,7 @@ def cosim(args: argparse.Namespace, progress: Progress) -> Answer:
         ("bits", f"{report.vectors:,} images compared, {report.mismatches:,} differ{differ}"),
         ("cycles", f"RTL {report.cycles_rtl:,}, model {report.cycles_model:,}, program {report.cycles_program:,}"),
         ("instructions", _instructions(report)),
+        ("array", f"{report.causes.total.array_utilization:.1%} utilised at work; of its time: {report.causes}"),
         ("verdict", "bits and cycles agree" if report.passed else "RTL AND MODEL DIFFER"),
         *((label, path) for label, path in (("program", args.asm), ("waveform", args.vcd)) if path is not None),
     ]

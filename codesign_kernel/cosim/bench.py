@@ -17,7 +17,7 @@ from typing import Any
 from myhdl import Cosimulation, CosimulationError, Signal, StopSimulation, block, delay, instance, modbv, now
 
 from codesign_kernel.accelerator.types import ADDRESS_BITS, Accelerator
-from codesign_kernel.cosim.cache import cached_folder, scratch_folder
+from codesign_kernel.cache import cached_folder, scratch_folder
 from codesign_kernel.cosim.job import COUNTER, Answer, Job, Progress, Simulator
 from codesign_kernel.cosim.waves import PER_CYCLE, write_window
 from codesign_kernel.errors import SimulatorError

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from codesign_kernel.accelerator.causes import Causes
 from codesign_kernel.cosim.job import Job, Progress, Simulator
 from codesign_kernel.cosim.timing import InstructionMismatch, first_difference, layer_cycles
 from codesign_kernel.cosim.waves import Trace, window_of
@@ -67,6 +68,7 @@ class CosimReport:
         first_instruction: the first of these instructions; ``None`` without one.
         boot_cycles_rtl, boot_cycles_model: of loading the weights once; 0 where they are loaded every time.
         outputs: results of the RTL, integers [N, ...].
+        causes: where the cycles of one run go, by layer: of ``cycles_program``.
         batch: inferences of one run.
     """
 
@@ -87,6 +89,7 @@ class CosimReport:
     network: str
     rtl_digest: str
     outputs: Array = field(repr=False, compare=False)
+    causes: Causes = field(repr=False)
     batch: int = 1
 
     @property
@@ -110,7 +113,7 @@ class CosimReport:
         body = {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "outputs"}
         for name in ("first_mismatch", "first_instruction"):
             body[name] = None if body[name] is None else vars(body[name])
-        return {**body, "passed": self.passed}
+        return {**body, "causes": self.causes.to_dict(), "passed": self.passed}
 
     def __str__(self) -> str:
         bits = "bits equal" if not self.mismatches else f"{self.mismatches} differ, first at {self.first_mismatch}"
@@ -118,6 +121,7 @@ class CosimReport:
             f"{self.vectors} inputs on {self.simulator}: {bits}; cycles RTL {self.cycles_rtl:,}, "
             f"model {self.cycles_model:,}, program {self.cycles_program:,}"
             + ("" if self.first_instruction is None else f"; {self.first_instruction}")
+            + f"; MAC slots: {self.causes}"
         )
 
 
@@ -234,7 +238,7 @@ def check(
         cycle_mismatches=len(off), instructions=len(program.main), instruction_mismatches=len(wrong),
         first_instruction=wrong[0] if wrong else None, boot_cycles_rtl=answer.boot_cycles,
         boot_cycles_model=boot_cycles_model, design=str(bundle.accelerator), network=network.name,
-        rtl_digest=bundle.digest, outputs=outputs, batch=batch,
+        rtl_digest=bundle.digest, outputs=outputs, causes=program.causes, batch=batch,
     )  # fmt: skip
 
 

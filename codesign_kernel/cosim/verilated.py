@@ -18,8 +18,8 @@ from typing import NamedTuple
 import numpy as np
 
 from codesign_kernel.accelerator.types import INSTRUCTION_BITS
+from codesign_kernel.cache import cached_folder, scratch_folder
 from codesign_kernel.cosim.bench import call
-from codesign_kernel.cosim.cache import cached_folder, scratch_folder
 from codesign_kernel.cosim.job import COUNTER, Answer, Job, Progress, Simulator
 from codesign_kernel.cosim.waves import PER_CYCLE, Trace, write_window
 from codesign_kernel.errors import SimulatorError

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from codesign_kernel.accelerator.types import ADDRESS_BITS, INSTRUCTION_BITS
+from codesign_kernel.cache import scratch_folder
 from codesign_kernel.cosim.bench import call
-from codesign_kernel.cosim.cache import scratch_folder
 from codesign_kernel.cosim.job import COUNTER, Answer, Job, Progress, Simulator
 from codesign_kernel.cosim.waves import write_window
 from codesign_kernel.errors import SimulatorError

@@ -1,5 +1,6 @@
 """Results as figures: ``*_info`` says what there is to see, ``plot_*`` draws it, ``report`` tells the whole loop."""
 
+from codesign_kernel.figures.causes import CauseBar, CausesInfo, causes_figure, causes_info, plot_causes
 from codesign_kernel.figures.cosim import CosimInfo, cosim_figure, cosim_info, plot_cosim
 from codesign_kernel.figures.front import ParetoInfo, Point, pareto_info
 from codesign_kernel.figures.layers import LayerBar, LayersInfo, layers_figure, layers_info, plot_layers
@@ -10,6 +11,8 @@ from codesign_kernel.figures.roofline import RooflineInfo, RoofPoint, plot_roofl
 from codesign_kernel.figures.theme import dark, narrowed
 
 __all__ = [
+    "CauseBar",
+    "CausesInfo",
     "CosimInfo",
     "LayerBar",
     "LayersInfo",
@@ -19,6 +22,8 @@ __all__ = [
     "Point",
     "RoofPoint",
     "RooflineInfo",
+    "causes_figure",
+    "causes_info",
     "cosim_figure",
     "cosim_info",
     "dark",
@@ -29,6 +34,7 @@ __all__ = [
     "pareto_info",
     "parity_figure",
     "parity_info",
+    "plot_causes",
     "plot_cosim",
     "plot_layers",
     "plot_pareto",

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple, Protocol
 
 import plotly.graph_objects as go
 
+from codesign_kernel.accelerator.causes import Causes
 from codesign_kernel.errors import InvalidInputError
 from codesign_kernel.figures import theme
 from codesign_kernel.figures.words import percent
@@ -13,7 +14,8 @@ from codesign_kernel.figures.words import percent
 
 class Checked(Protocol):
     """What the figure needs of a co-simulation: images compared, images that differ (and where the first begins to),
-    three counts of the cycles of one image, images that took another number, and the verdict over all of it.
+    three counts of the cycles of one image, images that took another number, runs in which an instruction took other
+    cycles than predicted (and the first of these), where the cycles go, and the verdict over all of it.
     """
 
     @property
@@ -29,7 +31,13 @@ class Checked(Protocol):
     @property
     def cycle_mismatches(self) -> int: ...
     @property
+    def instruction_mismatches(self) -> int: ...
+    @property
+    def first_instruction(self) -> object: ...
+    @property
     def first_mismatch(self) -> object: ...
+    @property
+    def causes(self) -> Causes: ...
     @property
     def simulator(self) -> str: ...
     @property
@@ -40,7 +48,8 @@ class Checked(Protocol):
 class CosimInfo(NamedTuple):
     """cycles: (what counted them, how many) for RTL, cost model and program. agree, differ: images. proven: all agrees.
 
-    note: where the first image that differs begins to do so, and images that took another time; empty if all agrees.
+    note: where the first image that differs begins to do so, images that took another time, and the first instruction
+    that did; empty if all agrees.
     """
 
     cycles: tuple[tuple[str, int], ...]
@@ -67,7 +76,12 @@ def cosim_info(report: Checked) -> CosimInfo:
     )
     agree = report.vectors - report.mismatches
     same = len({count for _, count in cycles}) == 1 and not report.cycle_mismatches
-    time = f"RTL, cost model and program take {report.cycles_rtl:,} cycles" if same else "The cycle counts disagree"
+    if not same:
+        time = "The cycle counts disagree"
+    elif report.instruction_mismatches:
+        time = f"All take {report.cycles_rtl:,} cycles, but not instruction by instruction"
+    else:
+        time = f"RTL, cost model and program take {report.cycles_rtl:,} cycles"
     if report.mismatches:
         bits = f"{report.mismatches:,} of {report.vectors:,} images differ"
     else:
@@ -81,6 +95,13 @@ def cosim_info(report: Checked) -> CosimInfo:
         notes.append(f"The first difference: {report.first_mismatch}.")
     if report.cycle_mismatches:
         notes.append(f"{report.cycle_mismatches:,} images took another number of cycles than predicted.")
+    if report.instruction_mismatches:
+        runs = (
+            "In one run an instruction"
+            if report.instruction_mismatches == 1
+            else (f"In {report.instruction_mismatches:,} runs an instruction")
+        )
+        notes.append(f"{runs} took another time than predicted. The first: {report.first_instruction}.")
     if not report.passed and not notes and same:
         notes.append("Loading the weights took another number of cycles than predicted.")
     finding = f"{time}, and {bits}"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from codesign_kernel.figures import page
+from codesign_kernel.figures.causes import causes_table, plot_causes
 from codesign_kernel.figures.cosim import Checked, cosim_figure, cosim_info
 from codesign_kernel.figures.layers import part_words, plot_layers
 from codesign_kernel.figures.pareto import plot_pareto
@@ -227,6 +228,8 @@ def _accelerator(result: LoopResult) -> page.Section:
         for name, value in _sorted(cost.area_parts)
     ]
     body = page.figure(plot_roofline(cost, machine), "roofline") + page.figure(plot_layers(cost), "layers")
+    body += page.figure(plot_causes(result.cosim.causes), "causes")
+    body += page.details("Every cycle by its cause as a table", causes_table(result.cosim.causes))
     body += page.details(
         "Parameters and area by part",
         _parameters(machine) + page.table("Area by part", ("Part", "Area", "Share"), area),

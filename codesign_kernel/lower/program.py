@@ -7,12 +7,14 @@ from typing import Any
 
 import numpy as np
 
+from codesign_kernel.accelerator.causes import Causes, breakdown, slots
 from codesign_kernel.accelerator.isa import Instruction, Op, cycles
 from codesign_kernel.accelerator.types import Accelerator
 from codesign_kernel.errors import InvalidInputError
 from codesign_kernel.mapping.packing import unfolded
-from codesign_kernel.mapping.steps import Step
+from codesign_kernel.mapping.steps import Step, steps_of
 from codesign_kernel.mapping.tiling import ceil_div
+from codesign_kernel.mapping.useful import macs_of
 from codesign_kernel.optimize.integer import IntegerNetwork
 
 Array = np.ndarray[Any, Any]
@@ -86,6 +88,16 @@ class Program:
         """Cycles of one run: the sum over the instructions of ``main``."""
         return sum(self.cycles_of(instruction) for instruction in self.main)
 
+    @property
+    def causes(self) -> Causes:
+        """Where the cycles of one run go, layer by layer."""
+        steps, _ = steps_of(self.network.workload)
+        a = self.accelerator
+        told = [(name, slots(i.op, **law_of(a, i))) for i, name in zip(self.main, self.owners, strict=True)]
+        macs = {step.layer.name: macs_of(step) for step in steps}
+        work = {name: (self.batch * all_of, self.batch * padding) for name, (all_of, padding) in macs.items()}
+        return breakdown(a.pes, told, work)
+
     def assembly(self) -> str:
         """The program as text: address, cycles, instruction, layer."""
         lines = [f"; {self.network.name} on {self.accelerator}"]
@@ -125,22 +137,24 @@ class Program:
         return slice(start, start + place.words * self.accelerator.word_bits // 8)
 
 
+def law_of(a: Accelerator, instruction: Instruction) -> dict[str, int]:
+    """What the cycles of one instruction on ``a`` depend on: the arguments of :func:`accelerator.isa.cycles`."""
+    f = instruction.fields
+    return {
+        "rows": a.rows,
+        "cols": a.cols,
+        "beats": a.weight_beats if instruction.op == Op.LOADP else a.activation_beats,
+        "count": f.get("count", 0),
+        "positions": f.get("nx", 0) * f.get("ny", 0),
+        "taps": f.get("nct", 1) * f.get("nfy", 0) * f.get("nfx", 0),
+        "pool": f.get("pool", f.get("window", 1)),
+        "latency": a.memory_latency,
+    }
+
+
 def cycles_on(a: Accelerator, instruction: Instruction) -> int:
     """Cycles of one instruction on ``a``."""
-    f = instruction.fields
-    return int(
-        cycles(
-            instruction.op,
-            rows=a.rows,
-            cols=a.cols,
-            beats=a.weight_beats if instruction.op == Op.LOADP else a.activation_beats,
-            count=f.get("count", 0),
-            positions=f.get("nx", 0) * f.get("ny", 0),
-            taps=f.get("nct", 1) * f.get("nfy", 0) * f.get("nfx", 0),
-            pool=f.get("pool", f.get("window", 1)),
-            latency=a.memory_latency,
-        )
-    )
+    return int(cycles(instruction.op, **law_of(a, instruction)))
 
 
 def _to_words(maps: Array, lanes: int, dtype: Any, place: FeatureMap) -> Array:

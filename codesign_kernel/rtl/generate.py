@@ -10,17 +10,21 @@ import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import lru_cache
+from importlib import metadata
 from pathlib import Path
 from types import MappingProxyType
 
 from codesign_kernel.accelerator.types import Accelerator
-from codesign_kernel.errors import ConversionError, InvalidInputError
+from codesign_kernel.cache import cached_folder
+from codesign_kernel.errors import ConversionError, InvalidInputError, OutputError
 from codesign_kernel.files import write_folder
 
 #: Converting takes seconds; an array of 64 x 64 some minutes.
 TIMEOUT_S = 1800
 #: What can be the top of the sources.
 TOPS = ("core", "axi")
+#: The one file of a bundle in the cache.
+KEPT = "files.json"
 
 
 @dataclass(frozen=True)
@@ -96,8 +100,35 @@ def _convert(accelerator: Accelerator, top: str = "core") -> RtlBundle:
     return RtlBundle(accelerator, name, files)
 
 
+@lru_cache(maxsize=1)
+def _converter() -> str:
+    """What decides over the sources of an accelerator, but for the accelerator: texts and versions."""
+    kernel = Path(__file__).parent.parent
+    texts = sorted(path for room in ("rtl", "accelerator") for path in (kernel / room).glob("*.py"))
+    body = [(path.name, path.read_text(encoding="utf-8")) for path in texts]
+    return json.dumps([sys.version, metadata.version("myhdl"), body])
+
+
+@lru_cache(maxsize=16)
+def _kept(accelerator: Accelerator, top: str) -> RtlBundle:
+    """The bundle from the cache of builds, converted where it is not there yet."""
+
+    def build(folder: Path) -> None:
+        (folder / KEPT).write_text(json.dumps(dict(_convert(accelerator, top).files)), encoding="utf-8")
+
+    try:
+        folder = cached_folder("rtl", json.dumps([asdict(accelerator), top, _converter()]), build)
+    except OutputError:  # there is nowhere to keep it
+        return _convert(accelerator, top)
+    files = json.loads((folder / KEPT).read_text(encoding="utf-8"))
+    name = next(name for name in files if name.endswith(".v")).removesuffix(".v")
+    return RtlBundle(accelerator, name, files)
+
+
 def generate_rtl(design: object, top: str = "core") -> RtlBundle:
     """The accelerator of ``design`` as Verilog and VHDL, converted by MyHDL in a fresh process.
+
+    What was converted once by these sources and this MyHDL comes from the cache (``$CODESIGN_CACHE_DIR``).
 
     The same accelerator gives the same bytes on every run. The node does not change the sources; bandwidth and clock do
     only through the width of the bus, which is the bandwidth over the clock.
@@ -118,4 +149,4 @@ def generate_rtl(design: object, top: str = "core") -> RtlBundle:
         )
     if top not in TOPS:
         raise InvalidInputError(f"top is one of {', '.join(map(repr, TOPS))}, but got {top!r}")
-    return _convert(accelerator, top)
+    return _kept(accelerator, top)

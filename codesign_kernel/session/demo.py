@@ -88,6 +88,7 @@ class DemoResult:
             ("simulated", f"{report.vectors:,} images on {report.simulator}"),
             ("bits", f"{report.mismatches} mismatches"),
             ("cycles", f"RTL {report.cycles_rtl:,} | model {cycles} | program {report.cycles_program:,}"),
+            ("array", f"{report.causes.total.array_utilization:.1%} utilised at work; of its time: {report.causes}"),
             ("verdict", "proven: equal bits, equal cycles" if self.passed else "NOT proven: see cosim.json"),
             ("written", str(self.folder)),
         ]

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from codesign_kernel.accelerator import Accelerator
-from codesign_kernel.cosim.cache import scratch_folder
+from codesign_kernel.cache import scratch_folder
 from codesign_kernel.errors import InvalidInputError, SynthesisError
 from codesign_kernel.rtl import generate_rtl
 from codesign_kernel.session.watched import run_watched
