@@ -190,7 +190,7 @@ MUTANTS = {
     "weights in use change": (r"if \(swap\)", "if (1'b1)", "b"),
     "weights run over": (r"_load <= \(load && \(!systolic0_last\)\);", "_load <= load;", "a"),
     "ReLU never": (r"\(sequencer0_decoder0_ctl_relu && ", "(1'b0 && ", "b"),
-    "stride": (r"\(ctl_addr \+ sequencer0_map_walk0_x_step\)", "(ctl_addr + 1)", "c"),
+    "stride": (r"(map_walk0_window) \+ sequencer0_map_walk0_x_step\)", r"\1 + 1)", "c"),
     "maximum": (r"assign ctl_window_first = .*;", "assign ctl_window_first = 1'b1;", "d"),
     "drain of CONV": (r"('h5: begin\s+\S+ = .*waited == )4", r"\g<1>5", None),
     "drain of STORE": (r"('h6: begin\s+\S+ = .*waited == )4", r"\g<1>5", None),

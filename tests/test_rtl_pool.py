@@ -25,14 +25,14 @@ __all__ = ["builds"]  # a fixture for the whole session
 
 #: Words of the activation memory, and rows of weights; the lower half of the words is read while the upper is written,
 #: and the other way round.
-WORDS, ROWS = 64, 96
+WORDS, ROWS = 64, 160
 
 
 def pooling_machine(rows: int, cols: int, bits: int, dataflow: str) -> Accelerator:
-    """An accelerator with ``WORDS`` words, ``ROWS`` rows of weights and 32 of accumulators."""
+    """An accelerator with ``WORDS`` words, ``ROWS`` rows of weights and 36 of accumulators."""
     a = machine(rows, cols, 1, 1, 1, weight_bits=bits, dataflow=dataflow)
     return machine(
-        rows, cols, WORDS * a.word_bits / 8192, ROWS * cols * bits / 8192, 32 * cols * a.acc_bits / 8192,
+        rows, cols, WORDS * a.word_bits / 8192, ROWS * cols * bits / 8192, 36 * cols * a.acc_bits / 8192,
         weight_bits=bits, dataflow=dataflow, instruction_kib=4,
     )  # fmt: skip
 
@@ -107,22 +107,25 @@ class Draft:
         f |= {"to": to, "bank": self.bank(), "relu": int(self.rng.integers(0, 2)), "sum": add}
         self.emit(Op.POOL, **f)
 
-    def convolve(self, lowest: int, accumulate: int = 0) -> None:
-        """CONV and STORE, or TILE and SUM: 2 x 1 results of 2 x 2 windows."""
-        a, f = self.a, self.window(lowest, int(self.rng.integers(1, 3)), 1)
-        to, waddr = WORDS // 2 - lowest + int(self.rng.integers(0, WORDS // 2 - 1)), len(self.weights)
-        f |= {"waddr": waddr, "nct": 1, "ct_step": 0}
+    def convolve(self, lowest: int) -> None:
+        """CONV and STORE, or TILE and SUM, of one input tile, with maxima over windows of one to three."""
+        a, draw = self.a, self.rng.integers
+        side, nx, ny = (int(v) for v in draw(1, (4, 3, 3)))
+        to, waddr = WORDS // 2 - lowest + int(draw(0, WORDS // 2 - 3)), len(self.weights)
+        f = {"nfx": int(draw(1, 3)), "nfy": 1, "nct": 1, "waddr": waddr, "dx": 1, "dy": 1, "tap_row": 8, "ct_step": 0}
+        f |= {"ix0": -int(draw(0, 2)), "iy0": -int(draw(0, 2)), "width": 8, "height": 4, "sx": 1, "sy": 1}
+        f |= {"addr": lowest + f["iy0"] * 8 + f["ix0"], "row_step": 8}
         values = self.rng.integers(0, 1 << a.weight_bits, (f["nfx"] * a.rows, a.cols))
         self.weights += values.tolist()
-        relu, wide = int(self.rng.integers(0, 2)), max(a.cols // a.rows, 1)
-        read = int(self.rng.integers(0, wide))
+        relu, wide = int(draw(0, 2)), max(a.cols // a.rows, 1)
+        read = int(draw(0, wide))
         self.parameters(to)
         if a.dataflow == "ws":
-            self.emit(Op.CONV, acc=accumulate, bank=read, **f | {"nx": 4, "ny": 2})
-            self.emit(Op.STORE, relu=relu, bank=self.bank(), addr=to, nx=2, ny=1, pool=2, acc_row=4)
+            self.emit(Op.CONV, acc=0, bank=read, **f | {"nx": nx * side, "ny": ny * side})
+            self.emit(Op.STORE, relu=relu, bank=self.bank(), addr=to, nx=nx, ny=ny, pool=side, acc_row=nx * side)
         else:
             bank = read if wide > 1 else self.bank()
-            self.emit(Op.SUM, relu=relu, bank=bank, window=2, **f | {"nx": 2, "ny": 1})
+            self.emit(Op.SUM, relu=relu, bank=bank, window=side, **f | {"nx": nx, "ny": ny})
 
     def law(self, instruction: Instruction) -> int:
         """Cycles of ``instruction``."""
@@ -232,7 +235,9 @@ class TestIcarus:
         windows(MACHINES[name], seed).agree("icarus")
 
     def test_mixture(self, name):
-        mixture(MACHINES[name], 1).agree("icarus")
+        draft = mixture(MACHINES[name], 4)
+        assert any(i.op in (Op.STORE, Op.SUM) and i["nx"] * i["ny"] > 1 for i in draft.instructions)
+        draft.agree("icarus")
 
     @pytest.mark.parametrize("backwards", [False, True])
     def test_two_maps_are_added(self, name, backwards):
@@ -258,7 +263,7 @@ class TestIcarus:
 )
 @pytest.mark.parametrize("name", ["2x2 int8 ws", "4x2 int8 os"])
 def test_the_other_simulators(simulator, name):
-    draft = mixture(MACHINES[name], 2)
+    draft = mixture(MACHINES[name], 4)
     draft.instructions = draft.instructions[:6]
     draft.agree(simulator)
 

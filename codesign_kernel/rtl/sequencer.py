@@ -16,11 +16,13 @@ from codesign_kernel.rtl.walks import (
     STORE,
     SUM,
     TILE,
+    Taps,
     beat_walk,
     bits,
-    map_walk,
+    tap_fields,
     tap_walk,
 )
+from codesign_kernel.rtl.walks_ws import map_walk
 
 states = enum("IDLE", "FETCH", "DECODE", "WEIGHTS", "RUN", "DRAIN")
 
@@ -194,8 +196,10 @@ def sequencer(clk, rst, start, entry, busy, cycles, error, pc, word, ctl, accele
     checks = check_word(word, illegal, (TILE, SUM), RESERVED, accelerator.rows == accelerator.cols)
     decodes = decoder(clk, rst, ctl, word, op)
     weights = weight_walk(clk, rst, ctl, word, last, loaded, accelerator.rows)
-    taps = tap_walk(clk, rst, ctl, word, origin, start_x, start_y, last, accelerator)
-    positions = map_walk(clk, rst, ctl, word, op, running, origin, start_x, start_y, finished)
+    taps = Taps()
+    holds = tap_fields(clk, rst, ctl.issue, word, taps)
+    starts = tap_walk(clk, rst, ctl, word, taps, origin, start_x, start_y, last, accelerator)
+    positions = map_walk(clk, rst, ctl, word, taps, op, running, origin, start_x, start_y, finished)
     beats = beat_walk(clk, rst, ctl, word, running, accelerator)
 
     @always_comb
@@ -275,6 +279,6 @@ def sequencer(clk, rst, start, entry, busy, cycles, error, pc, word, ctl, accele
                 state.next = states.FETCH
 
     return (
-        checks, decodes, weights, taps, positions, beats,
+        checks, decodes, weights, holds, starts, positions, beats,
         phases, operations, drains, end_tap, start_tap, control,
     )  # fmt: skip

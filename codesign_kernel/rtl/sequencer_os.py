@@ -6,7 +6,21 @@ from codesign_kernel.accelerator.isa import BANK_BITS, COORDINATE_BITS, EXTERNAL
 from codesign_kernel.accelerator.types import ADDRESS_BITS
 from codesign_kernel.rtl.bits import counter, unsigned
 from codesign_kernel.rtl.sequencer import check_word, decoder
-from codesign_kernel.rtl.walks import HALT, LOADA, LOADP, LOADQ, POOL, SAVE, STORE, SUM, TILE, beat_walk, tap_walk
+from codesign_kernel.rtl.walks import (
+    HALT,
+    LOADA,
+    LOADP,
+    LOADQ,
+    POOL,
+    SAVE,
+    STORE,
+    SUM,
+    TILE,
+    Taps,
+    beat_walk,
+    tap_fields,
+    tap_walk,
+)
 from codesign_kernel.rtl.walks_os import read_walk, repeat, weight_walk, window_walk
 
 os_states = enum("IDLE", "FETCH", "DECODE", "RUN", "DRAIN")
@@ -112,8 +126,10 @@ def sequencer_os(clk, rst, start, entry, busy, cycles, error, pc, at, word, ctl,
     decodes = decoder(clk, rst, ctl, word, op)
     counts = slots(clk, rst, ctl, tap_end, last, group_end, fresh, accelerator.rows)
     tap_control = TapControl(restart, tap_end, ctl.bank)
-    taps = tap_walk(clk, rst, tap_control, word, origin, start_x, start_y, last, accelerator)
-    windows = window_walk(clk, rst, ctl, word, step, given, ended)
+    taps = Taps()
+    holds = tap_fields(clk, rst, ctl.issue, word, taps)
+    starts = tap_walk(clk, rst, tap_control, word, taps, origin, start_x, start_y, last, accelerator)
+    windows = window_walk(clk, rst, ctl, word, taps, step, given, ended)
     places = repeat(clk, fresh, given, place, accelerator.rows)
     reads = read_walk(clk, rst, ctl, word, place, origin, start_x, start_y, running, words_end)
     weights = weight_walk(clk, rst, ctl, word, group_end)
@@ -203,6 +219,6 @@ def sequencer_os(clk, rst, start, entry, busy, cycles, error, pc, at, word, ctl,
                 state.next = os_states.FETCH
 
     return (
-        checks, decodes, counts, taps, windows, places, reads, weights, beats,
+        checks, decodes, counts, holds, starts, windows, places, reads, weights, beats,
         phases, fetch, operations, repeats, results, finish, drains, control,
     )  # fmt: skip

@@ -5,9 +5,7 @@ from myhdl import Signal, always_comb, always_seq, block
 from codesign_kernel.accelerator.isa import (
     BANK_BITS,
     COORDINATE_BITS,
-    COUNT_BITS,
     LAYOUT,
-    ROW_STEP_BITS,
     STEP_BITS,
     TAP_BITS,
     Op,
@@ -105,8 +103,49 @@ def next_tile_banked(ctl, plane, step, turn, tile_end, tile_done, next_plane):
     return add
 
 
+class Taps:
+    """The taps of a CONV or SUM, the positions in a window of a POOL or STORE: their last column and row, and steps."""
+
+    def __init__(self):
+        self.x_end, self.y_end = Signal(counter(TAP_BITS)), Signal(counter(TAP_BITS))
+        self.dx, self.row = Signal(counter(ADDRESS_BITS)), Signal(counter(ADDRESS_BITS))
+        self.dy = Signal(counter(COORDINATE_BITS))
+
+
 @block
-def tap_walk(clk, rst, ctl, word, origin, start_x, start_y, last, accelerator):
+def tap_fields(clk, rst, issue, word, taps):
+    """Holds :class:`Taps` of an instruction. Steps are as wide as what they are added to."""
+    fx_high, fx_low = bits("nfx")
+    fy_high, fy_low = bits("nfy")
+    dx_high, dx_low = bits("dx")
+    dy_high, dy_low = bits("dy")
+    tr_high, tr_low = bits("tap_row")
+    k_high, k_low = bits("pool")
+    ar_high, ar_low = bits("acc_row")
+
+    @always_seq(clk.posedge, reset=rst)
+    def hold():
+        if issue:
+            taps.dy.next[STEP_BITS:] = word[dy_high:dy_low]
+            if word[4:] == STORE:
+                taps.x_end.next[STEP_BITS:] = word[k_high:k_low]
+                taps.x_end.next[TAP_BITS:STEP_BITS] = 0
+                taps.y_end.next[STEP_BITS:] = word[k_high:k_low]
+                taps.y_end.next[TAP_BITS:STEP_BITS] = 0
+                taps.dx.next[STEP_BITS:] = 1
+                taps.row.next[COORDINATE_BITS:] = word[ar_high:ar_low]
+                taps.row.next[ADDRESS_BITS:COORDINATE_BITS] = 0
+            else:
+                taps.x_end.next = word[fx_high:fx_low]
+                taps.y_end.next = word[fy_high:fy_low]
+                taps.dx.next[STEP_BITS:] = word[dx_high:dx_low]
+                taps.row.next = word[tr_high:tr_low]
+
+    return hold
+
+
+@block
+def tap_walk(clk, rst, ctl, word, taps, origin, start_x, start_y, last, accelerator):
     """The taps of a CONV or SUM: filter columns, then filter rows, then input tiles; ``ctl.tap_start`` moves on.
 
     ``origin``, ``start_x`` and ``start_y`` are where the next tap starts; ``last`` says that no other follows it.
@@ -114,17 +153,12 @@ def tap_walk(clk, rst, ctl, word, origin, start_x, start_y, last, accelerator):
     a_high, a_low = bits("addr")
     x_high, x_low = bits("ix0")
     y_high, y_low = bits("iy0")
-    fx_high, fx_low = bits("nfx")
-    fy_high, fy_low = bits("nfy")
     ct_high, ct_low = bits("nct")
-    dx_high, dx_low = bits("dx")
-    dy_high, dy_low = bits("dy")
-    tr_high, tr_low = bits("tap_row")
     cs_high, cs_low = bits("ct_step")
-    fx, fy, fx_end, fy_end = [Signal(counter(TAP_BITS)) for _ in range(4)]
+    fx, fy = Signal(counter(TAP_BITS)), Signal(counter(TAP_BITS))
     ct, ct_end = [Signal(counter(12)) for _ in range(2)]
-    ix0, iy0, dx, dy = [Signal(counter(COORDINATE_BITS)) for _ in range(4)]
-    line, plane, tap_row, tile_step, column_step, next_plane = [Signal(counter(ADDRESS_BITS)) for _ in range(6)]
+    ix0, iy0 = Signal(counter(COORDINATE_BITS)), Signal(counter(COORDINATE_BITS))
+    line, plane, tile_step, next_plane = [Signal(counter(ADDRESS_BITS)) for _ in range(4)]
     tile_end = Signal(bool(0))
     if accelerator.cols > accelerator.rows:
         turn, tile_done = Signal(bool(0)), Signal(bool(0))
@@ -140,7 +174,7 @@ def tap_walk(clk, rst, ctl, word, origin, start_x, start_y, last, accelerator):
 
     @always_comb
     def ends():
-        tile_end.next = fx == fx_end and fy == fy_end
+        tile_end.next = fx == taps.x_end and fy == taps.y_end
 
     @always_comb
     def end():
@@ -149,16 +183,9 @@ def tap_walk(clk, rst, ctl, word, origin, start_x, start_y, last, accelerator):
     @always_seq(clk.posedge, reset=rst)
     def hold():
         if ctl.issue:
-            fx_end.next = word[fx_high:fx_low]
-            fy_end.next = word[fy_high:fy_low]
             ct_end.next = word[ct_high:ct_low]
             ix0.next = word[x_high:x_low]
             iy0.next = word[y_high:y_low]
-            # steps are as wide as what they are added to; only their low bits are ever set
-            dx.next[STEP_BITS:] = word[dx_high:dx_low]
-            dy.next[STEP_BITS:] = word[dy_high:dy_low]
-            column_step.next[STEP_BITS:] = word[dx_high:dx_low]
-            tap_row.next = word[tr_high:tr_low]
             tile_step.next = word[cs_high:cs_low]
 
     @always_seq(clk.posedge, reset=rst)
@@ -173,17 +200,17 @@ def tap_walk(clk, rst, ctl, word, origin, start_x, start_y, last, accelerator):
             start_x.next = word[x_high:x_low]
             start_y.next = word[y_high:y_low]
         elif ctl.tap_start:
-            if fx != fx_end:
+            if fx != taps.x_end:
                 fx.next = fx + 1
-                origin.next = origin + column_step
-                start_x.next = start_x + dx
-            elif fy != fy_end:
+                origin.next = origin + taps.dx
+                start_x.next = start_x + taps.dx[COORDINATE_BITS:]
+            elif fy != taps.y_end:
                 fx.next = 0
                 fy.next = fy + 1
-                line.next = line + tap_row
-                origin.next = line + tap_row
+                line.next = line + taps.row
+                origin.next = line + taps.row
                 start_x.next = ix0
-                start_y.next = start_y + dy
+                start_y.next = start_y + taps.dy
             else:
                 fx.next = 0
                 fy.next = 0
@@ -195,174 +222,6 @@ def tap_walk(clk, rst, ctl, word, origin, start_x, start_y, last, accelerator):
                 start_y.next = iy0
 
     return banks, ends, end, hold, walk
-
-
-@block
-def map_walk(clk, rst, ctl, word, op, running, origin, start_x, start_y, finished):
-    """The windows of a map (POOL), of the accumulators (STORE), or of one position each (CONV); or words one by one."""
-    a_high, a_low = bits("addr")
-    nx_high, nx_low = bits("nx")
-    ny_high, ny_low = bits("ny")
-    ix_high, ix_low = bits("ix0")
-    iy_high, iy_low = bits("iy0")
-    w_high, w_low = bits("width")
-    h_high, h_low = bits("height")
-    sx_high, sx_low = bits("sx")
-    sy_high, sy_low = bits("sy")
-    rs_high, rs_low = bits("row_step")
-    fx_high, fx_low = bits("nfx")
-    fy_high, fy_low = bits("nfy")
-    dx_high, dx_low = bits("dx")
-    dy_high, dy_low = bits("dy")
-    tr_high, tr_low = bits("tap_row")
-    k_high, k_low = bits("pool")
-    ar_high, ar_low = bits("acc_row")
-    c_high, c_low = bits("count")
-    begins, walks = Signal(bool(0)), Signal(bool(0))
-    words = Signal(counter(COUNT_BITS))
-    x, y, x_end, y_end, px, py, base_x, base_y, left, window_x, window_y = [
-        Signal(counter(COORDINATE_BITS)) for _ in range(11)
-    ]
-    width, height, sy, dy = [Signal(counter(COORDINATE_BITS)) for _ in range(4)]
-    kx, ky, kx_end, ky_end = [Signal(counter(TAP_BITS)) for _ in range(4)]
-    base, row, window, line, next_line, next_row = [Signal(counter(ADDRESS_BITS)) for _ in range(6)]
-    x_step, row_step, dx, tap_row, side = [Signal(counter(ADDRESS_BITS)) for _ in range(5)]
-
-    @always_comb
-    def bounds():
-        # a coordinate left of or above the map has wrapped to a large number
-        ctl.live.next = px < width and py < height
-        ctl.window_first.next = kx == 0 and ky == 0
-        ctl.window_last.next = kx == kx_end and ky == ky_end
-
-    @always_comb
-    def kinds():
-        begins.next = ctl.issue or ctl.tap_start
-        walks.next = op == CONV or op == STORE or op == POOL
-        side.next[STEP_BITS:] = word[k_high:k_low]
-        side.next[ADDRESS_BITS:STEP_BITS] = 0
-
-    @always_comb
-    def begin():
-        if ctl.tap_start:
-            base.next = origin
-            base_x.next = start_x
-            base_y.next = start_y
-        else:
-            base.next = word[a_high:a_low]
-            base_x.next = word[ix_high:ix_low]
-            base_y.next = word[iy_high:iy_low]
-            if word[4:] == STORE:
-                base.next = 0
-
-    @always_comb
-    def below():
-        next_line.next = line + tap_row
-
-    @always_comb
-    def next_windows():
-        if op == STORE:
-            # windows of the accumulators lie side by side: the next ones begin behind the last line of these
-            next_row.next = next_line
-        else:
-            next_row.next = row + row_step
-
-    @always_comb
-    def finish():
-        if walks:
-            finished.next = x == x_end and y == y_end and kx == kx_end and ky == ky_end
-        else:
-            finished.next = words == 0 and ctl.beat_last
-
-    @always_seq(clk.posedge, reset=rst)
-    def hold():
-        if ctl.issue:
-            x_end.next = word[nx_high:nx_low]
-            y_end.next = word[ny_high:ny_low]
-            width.next = word[w_high:w_low]
-            height.next = word[h_high:h_low]
-            # steps are as wide as what they are added to
-            sy.next[STEP_BITS:] = word[sy_high:sy_low]
-            dy.next[STEP_BITS:] = word[dy_high:dy_low]
-            row_step.next[ROW_STEP_BITS:] = word[rs_high:rs_low]
-            if word[4:] == STORE:
-                kx_end.next = side[TAP_BITS:]
-                ky_end.next = side[TAP_BITS:]
-                x_step.next = side + 1
-                dx.next = 1
-                tap_row.next[COORDINATE_BITS:] = word[ar_high:ar_low]
-                tap_row.next[ADDRESS_BITS:COORDINATE_BITS] = 0
-            else:
-                kx_end.next = word[fx_high:fx_low]
-                ky_end.next = word[fy_high:fy_low]
-                x_step.next[STEP_BITS:] = word[sx_high:sx_low]
-                x_step.next[ADDRESS_BITS:STEP_BITS] = 0
-                dx.next[STEP_BITS:] = word[dx_high:dx_low]
-                dx.next[ADDRESS_BITS:STEP_BITS] = 0
-                tap_row.next = word[tr_high:tr_low]
-                if word[4:] == CONV:
-                    kx_end.next = 0
-                    ky_end.next = 0
-
-    @always_seq(clk.posedge, reset=rst)
-    def walk():
-        if ctl.issue:
-            words.next = word[c_high:c_low]
-        if begins:
-            x.next = 0
-            y.next = 0
-            kx.next = 0
-            ky.next = 0
-            row.next = base
-            window.next = base
-            line.next = base
-            ctl.addr.next = base
-            left.next = base_x
-            window_x.next = base_x
-            px.next = base_x
-            window_y.next = base_y
-            py.next = base_y
-        elif running:
-            if not walks:
-                if ctl.beat_last:
-                    words.next = words - 1
-                    ctl.addr.next = ctl.addr + 1
-            elif kx != kx_end:
-                kx.next = kx + 1
-                ctl.addr.next = ctl.addr + dx
-                px.next = px + dx[COORDINATE_BITS:]
-            elif ky != ky_end:
-                kx.next = 0
-                ky.next = ky + 1
-                line.next = next_line
-                ctl.addr.next = next_line
-                px.next = window_x
-                py.next = py + dy
-            elif x != x_end:
-                kx.next = 0
-                ky.next = 0
-                x.next = x + 1
-                window.next = window + x_step
-                line.next = window + x_step
-                ctl.addr.next = window + x_step
-                window_x.next = window_x + x_step[COORDINATE_BITS:]
-                px.next = window_x + x_step[COORDINATE_BITS:]
-                py.next = window_y
-            else:
-                kx.next = 0
-                ky.next = 0
-                x.next = 0
-                y.next = y + 1
-                row.next = next_row
-                window.next = next_row
-                line.next = next_row
-                ctl.addr.next = next_row
-                window_x.next = left
-                px.next = left
-                window_y.next = window_y + sy
-                py.next = window_y + sy
-
-    return bounds, kinds, begin, below, next_windows, finish, hold, walk
 
 
 @block

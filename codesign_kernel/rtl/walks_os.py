@@ -10,7 +10,7 @@ from codesign_kernel.rtl.walks import SAVE, SUM, bits
 
 
 @block
-def window_walk(clk, rst, ctl, word, step, place, ended):
+def window_walk(clk, rst, ctl, word, taps, step, place, ended):
     """The positions of a map window by window; ``place`` is one of them, ``step`` moves on.
 
     Windows of SUM lie side by side in the map before pooling; those of POOL have steps of their own.
@@ -24,17 +24,12 @@ def window_walk(clk, rst, ctl, word, step, place, ended):
     sx_high, sx_low = bits("sx")
     sy_high, sy_low = bits("sy")
     rs_high, rs_low = bits("row_step")
-    fx_high, fx_low = bits("nfx")
-    fy_high, fy_low = bits("nfy")
-    dx_high, dx_low = bits("dx")
-    dy_high, dy_low = bits("dy")
-    tr_high, tr_low = bits("tap_row")
     k_high, k_low = bits("window")
-    x, y, x_end, y_end, px, py, left, top, sx, sy, dx, dy = [Signal(counter(COORDINATE_BITS)) for _ in range(12)]
-    kx, ky, kx_end, ky_end = [Signal(counter(TAP_BITS)) for _ in range(4)]
-    line, top_line, row_step, tap_row, address, column = [Signal(counter(ADDRESS_BITS)) for _ in range(6)]
-    from_x, from_y = Signal(counter(COORDINATE_BITS)), Signal(counter(COORDINATE_BITS))
-    from_line = Signal(counter(ADDRESS_BITS))
+    x, y, x_end, y_end, px, py, left, top, sx, sy = [Signal(counter(COORDINATE_BITS)) for _ in range(10)]
+    kx, ky, kx_end, ky_end, side = [Signal(counter(TAP_BITS)) for _ in range(5)]
+    line, top_line, row_step, address, column = [Signal(counter(ADDRESS_BITS)) for _ in range(5)]
+    dx, dy, from_x, from_y = [Signal(counter(COORDINATE_BITS)) for _ in range(4)]
+    tap_row, from_line = Signal(counter(ADDRESS_BITS)), Signal(counter(ADDRESS_BITS))
     there, opens, closes, passed, tiled = [Signal(bool(0)) for _ in range(5)]
     joined = ConcatSignal(closes, opens, there, py, px, address)
 
@@ -59,13 +54,23 @@ def window_walk(clk, rst, ctl, word, step, place, ended):
         ended.next = passed or (step and closes and x == x_end and y == y_end)
 
     @always_comb
-    def corner():
-        # the next window lies a step from where this one begins; side by side, from where it ends
+    def steps():
         if tiled:
+            kx_end.next = side
+            ky_end.next = side
+            dx.next = sx
+            dy.next = sy
+            tap_row.next = row_step
+            # side by side, the next window begins a step from where this one ends
             from_x.next = px
             from_y.next = py
             from_line.next = line
         else:
+            kx_end.next = taps.x_end
+            ky_end.next = taps.y_end
+            dx.next = taps.dx[COORDINATE_BITS:]
+            dy.next = taps.dy
+            tap_row.next = taps.row
             from_x.next = left
             from_y.next = top
             from_line.next = top_line
@@ -76,25 +81,11 @@ def window_walk(clk, rst, ctl, word, step, place, ended):
             tiled.next = word[4:] == SUM
             x_end.next = word[nx_high:nx_low]
             y_end.next = word[ny_high:ny_low]
+            side.next[STEP_BITS:] = word[k_high:k_low]
             # steps are as wide as what they are added to; only their low bits are ever set
             sx.next[STEP_BITS:] = word[sx_high:sx_low]
             sy.next[STEP_BITS:] = word[sy_high:sy_low]
             row_step.next[ROW_STEP_BITS:] = word[rs_high:rs_low]
-            if word[4:] == SUM:
-                kx_end.next[STEP_BITS:] = word[k_high:k_low]
-                kx_end.next[TAP_BITS:STEP_BITS] = 0
-                ky_end.next[STEP_BITS:] = word[k_high:k_low]
-                ky_end.next[TAP_BITS:STEP_BITS] = 0
-                dx.next[STEP_BITS:] = word[sx_high:sx_low]
-                dy.next[STEP_BITS:] = word[sy_high:sy_low]
-                tap_row.next[ROW_STEP_BITS:] = word[rs_high:rs_low]
-                tap_row.next[ADDRESS_BITS:ROW_STEP_BITS] = 0
-            else:
-                kx_end.next = word[fx_high:fx_low]
-                ky_end.next = word[fy_high:fy_low]
-                dx.next[STEP_BITS:] = word[dx_high:dx_low]
-                dy.next[STEP_BITS:] = word[dy_high:dy_low]
-                tap_row.next = word[tr_high:tr_low]
 
     @always_seq(clk.posedge, reset=rst)
     def walk():
@@ -141,7 +132,7 @@ def window_walk(clk, rst, ctl, word, step, place, ended):
                 line.next = from_line + row_step
                 top_line.next = from_line + row_step
 
-    return look, locate, out, end, corner, hold, walk
+    return look, locate, out, end, steps, hold, walk
 
 
 @block
