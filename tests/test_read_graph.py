@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from codesign_kernel import profile
+from codesign_kernel.cli.parser import DIGITS_NETWORKS
 from codesign_kernel.errors import InvalidInputError, UnsupportedLayerError
 from codesign_kernel.optimize import load_digits, quantize, train_digits
 from codesign_kernel.optimize.networks import NETWORKS, LeNet5, ResidualCNN, SeparableCNN
@@ -221,6 +222,7 @@ def test_a_relu6_ends_where_the_integers_end():
 REFUSED = {
     "relu of a map that others read": (lambda m, x: (y := m.conv(x)) + F.relu(y),
                                        r"'relu' \(relu\).*others read the map of layer 'conv' without it"),
+    "relu of another name": (lambda m, x: (y := m.conv(x)) + F.relu(y.contiguous()), r"'relu' .*others read the map"),
     "relu6 after others read": (lambda m, x: (y := F.relu(m.conv(x))) + F.relu6(y), r"'relu6' .*others read the map"),
     "norm of a map that others read": (lambda m, x: (y := m.conv(x)) + m.net[3](y), r"'net\.3' .*its only reader"),
     "a number": (lambda m, x: m.conv(x) + 1.0, r"'add' \(add\).*given 1\.0, which is no map"),
@@ -296,6 +298,7 @@ def test_enlarged_digits_are_the_same_digits():
     assert np.allclose(double[:, 5], 0.75 * small.all_x[:, 0, 0, 2] + 0.25 * small.all_x[:, 0, 0, 3])
 
 
-def test_unknown_networks_are_refused():
+def test_unknown_networks_are_refused_and_the_command_line_knows_them_all():
+    assert tuple(NETWORKS) == DIGITS_NETWORKS
     with pytest.raises(InvalidInputError, match="no digits network 'vgg'; choose from cnn, lenet5, resnet, mobilenet"):
         train_digits(network="vgg")

@@ -56,10 +56,15 @@ def _profile(name: str, progress: Progress) -> Profile:
         return profile(Path(name))
     if name != "digits":
         return profile(*zoo.build(name), name=name)
-    from codesign_kernel.optimize import DigitsCNN
+    return _digits_profile("cnn")
 
-    model = DigitsCNN()
-    return profile(model, model.conv1.weight.new_zeros((1, 1, 8, 8)), name=name)
+
+def _digits_profile(network: str) -> Profile:
+    """The profile of a network of the digits, untrained."""
+    from codesign_kernel.optimize.networks import NETWORKS
+    from codesign_kernel.profiler import profile
+
+    return profile(*NETWORKS[network].untrained(), name="digits")
 
 
 def profile(args: argparse.Namespace, progress: Progress) -> Answer:
@@ -216,7 +221,7 @@ def synth(args: argparse.Namespace, progress: Progress) -> Answer:
 
 
 def cosim(args: argparse.Namespace, progress: Progress) -> Answer:
-    """``codesign cosim``: the digits network on the RTL, compared bit for bit and cycle for cycle."""
+    """``codesign cosim``: a digits network on the RTL, compared bit for bit and cycle for cycle."""
     design = _design(args)
     for path in (args.asm, args.vcd):
         if path is not None:
@@ -234,8 +239,9 @@ def cosim(args: argparse.Namespace, progress: Progress) -> Answer:
         raise InvalidInputError(f"--images is at most {available}, the test images there are, but got {args.images}")
     # what would stop it later is told before the training
     find_simulator(args.simulator)
-    evaluate(_profile("digits", progress), design)
-    model, data, accuracy = train_digits(seed=args.seed, progress=progress)
+    progress(0, 0, "profiling digits")
+    evaluate(_digits_profile(args.network), design)
+    model, data, accuracy = train_digits(seed=args.seed, progress=progress, network=args.network)
     network = quantize(model, data.calibration_x, bits=design.accelerator.weight_bits)
     if args.asm is not None:
         write_whole(args.asm, lower(network, design).assembly())

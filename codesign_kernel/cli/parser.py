@@ -9,6 +9,8 @@ from typing import NamedTuple, NoReturn
 from codesign_kernel import __version__
 
 TARGETS = ("generic", "ice40", "ecp5", "xilinx")
+#: The networks of the digits, as in ``optimize.networks.NETWORKS``.
+DIGITS_NETWORKS = ("cnn", "lenet5", "resnet", "mobilenet")
 SIMULATORS = ("auto", "verilator", "icarus", "myhdl", "ghdl")
 #: Columns of a sweep that can be objectives, and the direction that is better when none is given.
 OBJECTIVES = {
@@ -120,6 +122,9 @@ def _add_design(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_cosim(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--network", choices=DIGITS_NETWORKS, default="cnn", help="which network learns the digits (default cnn)"
+    )
     parser.add_argument("--images", type=_count, default=16, metavar="N", help="test images to run (default 16)")
     parser.add_argument(
         "--asm", type=Path, metavar="FILE", help="write the program: each instruction with its predicted cycles"
@@ -208,7 +213,7 @@ def build_parser() -> argparse.ArgumentParser:
     synth.add_argument("--out", type=Path, metavar="DIR", help="write netlist, report and log")
     _add_design(synth)
 
-    cosim = command("cosim", "run the digits network on the RTL and compare bits and cycles with the model")
+    cosim = command("cosim", "run a digits network on the RTL and compare bits and cycles with the model")
     _add_cosim(cosim)
     verify = command("verify", "run random networks on the RTL of random accelerators and compare bits and cycles")
     _add_verify(verify)

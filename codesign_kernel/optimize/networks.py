@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -127,6 +128,10 @@ class Task(NamedTuple):
     edge: int
     epochs: int
     learning_rate: float
+
+    def untrained(self) -> tuple[nn.Module, Tensor]:
+        """The network with weights at random, and an image for it [1, 1, edge, edge]."""
+        return self.model(), torch.zeros(1, 1, self.edge, self.edge)
 
 
 #: What ``train_digits`` and ``--network`` know, by name.
