@@ -69,8 +69,10 @@ def test_two_hundred_networks_on_verilator():
     assert (report.agreed, report.vectors, len(report.accelerators)) == (200, 600, max(4, KINDS))
     assert report.instructions > 200 * 3 * 10
     common = {"padding", "pool", "relu", "linear", "stride", "dilation", "groups", "tiles", "blocks", "banks"}
+    common |= {"add", "average pool", "max pool", "batch"}
     cuts = {"chunks", "passes", "spilled map", "streamed weights", "resident weights"}
     assert all(report.met[name] >= 20 for name in common | cuts), report.met
+    assert report.met["packing"] >= 5
 
 
 @pytest.mark.slow
@@ -124,7 +126,7 @@ class TestFailure:
         found = report.failure
         assert not report.passed
         assert re.search(
-            r"^input 0, layer '(conv\d|fc)', channel \d+, position \(\d+, \d+\): expected -?\d+, got -?\d+; the layer "
+            r"^input 0, layer '(conv|pool|add|fc)\d', channel \d+, position \(\d+, \d+\): expected -?\d+, got -?\d+; the layer "
             r"runs in cycles \d+ to \d+$", found.what,
         )  # fmt: skip
         assert "padding=" in found.network
