@@ -29,7 +29,8 @@ from codesign_kernel.rtl.bits import unsigned
 
 #: Room for the words of a load of several bursts.
 NARROW = replace(TINY["2x2"], activation_kib=2)
-BASE = 0x1_2345_6040
+#: Where the external memory lies: at no page, and beyond 4 GiB.
+BASE = 0x1_2345_6080
 #: The second has several beats a word, and banks of results.
 WRAPPED = {"2x2": NARROW, "4x2": TINY["4x2"], "2x2 os": MACHINES["2x2 os"]}
 BY_NAME = ["2x2", *(pytest.param(name, marks=pytest.mark.slow) for name in ("4x2", "2x2 os"))]
@@ -177,7 +178,7 @@ def transfer_case(bits: int) -> dict:
     drawn = [(int(rng.integers(longest)), int(rng.integers(1, longest))) for _ in range(4)]
     paces = [(int(n), 0.0) for n in rng.permutation([1, 1, 1, 1, 2, 3, 7, 30])]
     return {
-        "base": BASE // 128 * 128, "words": 5 * longest + 20, "read_cycles": READ_CYCLES, "write_cycles": WRITE_CYCLES,
+        "base": BASE, "words": 5 * longest + 20, "read_cycles": READ_CYCLES, "write_cycles": WRITE_CYCLES,
         "transfers": [(*place, *pace) for place, pace in zip(ends, paces, strict=True)]
         + [(*place, latency, pauses) for place in drawn for latency, pauses in ((1, 0.3), (4, 0.8))],
     }  # fmt: skip
