@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from cocotb.triggers import RisingEdge
 
@@ -135,7 +135,7 @@ class AxiMemory:
         d.m_axi_wready.value = self.goes()
 
 
-async def watch(dut, seen: dict[str, int]) -> None:
+async def watch(dut, seen: dict[str, int], channels: Iterable[str] = PAYLOAD) -> None:
     """Holds what the accelerator drives to the laws of AXI: nothing is valid in reset; what is valid stays, and stays
     what it is, until it is taken. Counts in ``seen`` how often a channel had to wait."""
     waiting: dict[str, tuple[int, ...]] = {}
@@ -144,7 +144,8 @@ async def watch(dut, seen: dict[str, int]) -> None:
         if not dut.aresetn.value:
             waiting.clear()
             continue
-        for channel, names in PAYLOAD.items():
+        for channel in channels:
+            names = PAYLOAD[channel]
             valid = getattr(dut, f"{channel}valid").value
             assert valid.is_resolvable, f"{channel}valid is unknown"
             if channel in waiting:

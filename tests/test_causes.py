@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -88,11 +89,13 @@ class TestPrograms:
             if program.boot:
                 walk.run(0)
             place = program.maps[-1]
-            maps = random_inputs(rng, program.network, 1).reshape(1, place.channels, place.height, place.width)
-            walk.external[program.bytes_of(place)] = program.pack(maps)[0]
+            walk.external[program.bytes_of(place)] = program.pack(random_inputs(rng, program.network, program.batch))[0]
             seen = walk.tally(program.entry, program.owners)
-            told = {one.name: {c: n for c, n in one.slots.items() if n} for one in program.causes.layers}
-            assert told == {layer: dict(counts) for layer, counts in seen.items()}
+            told = {one.name: Counter({c: n for c, n in one.slots.items() if n}) for one in program.causes.layers}
+            if program.ways[1].packed != (1, 1):  # the array does not know the host's zeros from others
+                for counts in (told[program.owners[0]], seen[program.owners[0]]):
+                    counts["useful"] += counts.pop("padding", 0)
+            assert told == seen
 
     @pytest.mark.parametrize("name", MACHINES)
     def test_sums_are_the_cycles_and_the_macs_of_the_model(self, name: str) -> None:

@@ -120,6 +120,10 @@ class Program:
         else:
             # a network that begins with a fully connected layer reads its input as a vector
             maps = inputs.reshape(len(inputs), place.channels, place.height, place.width)
+        return self.bytes_at(place, maps)
+
+    def bytes_at(self, place: FeatureMap, maps: Array) -> Array:
+        """Feature maps [N, C, H, W] as the bytes of external memory at ``place``, [runs, bytes]: as ``unpack`` reads."""
         words = _to_words(maps, self.accelerator.lanes, self.network.dtype, place)
         return to_bytes(words, self.accelerator.weight_bits)
 
