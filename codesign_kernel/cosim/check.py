@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from codesign_kernel.cosim.job import Job, Progress, Simulator
+from codesign_kernel.cosim.job import Progress, Simulator, job_of
 from codesign_kernel.cosim.timing import InstructionMismatch, first_difference, layer_cycles
 from codesign_kernel.cosim.waves import Trace, window_of
 from codesign_kernel.errors import CapacityError
@@ -114,27 +114,6 @@ class CosimReport:
         )
 
 
-def _job(program: Program, inputs: Array, every: bool) -> Job:
-    memory = np.zeros(program.memory_bytes, dtype=np.uint8)
-    memory[: len(program.parameters)] = program.parameters
-    last = len(program.network.layers) - 1
-    outputs = range(last + 1) if every else (last,)
-    first = program.maps[-1]
-    # a network that begins with a fully connected layer reads its input as a vector
-    maps = inputs.reshape(len(inputs), first.channels, first.height, first.width)
-    return Job(
-        words=program.words,
-        boot=bool(program.boot),
-        entry=program.entry,
-        memory=memory,
-        inputs=program.pack(maps),
-        input_at=program.bytes_of(first),
-        outputs_at=tuple(program.bytes_of(program.maps[i]) for i in outputs),
-        # generous, but bounded: the prediction is exact unless the RTL is broken
-        limit=4 * max(program.cycles, sum(program.cycles_of(i) for i in program.boot)) + 1000,
-    )
-
-
 def _locate(bundle: RtlBundle, simulator: Simulator, plain: Program, x: Array, vector: int) -> Mismatch | None:
     """Run one input again with every layer's result saved, and compare layer by layer."""
     network = plain.network
@@ -142,7 +121,7 @@ def _locate(bundle: RtlBundle, simulator: Simulator, plain: Program, x: Array, v
         program = lower(network, bundle.accelerator, every=True)
     except CapacityError:  # the instruction memory has no room for saving every layer
         return None
-    answer = simulator.run(bundle, _job(program, x, True))
+    answer = simulator.run(bundle, job_of(program, x, every=True))
     for i, (golden, data) in enumerate(zip(network.layer_outputs(x), answer.outputs, strict=True)):
         place = program.maps[i]
         got = program.unpack(data, place)
@@ -198,7 +177,7 @@ def check(
     golden = network.predict(x)
     program = lower(network, bundle.accelerator)
     seen = window_of(window, program.cycles)
-    answer = simulator.run(bundle, _job(program, x, False), progress)
+    answer = simulator.run(bundle, job_of(program, x), progress)
     place = program.maps[len(network.layers) - 1]
     outputs = program.unpack(answer.outputs[0], place).reshape(golden.shape)
     differs = (outputs != golden).reshape(len(x), -1).any(axis=1)
@@ -226,7 +205,7 @@ def _draw(
     """Run one input again, and write its waveform."""
     if progress is not None:
         progress(0, 1, f"writing the waveform of input {vector}")
-    simulator.run(bundle, replace(_job(program, x[vector : vector + 1], False), trace=trace))
+    simulator.run(bundle, replace(job_of(program, x[vector : vector + 1]), trace=trace))
 
 
 def _end(program: Program, golden: Array, outputs: Array, vector: int) -> Mismatch:
