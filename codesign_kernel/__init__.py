@@ -23,8 +23,8 @@ if TYPE_CHECKING:  # what _HOME says, in the words that type checkers and editor
     from codesign_kernel.optimize import IntegerNetwork, quantize
     from codesign_kernel.pareto import knee, pareto_front
     from codesign_kernel.profiler import Profile, profile, zoo
-    from codesign_kernel.rtl import RtlBundle, generate_rtl
-    from codesign_kernel.session import VerifyReport, cosimulate, sweep, verify
+    from codesign_kernel.rtl import RtlBundle
+    from codesign_kernel.session import VerifyReport, cosimulate, generate_rtl, sweep, verify
     from codesign_kernel.workload import Layer, Workload
 
 _HOME = {
@@ -46,7 +46,7 @@ _HOME = {
     "cosimulate": "session",
     "evaluate": "cost",
     "figures": "figures",
-    "generate_rtl": "rtl",
+    "generate_rtl": "session",
     "knee": "pareto",
     "pareto_front": "pareto",
     "profile": "profiler",

@@ -98,7 +98,7 @@ def test_some_networks_on_the_others(simulator):
 
 def test_equal_seeds_give_equal_cases():
     a = random_accelerator(np.random.default_rng(0), "ws", 8, small=True)
-    (one, x), (same, y), (other, _) = (verification._case(seed, 5, a, True) for seed in (1, 1, 2))
+    (one, x), (same, y), (other, _) = (verification.drawn_case(seed, 5, a, True) for seed in (1, 1, 2))
     assert one.network.digest == same.network.digest != other.network.digest
     assert np.array_equal(x, y)
 
@@ -126,8 +126,8 @@ class TestFailure:
         found = report.failure
         assert not report.passed
         assert re.search(
-            r"^input 0, layer '(conv|pool|add|fc)\d', channel \d+, position \(\d+, \d+\): expected -?\d+, got -?\d+; the layer "
-            r"runs in cycles \d+ to \d+$", found.what,
+            r"^input 0, layer '(conv|pool|add|fc)\d', channel \d+, position \(\d+, \d+\): expected -?\d+, got -?\d+; "
+            r"the layer runs in cycles \d+ to \d+$", found.what,
         )  # fmt: skip
         assert "padding=" in found.network
         assert "int4" in found.network or "int8" in found.network

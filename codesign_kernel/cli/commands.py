@@ -23,6 +23,7 @@ from codesign_kernel.workload import LOOPS
 if TYPE_CHECKING:
     from codesign_kernel.cosim import CosimReport
     from codesign_kernel.design import Design
+    from codesign_kernel.optimize import IntegerNetwork
     from codesign_kernel.profiler import Profile
 
 #: Rows of a front printed for people; ``--json`` and ``--out`` have all of them.
@@ -192,22 +193,41 @@ def _design(args: argparse.Namespace) -> Design:
 
 
 def rtl(args: argparse.Namespace, progress: Progress) -> Answer:
-    """``codesign rtl``: Verilog and VHDL files in a folder."""
+    """``codesign rtl``: Verilog and VHDL files in a folder, and with ``--vectors`` a test bench."""
     design = _design(args)
     check_folder(args.out)
-    from codesign_kernel.rtl import generate_rtl
+    from codesign_kernel.session import generate_rtl
 
+    network = inputs = None
+    if args.vectors is not None:
+        network, inputs = _digits(args.vectors, design, 0, progress)[:2]
     progress(0, 0, f"generating {design.accelerator}")
-    bundle = generate_rtl(design)
+    bundle = generate_rtl(design, network, inputs)
     written = bundle.write(args.out)
     rows = [
         ("design", design.accelerator),
         ("top", bundle.top),
         ("digest", bundle.digest),
-        *((path, f"{bundle.lines[path.name]:,} lines") for path in written),
+        *((path, f"{text.count(chr(10)):,} lines") for path, text in zip(written, bundle.texts.values(), strict=True)),
     ]
     body = {"design": asdict(design.accelerator), "top": bundle.top, "digest": bundle.digest, "files": written}
     return Answer(rows_text(rows), body)
+
+
+def _digits(
+    images: int, design: Design, seed: int, progress: Progress, network: str = "cnn"
+) -> tuple[IntegerNetwork, Any, float]:
+    """A network of digits, trained and quantised for ``design``; its first test images; its accuracy before that."""
+    from codesign_kernel.cost import evaluate
+    from codesign_kernel.optimize import load_digits, quantize, train_digits
+
+    available = len(load_digits().test_x)
+    if images > available:
+        raise InvalidInputError(f"there are {available} test images, but {images} are asked for; take fewer")
+    progress(0, 0, "profiling digits")
+    evaluate(_digits_profile(network), design)  # what would stop it later is told before the training
+    model, data, accuracy = train_digits(seed=seed, progress=progress, network=network)
+    return quantize(model, data.calibration_x, bits=design.accelerator.weight_bits), data.test_x[:images], accuracy
 
 
 def _instructions(report: CosimReport) -> str:
@@ -230,23 +250,14 @@ def cosim(args: argparse.Namespace, progress: Progress) -> Answer:
         raise InvalidInputError("--window is the part of a waveform to write, but there is no --vcd; give both")
     from codesign_kernel import session
     from codesign_kernel.cosim import find_simulator
-    from codesign_kernel.cost import evaluate
     from codesign_kernel.lower import lower
-    from codesign_kernel.optimize import load_digits, quantize, train_digits
 
-    available = len(load_digits().test_x)
-    if args.images > available:
-        raise InvalidInputError(f"--images is at most {available}, the test images there are, but got {args.images}")
-    # what would stop it later is told before the training
     find_simulator(args.simulator)
-    progress(0, 0, "profiling digits")
-    evaluate(_digits_profile(args.network), design)
-    model, data, accuracy = train_digits(seed=args.seed, progress=progress, network=args.network)
-    network = quantize(model, data.calibration_x, bits=design.accelerator.weight_bits)
+    network, inputs, accuracy = _digits(args.images, design, args.seed, progress, args.network)
     if args.asm is not None:
         write_whole(args.asm, lower(network, design).assembly())
     report = session.cosimulate(
-        design, network, data.test_x[: args.images], simulator=args.simulator, progress=progress,
+        design, network, inputs, simulator=args.simulator, progress=progress,
         vcd=args.vcd, window=args.window,
     )  # fmt: skip
     differ = f"; first: {report.first_mismatch}" if report.first_mismatch else ""

@@ -202,6 +202,9 @@ def build_parser() -> argparse.ArgumentParser:
 
     rtl = command("rtl", "write the Verilog and VHDL of an accelerator")
     rtl.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the files go")
+    rtl.add_argument(
+        "--vectors", type=_count, metavar="N", help="add a self-checking test bench: the digits network, N test images"
+    )
     _add_design(rtl)
 
     synth = command("synth", "synthesise the RTL of an accelerator with yosys: cells, area, memories, block by block")

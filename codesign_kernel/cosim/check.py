@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from codesign_kernel.accelerator.causes import Causes
-from codesign_kernel.cosim.job import Job, Progress, Simulator
+from codesign_kernel.cosim.job import Progress, Simulator, job_of
 from codesign_kernel.cosim.timing import InstructionMismatch, first_difference, layer_cycles
 from codesign_kernel.cosim.waves import Trace, window_of
 from codesign_kernel.errors import CapacityError
@@ -125,30 +125,6 @@ class CosimReport:
         )
 
 
-def _job(program: Program, inputs: Array, every: bool) -> Job:
-    memory = np.zeros(program.memory_bytes, dtype=np.uint8)
-    memory[: len(program.parameters)] = program.parameters
-    last = len(program.network.layers) - 1
-    outputs = range(last + 1) if every else (last,)
-    return Job(
-        words=program.words,
-        boot=bool(program.boot),
-        entry=program.entry,
-        memory=memory,
-        inputs=program.pack(_filled(inputs, program.batch)),
-        input_at=program.bytes_of(program.maps[-1]),
-        outputs_at=tuple(program.bytes_of(program.maps[i]) for i in outputs),
-        # generous, but bounded: the prediction is exact unless the RTL is broken
-        limit=4 * max(program.cycles, sum(program.cycles_of(i) for i in program.boot)) + 1000,
-    )
-
-
-def _filled(inputs: Array, batch: int) -> Array:
-    """``inputs`` and zeros, for a whole number of runs."""
-    missing = -len(inputs) % batch
-    return np.concatenate([inputs, np.zeros((missing, *inputs.shape[1:]), inputs.dtype)]) if missing else inputs
-
-
 def _run_of(program: Program, x: Array, vector: int) -> Array:
     """The inputs that run together with ``vector``."""
     first = vector // program.batch * program.batch
@@ -162,7 +138,7 @@ def _locate(bundle: RtlBundle, simulator: Simulator, plain: Program, x: Array, v
         program = lower(network, bundle.accelerator, batch=batch, every=True)
     except CapacityError:  # the instruction memory has no room for saving every layer
         return None
-    answer = simulator.run(bundle, _job(program, _run_of(plain, x, vector), True))
+    answer = simulator.run(bundle, job_of(program, _run_of(plain, x, vector), every=True))
     wanted = network.layer_outputs(x[vector : vector + 1])
     for i, (golden, data) in enumerate(zip(wanted, answer.outputs, strict=True)):
         place = program.maps[i]
@@ -221,7 +197,7 @@ def check(
     golden = network.predict(x)
     program = lower(network, bundle.accelerator, batch=batch)
     seen = window_of(window, program.cycles)
-    answer = simulator.run(bundle, _job(program, x, False), progress)
+    answer = simulator.run(bundle, job_of(program, x), progress)
     place = program.maps[len(network.layers) - 1]
     outputs = program.unpack(answer.outputs[0], place)[: len(x)].reshape(golden.shape)
     differs = (outputs != golden).reshape(len(x), -1).any(axis=1)
@@ -249,7 +225,7 @@ def _draw(
     """Run one input again, with those of its batch, and write the waveform."""
     if progress is not None:
         progress(0, 1, f"writing the waveform of input {vector}")
-    simulator.run(bundle, replace(_job(program, _run_of(program, x, vector), False), trace=trace))
+    simulator.run(bundle, replace(job_of(program, _run_of(program, x, vector)), trace=trace))
 
 
 def _end(program: Program, golden: Array, outputs: Array, vector: int) -> Mismatch:

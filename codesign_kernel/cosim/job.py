@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from codesign_kernel.cosim.waves import Trace
+from codesign_kernel.lower import Program
 from codesign_kernel.rtl.generate import RtlBundle
 
 Array = np.ndarray[Any, Any]
@@ -43,6 +44,31 @@ class Job:
     outputs_at: tuple[slice, ...]
     limit: int
     trace: Trace | None = None
+
+
+def job_of(program: Program, inputs: Array, every: bool = False) -> Job:
+    """The runs of ``program`` on quantised ``inputs``, shape [N, ...].
+
+    Its outputs are the last layer's, or with ``every`` those of each layer, which ``program`` then saves.
+    """
+    memory = np.zeros(program.memory_bytes, dtype=np.uint8)
+    memory[: len(program.parameters)] = program.parameters
+    last = len(program.network.layers) - 1
+    outputs = range(last + 1) if every else (last,)
+    missing = -len(inputs) % program.batch
+    # zeros fill the last run of a batch up
+    whole = np.concatenate([inputs, np.zeros((missing, *inputs.shape[1:]), inputs.dtype)]) if missing else inputs
+    return Job(
+        words=program.words,
+        boot=bool(program.boot),
+        entry=program.entry,
+        memory=memory,
+        inputs=program.pack(whole),
+        input_at=program.bytes_of(program.maps[-1]),
+        outputs_at=tuple(program.bytes_of(program.maps[i]) for i in outputs),
+        # generous, but bounded: the prediction is exact unless the RTL is broken
+        limit=4 * max(program.cycles, sum(program.cycles_of(i) for i in program.boot)) + 1000,
+    )
 
 
 @dataclass

@@ -16,6 +16,7 @@ from codesign_kernel.accelerator.types import ADDRESS_BITS, INSTRUCTION_BITS
 from codesign_kernel.cache import scratch_folder
 from codesign_kernel.cosim.bench import call
 from codesign_kernel.cosim.job import COUNTER, Answer, Job, Progress, Simulator
+from codesign_kernel.cosim.testbench import hex_lines
 from codesign_kernel.cosim.waves import write_window
 from codesign_kernel.errors import SimulatorError
 from codesign_kernel.rtl.core import Ports
@@ -208,11 +209,6 @@ def _bench_text(bundle: RtlBundle, job: Job) -> str:
     )  # fmt: skip
 
 
-def _hex_lines(data: Array, size: int) -> str:
-    """Bytes of the external memory as the bench reads them: a line for each word of the bus, highest byte first."""
-    return "".join(f"{beat[::-1].tobytes().hex()}\n" for beat in data.reshape(-1, size))
-
-
 def _core_text(bundle: RtlBundle) -> str:
     """The VHDL of the accelerator, its program counter led out.
 
@@ -237,8 +233,8 @@ def _write_sources(bundle: RtlBundle, job: Job, folder: Path) -> list[str]:
         f"{bundle.top}.vhd": _core_text(bundle),
         "bench.vhd": _bench_text(bundle, job),
         "program.hex": "".join(f"{word:0{INSTRUCTION_BITS // 4}x}\n" for word in job.words),
-        "memory.hex": _hex_lines(job.memory, size),
-        "inputs.hex": _hex_lines(job.inputs, size),
+        "memory.hex": hex_lines(job.memory, size),
+        "inputs.hex": hex_lines(job.inputs, size),
     }
     for name, text in texts.items():
         (folder / name).write_text(text)

@@ -123,7 +123,7 @@ class Program:
         return self.bytes_at(place, maps)
 
     def bytes_at(self, place: FeatureMap, maps: Array) -> Array:
-        """Feature maps [N, C, H, W] as the bytes of external memory at ``place``, [runs, bytes]: as ``unpack`` reads."""
+        """Feature maps [N, C, H, W] as bytes of external memory, [runs, bytes], as ``unpack`` reads them."""
         words = _to_words(maps, self.accelerator.lanes, self.network.dtype, place)
         return to_bytes(words, self.accelerator.weight_bits)
 

@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
@@ -35,14 +35,17 @@ class RtlBundle:
         accelerator: what was generated.
         top: name of the top module and entity.
         files: text by file name: ``<top>.v``, ``<top>.vhd`` and MyHDL's VHDL package, which is compiled first.
+        testbench: of a self-checking test bench, text by file name; empty where none was asked for.
     """
 
     accelerator: Accelerator
     top: str
     files: Mapping[str, str]
+    testbench: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "files", MappingProxyType(dict(self.files)))
+        for name in ("files", "testbench"):
+            object.__setattr__(self, name, MappingProxyType(dict(getattr(self, name))))
 
     @property
     def verilog(self) -> str:
@@ -56,7 +59,7 @@ class RtlBundle:
 
     @property
     def digest(self) -> str:
-        """sha256 over names and texts: equal sources, equal digest."""
+        """sha256 over names and texts of the sources: equal sources, equal digest. The test bench is none of them."""
         return hashlib.sha256(json.dumps(sorted(self.files.items())).encode()).hexdigest()
 
     @property
@@ -64,13 +67,18 @@ class RtlBundle:
         """Lines by file name."""
         return {name: text.count("\n") for name, text in self.files.items()}
 
+    @property
+    def texts(self) -> dict[str, str]:
+        """Everything, by path: the sources, and the test bench in ``testbench/``."""
+        return {**self.files, **{f"testbench/{name}": text for name, text in self.testbench.items()}}
+
     def write(self, folder: str | Path) -> list[Path]:
-        """Write the files into ``folder`` (made where it is missing), all of them or none.
+        """Write :attr:`texts` into ``folder`` (made where it is missing), all of them or none.
 
         Raises:
             OutputError: the folder cannot be written.
         """
-        return write_folder(Path(folder), self.files)
+        return write_folder(Path(folder), self.texts)
 
     def __repr__(self) -> str:
         return f"RtlBundle({self.top}, {self.accelerator}, {self.lines}, digest {self.digest[:12]})"

