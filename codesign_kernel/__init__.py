@@ -23,7 +23,7 @@ if TYPE_CHECKING:  # what _HOME says, in the words that type checkers and editor
     from codesign_kernel.optimize import IntegerNetwork, quantize
     from codesign_kernel.pareto import knee, pareto_front
     from codesign_kernel.profiler import Profile, profile, zoo
-    from codesign_kernel.rtl import RtlBundle, generate_rtl
+    from codesign_kernel.rtl import RtlBundle, check_block, generate_rtl
     from codesign_kernel.session import cosimulate, sweep
     from codesign_kernel.workload import Layer, Workload
 
@@ -42,6 +42,7 @@ _HOME = {
     "SpatialSpace": "design",
     "Workload": "workload",
     "accelerator": "accelerator",
+    "check_block": "rtl",
     "cosimulate": "session",
     "evaluate": "cost",
     "figures": "figures",
@@ -72,6 +73,7 @@ __all__ = [
     "Workload",
     "__version__",
     "accelerator",
+    "check_block",
     "cosimulate",
     "evaluate",
     "figures",

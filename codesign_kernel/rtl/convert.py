@@ -15,6 +15,7 @@ from myhdl import ToVerilogWarning, ToVHDLWarning
 from codesign_kernel.accelerator.types import Accelerator
 from codesign_kernel.rtl.core import Ports
 from codesign_kernel.rtl.core_os import core_of
+from codesign_kernel.rtl.lawful import check_block
 
 TOP = "codesign_core"
 
@@ -23,6 +24,7 @@ def convert(accelerator: Accelerator) -> dict[str, str]:
     """Verilog and VHDL of ``accelerator``.
 
     Raises:
+        codesign_kernel.errors.ConversionError: a construct would convert wrongly; the message names the line.
         myhdl.ConversionError: a construct cannot be converted.
         ToVerilogWarning, ToVHDLWarning: MyHDL is in doubt about what it wrote.
     """
@@ -33,6 +35,8 @@ def convert(accelerator: Accelerator) -> dict[str, str]:
         warnings.filterwarnings("ignore", message="Output port is read internally", category=ToVHDLWarning)
         for language, options in (("Verilog", {"testbench": False}), ("VHDL", {})):
             instance = core_of(accelerator)(**Ports(accelerator).as_dict(), accelerator=accelerator)
+            if language == "Verilog":  # the second one is the same block again
+                check_block(instance)
             instance.convert(hdl=language, path=folder, name=TOP, no_myhdl_header=True, **options)
         return {path.name: path.read_text() for path in sorted(Path(folder).iterdir())}
 
