@@ -23,7 +23,7 @@ if TYPE_CHECKING:  # what _HOME says, in the words that type checkers and editor
     from codesign_kernel.optimize import IntegerNetwork, quantize
     from codesign_kernel.pareto import knee, pareto_front
     from codesign_kernel.profiler import Profile, profile, zoo
-    from codesign_kernel.rtl import RtlBundle
+    from codesign_kernel.rtl import RtlBundle, check_block
     from codesign_kernel.session import VerifyReport, cosimulate, generate_rtl, sweep, verify
     from codesign_kernel.workload import Layer, Workload
 
@@ -43,6 +43,7 @@ _HOME = {
     "VerifyReport": "session",
     "Workload": "workload",
     "accelerator": "accelerator",
+    "check_block": "rtl",
     "cosimulate": "session",
     "evaluate": "cost",
     "figures": "figures",
@@ -75,6 +76,7 @@ __all__ = [
     "Workload",
     "__version__",
     "accelerator",
+    "check_block",
     "cosimulate",
     "evaluate",
     "figures",

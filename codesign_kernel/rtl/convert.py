@@ -16,6 +16,7 @@ from codesign_kernel.accelerator.types import Accelerator
 from codesign_kernel.rtl.axi import AxiPorts, axi_accelerator
 from codesign_kernel.rtl.core import Ports
 from codesign_kernel.rtl.core_os import core_of
+from codesign_kernel.rtl.lawful import check_block
 
 #: What a bundle is of -> the name of its top.
 TOPS = {"core": "codesign_core", "axi": "codesign_axi"}
@@ -25,6 +26,7 @@ def convert(accelerator: Accelerator, top: str) -> dict[str, str]:
     """Verilog and VHDL of ``accelerator``; ``top`` is one of ``TOPS``.
 
     Raises:
+        codesign_kernel.errors.ConversionError: a construct would convert wrongly; the message names the line.
         myhdl.ConversionError: a construct cannot be converted.
         ToVerilogWarning, ToVHDLWarning: MyHDL is in doubt about what it wrote.
     """
@@ -36,6 +38,8 @@ def convert(accelerator: Accelerator, top: str) -> dict[str, str]:
         for language, options in (("Verilog", {"testbench": False}), ("VHDL", {})):
             block, ports = (axi_accelerator, AxiPorts) if top == "axi" else (core_of(accelerator), Ports)
             instance = block(**ports(accelerator).as_dict(), accelerator=accelerator)
+            if language == "Verilog":  # the second one is the same block again
+                check_block(instance)
             instance.convert(hdl=language, path=folder, name=TOPS[top], no_myhdl_header=True, **options)
         return {path.name: path.read_text() for path in sorted(Path(folder).iterdir())}
 

@@ -6,7 +6,7 @@ of their maximum. The hardware holds ``shift - 1`` and computes the same value a
 which needs one shifter instead of two.
 """
 
-from myhdl import Signal, always, always_comb, block
+from myhdl import Signal, always, always_comb, block, intbv
 
 from codesign_kernel.accelerator.types import MULTIPLIER_BITS, SHIFT_BITS
 from codesign_kernel.rtl.bits import signed, unsigned, wrapping
@@ -103,11 +103,12 @@ def parameters(clk, load, word, bias, multiplier, shift, low, data_bits):
 def requantise(clk, x, bias, multiplier, shift, q):
     """Three stages: add the bias, multiply, round half up and clamp."""
     acc_bits, data_bits = len(x), len(q)
-    product_bits = acc_bits + MULTIPLIER_BITS + 1
+    largest = ((1 << MULTIPLIER_BITS) - 1) << (acc_bits - 1)
     # the sum is in range for a checked network; what idles in the accumulators may wrap around
     biased = Signal(wrapping(acc_bits))
-    product = Signal(signed(product_bits))
-    rounded = Signal(signed(product_bits))
+    # the range leaves room for the 1 of the rounding, which one bit pattern of a full range would not
+    product = Signal(intbv(0, min=-largest, max=largest + 1))
+    rounded = Signal(intbv(0, min=-largest, max=largest + 1))
     biggest = (1 << (data_bits - 1)) - 1
     smallest = -(1 << (data_bits - 1))
 
