@@ -97,7 +97,7 @@ def _streaming(steps: Sequence[Step], tilings: Sequence[Tiling], m: Machines) ->
     total: Any = 0
     for step, t in zip(steps, tilings, strict=True):
         moves, beats = parameter_moves(step, t, m)
-        total = total + step.repeat * (moves * cycles(Op.LOADP, count=0) + beats)
+        total = total + step.repeat * (moves * cycles(Op.LOADP, count=0, latency=m.memory_latency) + beats)
     return total
 
 
@@ -106,4 +106,4 @@ def _next_load(steps: Sequence[Step], tilings: Sequence[Tiling], m: Machines) ->
     if len(steps) == 1 or not steps[1].from_previous:
         return 0
     moves, words = input_moves(steps[1], tilings[1], absent(is_kept(steps, tilings, 0)))
-    return steps[1].repeat * (moves * cycles(Op.LOADA, count=0) + words * m.activation_beats)
+    return steps[1].repeat * (moves * cycles(Op.LOADA, count=0, latency=m.memory_latency) + words * m.activation_beats)

@@ -138,6 +138,7 @@ def cycles_on(a: Accelerator, instruction: Instruction) -> int:
             positions=f.get("nx", 0) * f.get("ny", 0),
             taps=f.get("nct", 1) * f.get("nfy", 0) * f.get("nfx", 0),
             pool=f.get("pool", f.get("window", 1)),
+            latency=a.memory_latency,
         )
     )
 

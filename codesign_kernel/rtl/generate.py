@@ -19,6 +19,8 @@ from codesign_kernel.files import write_folder
 
 #: Converting takes seconds; an array of 64 x 64 some minutes.
 TIMEOUT_S = 1800
+#: What can be the top of the sources.
+TOPS = ("core", "axi")
 
 
 @dataclass(frozen=True)
@@ -71,10 +73,10 @@ class RtlBundle:
 
 
 @lru_cache(maxsize=16)
-def _convert(accelerator: Accelerator) -> RtlBundle:
+def _convert(accelerator: Accelerator, top: str = "core") -> RtlBundle:
     try:
         run = subprocess.run(
-            [sys.executable, "-m", "codesign_kernel.rtl.convert"],
+            [sys.executable, "-m", "codesign_kernel.rtl.convert", top],
             input=json.dumps(asdict(accelerator)),
             capture_output=True,
             text=True,
@@ -90,11 +92,11 @@ def _convert(accelerator: Accelerator) -> RtlBundle:
         last = run.stderr.strip().splitlines()[-1] if run.stderr.strip() else f"exit status {run.returncode}"
         raise ConversionError(f"MyHDL could not convert {accelerator}: {last}")
     files = json.loads(run.stdout)
-    top = next(name for name in files if name.endswith(".v")).removesuffix(".v")
-    return RtlBundle(accelerator, top, files)
+    name = next(name for name in files if name.endswith(".v")).removesuffix(".v")
+    return RtlBundle(accelerator, name, files)
 
 
-def generate_rtl(design: object) -> RtlBundle:
+def generate_rtl(design: object, top: str = "core") -> RtlBundle:
     """The accelerator of ``design`` as Verilog and VHDL, converted by MyHDL in a fresh process.
 
     The same accelerator gives the same bytes on every run. The node does not change the sources; bandwidth and clock do
@@ -102,9 +104,11 @@ def generate_rtl(design: object) -> RtlBundle:
 
     Args:
         design: an :class:`Accelerator`, or anything with one in ``.accelerator``.
+        top: ``"core"``, the accelerator with the ports that simulators drive; or ``"axi"``, the same with an AXI4
+            master to the external memory and an AXI4-Lite slave for control around it.
 
     Raises:
-        InvalidInputError: ``design`` is something else.
+        InvalidInputError: ``design`` or ``top`` is something else.
         ConversionError: MyHDL rejects a construct, or takes too long.
     """
     accelerator = getattr(design, "accelerator", design)
@@ -112,4 +116,6 @@ def generate_rtl(design: object) -> RtlBundle:
         raise InvalidInputError(
             f"generate_rtl takes an Accelerator or a Design of one, but got {type(accelerator).__name__}"
         )
-    return _convert(accelerator)
+    if top not in TOPS:
+        raise InvalidInputError(f"top is one of {', '.join(map(repr, TOPS))}, but got {top!r}")
+    return _convert(accelerator, top)
