@@ -120,8 +120,8 @@ class TestFailure:
         found = report.failure
         assert not report.passed
         assert re.search(
-            r"^input 0, layer '(conv|pool|add|fc)\d', channel \d+, position \(\d+, \d+\): expected -?\d+, got -?\d+; the layer "
-            r"runs in cycles \d+ to \d+$", found.what,
+            r"^input 0, layer '(conv|pool|add|fc)\d', channel \d+, position \(\d+, \d+\): expected -?\d+, got -?\d+; "
+            r"the layer runs in cycles \d+ to \d+$", found.what,
         )  # fmt: skip
         assert "padding=" in found.network
         assert "int4" in found.network or "int8" in found.network
