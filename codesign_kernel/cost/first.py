@@ -59,7 +59,18 @@ def _picked(chosen: Array, values: Sequence[Any]) -> Any:
     if hasattr(first, "__dataclass_fields__"):
         parts = {f.name: _picked(chosen, [getattr(value, f.name) for value in values]) for f in fields(first)}
         return type(first)(**parts)
+    if chosen.size == 1:
+        return values[int(chosen.item())]
     return reduce(lambda found, way: np.where(chosen == way, values[way], found), range(1, len(values)), first)
+
+
+def _flat(values: Array) -> Array:
+    """``values`` with one element along each axis of a grid along which they are all equal."""
+    for axis in range(values.ndim):
+        one = values.take([0], axis)
+        if (values == one).all():
+            values = one
+    return values
 
 
 def first_step(steps: tuple[Step, ...], rest: Sequence[Tiling], machines: Machines) -> FirstStep:
@@ -89,6 +100,7 @@ def first_step(steps: tuple[Step, ...], rest: Sequence[Tiling], machines: Machin
         can = runs(way, tiling, m)
         better = can & (~fits | (taken <= least))
         chosen, least, fits = np.where(better, number, chosen), np.where(better, taken, least), fits | can
+    chosen = _flat(chosen)
     return FirstStep(*(_picked(chosen, values) for values in zip(*found, strict=True)))
 
 
