@@ -15,7 +15,7 @@ from cases import builds, machine
 from emulator import Emulator
 
 from codesign_kernel.accelerator import Accelerator
-from codesign_kernel.accelerator.isa import ISSUE, Instruction, Op, cycles
+from codesign_kernel.accelerator.isa import ISSUE, RESERVED, RESERVED_OS, Instruction, Op, cycles
 from codesign_kernel.cosim import find_simulator
 from codesign_kernel.cosim.job import Job
 from codesign_kernel.errors import SimulatorError
@@ -276,7 +276,7 @@ def test_words_that_are_no_pool(name):
     draft = windows(a, 0)
     good = next(i for i in draft.instructions if i.op == Op.POOL).encode()
     load = Instruction(Op.LOADA, {"addr": 0, "ext": 0, "count": 1}).encode()
-    wrong = [good | 1 << (214 if a.dataflow == "ws" else 218), load | 1 << 4, good + 1]
+    wrong = [good | 1 << (RESERVED if a.dataflow == "ws" else RESERVED_OS), load | 1 << 4, good + 1]
     for word in [*wrong, *([good & ~(255 << 6) | 1 << 6] if a.rows == a.cols else [])]:
         job = Job(
             [word, 0], False, 0, np.zeros(64, np.uint8), np.zeros((1, 4), np.uint8), slice(0, 4), (slice(0, 4),), 999
