@@ -29,7 +29,7 @@ import codesign_kernel as ck
 from codesign_kernel.accelerator.types import Accelerator
 from codesign_kernel.cosim.simulators import SIMULATORS, simulator_named
 from codesign_kernel.lower import lower
-from codesign_kernel.optimize.digits import DigitsCNN
+from codesign_kernel.optimize import DigitsCNN
 from codesign_kernel.units import quantity
 
 #: Inputs of the run whose rate is taken: seconds of work for each simulator.

@@ -143,7 +143,7 @@ class Folded:
         self.ram.write(address % self.ram.size, data)
 
 
-@cocotb.test()
+@cocotb.test(timeout_time=200, timeout_unit="us")
 async def network_at_its_pace(dut):
     """A memory that never waits: bits, and cycles to the one."""
     host = Host(dut)
@@ -155,7 +155,7 @@ async def network_at_its_pace(dut):
         await infer(host, Bytes(memory), {**CASE, "boot_cycles": boot_cycles, "cycles": cycles}, True)
 
 
-@cocotb.test()
+@cocotb.test(timeout_time=200, timeout_unit="us")
 async def network_under_pressure(dut):
     """Another's memory, whose channels wait now and then: the same bits, later."""
     host = Host(dut)
@@ -176,7 +176,7 @@ async def network_under_pressure(dut):
     assert {"s_axi_b", "s_axi_r"} <= set(host.seen)
 
 
-@cocotb.test()
+@cocotb.test(timeout_time=200, timeout_unit="us")
 async def network_under_heavy_pressure(dut):
     """Four cycles of five lost on every channel: the FIFO fills, and addresses come after their data."""
     host = Host(dut)
@@ -187,7 +187,7 @@ async def network_under_heavy_pressure(dut):
     assert host.seen["m_axi_w"] > 0
 
 
-@cocotb.test()
+@cocotb.test(timeout_time=200, timeout_unit="us")
 async def copies(dut):
     """Loads and saves around the limits of bursts: every byte, and cycles to the one."""
     host = Host(dut)
@@ -206,7 +206,7 @@ async def copies(dut):
         assert bytes(memory.data) == held, copy
 
 
-@cocotb.test()
+@cocotb.test(timeout_time=200, timeout_unit="us")
 async def errors_are_reported(dut):
     """What the memory refuses is told, each kind in its bit, until the next start."""
     host = Host(dut)
@@ -231,7 +231,7 @@ async def errors_are_reported(dut):
     assert await host.run(copy["entry"]) == (DONE, copy["cycles"])
 
 
-@cocotb.test()
+@cocotb.test(timeout_time=200, timeout_unit="us")
 async def reset_ends_a_run(dut):
     """In the middle of a load, of a save, of anything: nothing is asked from then on, and the next run is whole."""
     host = Host(dut)
@@ -262,7 +262,7 @@ async def reset_ends_a_run(dut):
     assert memory.data[target : target + length] == memory.data[source : source + length]
 
 
-@cocotb.test()
+@cocotb.test(timeout_time=200, timeout_unit="us")
 async def registers_keep_their_laws(dut):
     """What each holds, what cannot be read or written, and what not while the accelerator runs."""
     host = Host(dut)

@@ -67,7 +67,7 @@ async def save(dut, word: int, data: list[int]) -> int:
         granted += coming
 
 
-@cocotb.test()
+@cocotb.test(timeout_time=200, timeout_unit="us")
 async def transfers(dut):
     """Of every length and place, with and without a bus that waits: every word, the fewest bursts; and the cycles."""
     cocotb.start_soon(Clock(dut.aclk, 2, "ns").start())

@@ -152,7 +152,7 @@ class Walk:
         self.resident = self.rows_needed <= self.weight_depth
         self.layers = [self.layer(i) for i in range(len(self.nests))]
         self.latency = sum(c.load + c.compute + c.store for c in self.layers) + 2
-        self.boot = (2 + self.rows_needed * self.row_beats + 2) + 2 if self.resident else 0
+        self.boot = (2 + self.a.memory_latency + self.rows_needed * self.row_beats + 2) + 2 if self.resident else 0
         # HALT of the program; LOADP and HALT of the boot
         self.instructions = sum(c.instructions for c in self.layers) + 1 + (2 if self.resident else 0)
 
@@ -216,11 +216,11 @@ class Walk:
         c.instructions += moves
         bits = words * self.word
         if operand == "I":
-            c.load += moves * (2 + 2) + words * self.act_beats
+            c.load += moves * (2 + self.a.memory_latency + 2) + words * self.act_beats
             c.bits["dram", "I", "read"] += bits
             c.bits["activation", "I", "write"] += bits
         else:
-            c.store += moves * (2 + 2) + words * self.act_beats
+            c.store += moves * (2 + self.a.memory_latency + 2) + words * self.act_beats
             c.bits["activation", "O", "read"] += bits
             c.bits["dram", "O", "write"] += bits
 
@@ -229,7 +229,7 @@ class Walk:
         if not self.resident:
             rows = self.tile_rows(n, outs)
             c.instructions += 1
-            c.load += 2 + rows * self.row_beats + 2
+            c.load += 2 + self.a.memory_latency + rows * self.row_beats + 2
             c.bits["dram", "W", "read"] += rows * self.row_beats * self.bus
             c.bits["weight", "W", "write"] += rows * self.row
         c.instructions += 1

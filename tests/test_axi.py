@@ -37,7 +37,7 @@ BY_NAME = ["2x2", *(pytest.param(name, marks=pytest.mark.slow) for name in ("4x2
 MASTER_PORTS = tuple(inspect.signature(axi_master.func).parameters)
 #: Widths of an address channel of AXI4, but for the address.
 ADDRESS = {"len": 8, "size": 3, "burst": 2, "cache": 4, "prot": 3}
-DECLARATION = re.compile(r"^(input|output) (?:reg |wire )?(\[\d+:0\] )?(\w+);", re.MULTILINE)
+DECLARATION = re.compile(r"^ *(input|output) (?:reg |wire )?(\[\d+:0\] )?(\w+)[;,]?$", re.MULTILINE)
 
 
 def bench(verilog: str, top: str) -> str:
@@ -67,7 +67,7 @@ def accelerator_sources(accelerator, folder: Path) -> str:
     """The Verilog of ``accelerator`` goes to ``folder``; returns the bench."""
     bundle = generate_rtl(accelerator, top="axi")
     bundle.write(folder)
-    return bench(bundle.verilog, bundle.top)
+    return bench(bundle.files[f"{bundle.top}.v"], bundle.top)
 
 
 def master_sources(bits: int, folder: Path) -> str:

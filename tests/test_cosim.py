@@ -79,6 +79,20 @@ class TestContract:
         assert np.array_equal(got, program.network.predict(x))
         assert np.array_equal(job.memory, before)
 
+    def test_a_late_memory_takes_its_cycles(self, name):
+        """Loads begin and saves end later, by the same number; the RTL is the same."""
+        late = replace(A, memory_latency=6)
+        program = lower(pair(), late)
+        x = random_inputs(np.random.default_rng(1), program.network, 2)
+        answer = find_simulator(name).run(replace(generate_rtl(A), accelerator=late), job_of(program, x))
+        moves = [sum(i.op in (Op.LOADP, Op.LOADA, Op.SAVE) for i in part) for part in (program.boot, program.main)]
+        assert moves == [1, 2]
+        assert answer.cycles == [lower(pair(), A).cycles + 6 * moves[1]] * 2 == [program.cycles] * 2
+        assert answer.boot_cycles == sum(lower(pair(), A).cycles_of(i) for i in program.boot) + 6
+        assert answer.issues == [issue_cycles(program, program.main)] * 2
+        got = program.unpack(answer.outputs[0], program.maps[1]).reshape(2, -1)
+        assert np.array_equal(got, program.network.predict(x))
+
     def test_memory_is_kept_between_runs(self, name):
         """A program that copies its input to where it never reads: the second run's input leaves the first's there."""
         words = [

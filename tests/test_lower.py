@@ -13,10 +13,12 @@ from emulator import Emulator
 
 from codesign_kernel.accelerator.isa import FIELDS, LAYOUT, LESS_ONE, RESERVED, RESERVED_OS, WRAPS, Instruction, Op
 from codesign_kernel.accelerator.types import INSTRUCTION_BITS
+from codesign_kernel.cost import evaluate
 from codesign_kernel.design import Design
 from codesign_kernel.errors import CapacityError, InvalidInputError
 from codesign_kernel.lower import lower
 from codesign_kernel.optimize import IntegerNetwork
+from codesign_kernel.session.cases import random_plain
 
 
 def random_fields(rng: np.random.Generator, op: Op) -> dict[str, int]:
@@ -111,6 +113,7 @@ class TestPrograms:
             "banks",
             "linear",
         }
+        rare |= {"add", "average pool", "max pool", "packing"}
         assert all(met[feature] >= 5 for feature in rare), met
 
     def test_saving_every_layer_shows_every_layer(self):
@@ -180,6 +183,72 @@ class TestPrograms:
             assert [start for start, _ in spans] == ends[:-1]
             assert ends[-1] == program.memory_bytes
             assert program.memory_bytes % size == 0
+
+
+class TestBranches:
+    """A residual sum of the input, and a pooling of it, on two shapes of arrays."""
+
+    def program(self, a, **rest):
+        rng = np.random.default_rng(0)
+        c = layer_of(6, 6, (3, 3), padding=(1, 1))
+        s = random_plain(rng, "sum", "add", 6, (1, 1), 8, reads=("input", "big"), relu=True)
+        p = random_plain(rng, "mean", "avg_pool2d", 6, (3, 2), 8, stride=(2, 1), padding=(1, 0))
+        return lower(network_of((6, 5, 4), c, s, p), a, **rest)
+
+    @staticmethod
+    def told(program, owner):
+        return [i for i, o in zip(program.main, program.owners, strict=True) if o == owner]
+
+    def test_a_map_stays_and_the_other_is_loaded_where_the_sum_goes(self):
+        """6 channels are two words of four; 40 words a map, and 128 there are."""
+        program = self.program(machine(4, 4, 0.5, 8, 1))
+        assert [i.op.name for i in self.told(program, "big")] == ["LOADA", *["LOADQ", "CONV", "STORE"] * 2]
+        load, quant, first, _, second = self.told(program, "sum")
+        # the convolution reads from 0 on and writes the end; its result stays there, and the input comes to 0 again
+        assert (load.op, load["addr"], load["ext"], load["count"]) == (Op.LOADA, 0, program.maps[-1].beat, 40)
+        assert quant.op == Op.LOADQ
+        for at, pool in ((0, first), (20, second)):
+            assert (pool["sum"], pool["relu"], pool["nfx"], pool["nfy"], pool["dx"], pool["dy"]) == (1, 1, 1, 2, 1, 0)
+            assert (pool["addr"], pool["to"], pool["tap_row"]) == (88 + at, at, -88)
+            assert (pool["nx"], pool["ny"], pool["row_step"], pool["width"], pool["height"]) == (4, 5, 4, 4, 5)
+        _, pool, *_, save = self.told(program, "mean")
+        assert (pool["addr"], pool["to"], pool["ix0"], pool["iy0"]) == (-4, 128 - 2 * 9, 0, -1)
+        assert (pool["sx"], pool["sy"], pool["row_step"], pool["tap_row"]) == (1, 2, 8, 4)
+        assert (pool["nx"], pool["ny"], pool["nfx"], pool["nfy"]) == (3, 3, 2, 3)
+        assert (save.op, save["count"]) == (Op.SAVE, 18)
+
+    def test_tall_arrays_take_a_bank_of_a_word_in_turn(self):
+        program = self.program(machine(8, 2, 1, 8, 1, dataflow="os"))
+        pools = [i for i in self.told(program, "mean") if i.op == Op.POOL]
+        assert [pool["bank"] for pool in pools] == [0, 1, 2]
+        assert len({(pool["addr"], pool["to"]) for pool in pools}) == 1
+        assert [i.op for i in self.told(program, "mean")][:2] == [Op.TILE, Op.POOL]
+
+    def test_a_map_that_others_read_is_saved_and_still_found(self):
+        """The second convolution finds on chip what it reads; the sum loads it."""
+        rng = np.random.default_rng(0)
+        layers = [replace(layer_of(4, 4, (1, 1)), name=name) for name in ("one", "two", "three")]
+        layers.append(random_plain(rng, "sum", "add", 4, (1, 1), 8, reads=("three", "one")))
+        program = lower(network_of((4, 3, 3), *layers), machine(4, 4, 1, 8, 1))
+        assert sorted(program.maps) == [-1, 0, 3]
+        moves = [
+            (o, i.op.name) for i, o in zip(program.main, program.owners, strict=True) if i.op in (Op.LOADA, Op.SAVE)
+        ]
+        assert moves == [("one", "LOADA"), ("one", "SAVE"), ("sum", "LOADA"), ("sum", "SAVE")]
+
+    def test_what_runs_in_the_lanes_needs_no_sums_and_no_weights_but_its_requantiser(self):
+        """Seven rows of parameters for a tile, whatever the window; and memory for one line of accumulators."""
+        a = machine(4, 4, 0.5, 0.5, 0.1)
+        pool = random_plain(np.random.default_rng(0), "mean", "avg_pool2d", 8, (4, 4), 8)
+        program = lower(network_of((8, 7, 4), pool, replace(layer_of(2, 8, (1, 1)), name="last")), a)
+        assert self.told(program, "mean")[1]["count"] == a.quant_rows
+        assert evaluate(program.network, a).latency_cycle == program.cycles
+
+    def test_a_window_too_large_for_an_instruction_is_named(self):
+        pool = random_plain(np.random.default_rng(0), "mean", "avg_pool2d", 1, (65, 1), 8)
+        last = replace(layer_of(1, 1, (1, 1)), name="last")
+        with pytest.raises(CapacityError, match="nfy of POOL lies between 1 and 64, but got 65"):
+            lower(network_of((1, 65, 1), pool, last), machine(2, 2, 16, 16, 16))
 
 
 class TestRefusals:

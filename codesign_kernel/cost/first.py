@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from codesign_kernel.accelerator.columns import Machines
-from codesign_kernel.accelerator.isa import Op
-from codesign_kernel.cost.formulas import StepCounts, input_moves, move_cycle, parameter_moves, step_counts, weight_rows
+from codesign_kernel.accelerator.isa import Op, cycles
+from codesign_kernel.cost.formulas import StepCounts, input_moves, parameter_moves, step_counts, weight_rows
 from codesign_kernel.mapping.packing import packings, runs
 from codesign_kernel.mapping.steps import Step, together
 from codesign_kernel.mapping.tiling import Tiling, tile
@@ -59,7 +59,18 @@ def _picked(chosen: Array, values: Sequence[Any]) -> Any:
     if hasattr(first, "__dataclass_fields__"):
         parts = {f.name: _picked(chosen, [getattr(value, f.name) for value in values]) for f in fields(first)}
         return type(first)(**parts)
+    if chosen.size == 1:
+        return values[int(chosen.item())]
     return reduce(lambda found, way: np.where(chosen == way, values[way], found), range(1, len(values)), first)
+
+
+def _flat(values: Array) -> Array:
+    """``values`` with one element along each axis of a grid along which they are all equal."""
+    for axis in range(values.ndim):
+        one = values.take([0], axis)
+        if (values == one).all():
+            values = one
+    return values
 
 
 def first_step(steps: tuple[Step, ...], rest: Sequence[Tiling], machines: Machines) -> FirstStep:
@@ -89,6 +100,7 @@ def first_step(steps: tuple[Step, ...], rest: Sequence[Tiling], machines: Machin
         can = runs(way, tiling, m)
         better = can & (~fits | (taken <= least))
         chosen, least, fits = np.where(better, number, chosen), np.where(better, taken, least), fits | can
+    chosen = _flat(chosen)
     return FirstStep(*(_picked(chosen, values) for values in zip(*found, strict=True)))
 
 
@@ -97,7 +109,7 @@ def _streaming(steps: Sequence[Step], tilings: Sequence[Tiling], m: Machines) ->
     total: Any = 0
     for step, t in zip(steps, tilings, strict=True):
         moves, beats = parameter_moves(step, t, m)
-        total = total + step.repeat * (moves * move_cycle(Op.LOADP, m) + beats)
+        total = total + step.repeat * (moves * cycles(Op.LOADP, count=0, latency=m.memory_latency) + beats)
     return total
 
 
@@ -106,4 +118,4 @@ def _next_load(steps: Sequence[Step], tilings: Sequence[Tiling], m: Machines) ->
     if len(steps) == 1 or not steps[1].from_previous:
         return 0
     moves, words = input_moves(steps[1], tilings[1], absent(is_kept(steps, tilings, 0)))
-    return steps[1].repeat * (moves * move_cycle(Op.LOADA, m) + words * m.activation_beats)
+    return steps[1].repeat * (moves * cycles(Op.LOADA, count=0, latency=m.memory_latency) + words * m.activation_beats)

@@ -91,7 +91,7 @@ def _fixed(op: Op) -> int:
     return int(cycles(op, count=0, positions=0))
 
 
-def move_cycle(op: Op, machines: Machines) -> Any:
+def _move(op: Op, machines: Machines) -> Any:
     """Cycles of a load or save of no words."""
     return cycles(op, count=0, latency=machines.memory_latency)
 
@@ -210,9 +210,8 @@ def step_counts(
     a_moves, a_words = input_moves(step, t, load)
     s_moves = _only(save, np.where(t.whole, 1, t.chunks * t.out_groups))
     s_words = _only(save, t.out_groups * stored)
-    load_cycle = p_moves * move_cycle(Op.LOADP, m) + p_beats
-    load_cycle = load_cycle + (a_moves * move_cycle(Op.LOADA, m) + a_words * m.activation_beats)
-    store_cycle = s_moves * move_cycle(Op.SAVE, m) + s_words * m.activation_beats
+    load_cycle = p_moves * _move(Op.LOADP, m) + p_beats + (a_moves * _move(Op.LOADA, m) + a_words * m.activation_beats)
+    store_cycle = s_moves * _move(Op.SAVE, m) + s_words * m.activation_beats
     array = _by_dataflow(step, t, m)
     quant = q_loads * (_fixed(Op.LOADQ) + m.quant_rows)
     # accesses, in bits

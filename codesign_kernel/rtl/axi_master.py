@@ -35,8 +35,8 @@ def burst_bits(word_bytes):
 
 
 @block
-def bursts(clk, rst, begin, address, beats, ready, valid, burst_address, length, more, word_bytes):
-    """The address channel of a request of ``beats`` words from byte ``address`` on, taken at ``begin``.
+def bursts(clk, rst, asked, address, beats, ready, valid, burst_address, length, more, word_bytes):
+    """The address channel of a request of ``beats`` words from byte ``address`` on, taken at ``asked``.
 
     valid, ready, burst_address, length: the channel; length is one less than the beats of the burst.
     more: an address is still to be taken; None where nobody asks.
@@ -58,7 +58,7 @@ def bursts(clk, rst, begin, address, beats, ready, valid, burst_address, length,
 
     @always_seq(clk.posedge, reset=rst)
     def walk():
-        if begin:
+        if asked:
             at.next = address
             left.next = beats
         elif left != 0 and (ready or not valid):
@@ -87,7 +87,7 @@ def bursts(clk, rst, begin, address, beats, ready, valid, burst_address, length,
 
 
 @block
-def burst_ends(clk, rst, begin, address, beats, moves, last, word_bytes):
+def burst_ends(clk, rst, asked, address, beats, moves, last, word_bytes):
     """Whether the beat of a request that ``moves`` next is the ``last`` of its burst."""
     low, high = burst_bits(word_bytes)
     final = (1 << (high - low)) - 1
@@ -100,7 +100,7 @@ def burst_ends(clk, rst, begin, address, beats, moves, last, word_bytes):
 
     @always_seq(clk.posedge, reset=rst)
     def count():
-        if begin:
+        if asked:
             at.next = address[high:low]
             left.next = beats
         elif moves:
@@ -141,7 +141,7 @@ def fifo(clk, rst, put, data, get, word, level, depth):
 
 @block
 def axi_reader(
-    clk, rst, begin, address, beats, arrived, word, failed,
+    clk, rst, asked, address, beats, arrived, word, failed,
     araddr, arlen, arvalid, arready, rdata, rresp, rlast, rvalid, rready,
     word_bytes,
 ):  # fmt: skip
@@ -151,8 +151,8 @@ def axi_reader(
     """
     moves, last = [Signal(bool(0)) for _ in range(2)]
     held = Signal(unsigned(len(rdata)))
-    addresses = bursts(clk, rst, begin, address, beats, arready, arvalid, araddr, arlen, None, word_bytes)
-    counts = burst_ends(clk, rst, begin, address, beats, moves, last, word_bytes)
+    addresses = bursts(clk, rst, asked, address, beats, arready, arvalid, araddr, arlen, None, word_bytes)
+    counts = burst_ends(clk, rst, asked, address, beats, moves, last, word_bytes)
 
     @always_comb
     def take():
@@ -174,7 +174,7 @@ def axi_reader(
 
 @block
 def axi_writer(
-    clk, rst, begin, address, beats, room, put, data, idle, failed,
+    clk, rst, asked, address, beats, room, put, data, idle, failed,
     awaddr, awlen, awvalid, awready, wdata, wlast, wvalid, wready, bresp, bvalid, bready,
     word_bytes,
 ):  # fmt: skip
@@ -188,8 +188,8 @@ def axi_writer(
     more, moves, busy = [Signal(bool(0)) for _ in range(3)]
     level = Signal(unsigned(FIFO_DEPTH.bit_length()))
     unanswered = Signal(counter(EXTERNAL_BITS))
-    addresses = bursts(clk, rst, begin, address, beats, awready, awvalid, awaddr, awlen, more, word_bytes)
-    counts = burst_ends(clk, rst, begin, address, beats, moves, wlast, word_bytes)
+    addresses = bursts(clk, rst, asked, address, beats, awready, awvalid, awaddr, awlen, more, word_bytes)
+    counts = burst_ends(clk, rst, asked, address, beats, moves, wlast, word_bytes)
     words = fifo(clk, rst, put, data, moves, wdata, level, FIFO_DEPTH)
 
     @always_comb
@@ -209,7 +209,7 @@ def axi_writer(
     def answers():
         bready.next = True
         failed.next = bvalid and bready and bresp != 0
-        if begin:
+        if asked:
             busy.next = True
         elif bvalid and bready and unanswered == 1 and not more:
             busy.next = False
@@ -280,26 +280,26 @@ def axi_master(
     """
     word_bytes = len(data) // 8
     every = (1 << word_bytes) - 1
-    read_begin, write_begin, arrived, room = [Signal(bool(0)) for _ in range(4)]
+    read_asked, write_asked, arrived, room = [Signal(bool(0)) for _ in range(4)]
     address = Signal(counter(len(araddr)))
     blocks = [
         byte_address(base, word, address, word_bytes),
         constants(clk, rst, arsize, arburst, arcache, arprot, word_bytes),
         constants(clk, rst, awsize, awburst, awcache, awprot, word_bytes),
         axi_reader(
-            clk, rst, read_begin, address, beats, arrived, answer, read_failed,
+            clk, rst, read_asked, address, beats, arrived, answer, read_failed,
             araddr, arlen, arvalid, arready, rdata, rresp, rlast, rvalid, rready, word_bytes,
         ),
         axi_writer(
-            clk, rst, write_begin, address, beats, room, we, data, idle, write_failed,
+            clk, rst, write_asked, address, beats, room, we, data, idle, write_failed,
             awaddr, awlen, awvalid, awready, wdata, wlast, wvalid, wready, bresp, bvalid, bready, word_bytes,
         ),
     ]  # fmt: skip
 
     @always_comb
-    def begin():
-        read_begin.next = request and not write
-        write_begin.next = request and write
+    def asked():
+        read_asked.next = request and not write
+        write_asked.next = request and write
 
     @always_comb
     def go():
@@ -309,4 +309,4 @@ def axi_master(
     def lanes():
         wstrb.next = every
 
-    return blocks, begin, go, lanes
+    return blocks, asked, go, lanes
