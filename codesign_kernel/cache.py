@@ -6,11 +6,15 @@ import hashlib
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from codesign_kernel.errors import OutputError
+
+#: A build takes minutes: what is older was left by a process that was killed.
+_ABANDONED_S = 86_400
 
 
 def cache_root() -> Path:
@@ -35,6 +39,7 @@ def cached_folder(kind: str, content: str, build: Callable[[Path], None]) -> Pat
         return final
     try:
         final.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(final.parent)
         part = Path(tempfile.mkdtemp(prefix=".part-", dir=final.parent))
     except OSError as error:
         raise OutputError(
@@ -51,6 +56,17 @@ def cached_folder(kind: str, content: str, build: Callable[[Path], None]) -> Pat
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return final
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what killed processes left half-built."""
+    for part in folder.glob(".part-*"):
+        try:
+            abandoned = time.time() - part.stat().st_mtime > _ABANDONED_S
+        except FileNotFoundError:  # another process has finished it meanwhile
+            continue
+        if abandoned:
+            shutil.rmtree(part, ignore_errors=True)
 
 
 @contextmanager

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -31,9 +33,15 @@ def lines_of(name: str) -> list[int]:
 
 def road(make: tworoads.Make, language: str, folder: Path) -> str:
     """What becomes of a block in one language."""
-    try:
-        tworoads.convert(make, language, folder)
-    except REFUSALS:
+    refused = False
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)  # MyHDL leaves the file open that it has begun
+        try:
+            tworoads.convert(make, language, folder)
+        except REFUSALS:
+            refused = True
+        gc.collect()
+    if refused:
         return "refused"
     tried = tworoads.vectors(make()[1])
     try:

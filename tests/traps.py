@@ -1,7 +1,7 @@
 """What MyHDL converts wrongly, and the lawful neighbour of each: tests/test_lawful.py proves both.
 
 A wrong block has ``# trap`` on the line that the checker names. ``verilog`` and ``vhdl`` say what
-becomes of it: "agrees", "differs" from MyHDL in simulation, "rejected" by a tool that reads the text, or "refused" by MyHDL.
+becomes of it: "agrees", "differs" from MyHDL in simulation, "rejected" by a tool, or "refused" by MyHDL.
 """
 
 from __future__ import annotations
@@ -1434,12 +1434,6 @@ def offset_by(x, k=1):
     return t
 
 
-def sum_of(x, k):
-    t = intbv(0)[10:]
-    t[:] = x + k
-    return t
-
-
 @trap("An argument left to its default", "refused", "refused", a=lambda: u(8), y=lambda: u(10))
 def default_argument():
     @block
@@ -1454,7 +1448,7 @@ def default_argument():
     def right(a, y):
         @always_comb
         def add():
-            y.next = sum_of(a, a)
+            y.next = a + 1
 
         return add
 
@@ -1688,8 +1682,8 @@ something else than the simulation, or no tool reads it, or MyHDL stops with an 
     instance.convert(hdl="Verilog")
 
 "differs" is the worst: every tool takes the text, and it computes something else. The table and the snippets are made
-of `tests/traps.py` (`python tests/traps.py` writes this page), whose tests convert and run each of them in Icarus Verilog
-and GHDL: they fail when a new MyHDL mends a construct. What a function called by a process does inside is not followed,
+of `tests/traps.py` (`python tests/traps.py` writes this page), whose tests convert and run each of them in Icarus and
+GHDL: they fail when a new MyHDL mends a construct. What a function called by a process does inside is not followed,
 only what it returns; expressions whose width MyHDL alone can tell are passed over.
 
 `s(n)` and `u(n)` make a signed and an unsigned signal of n bits, `b()` one bit.
