@@ -1,7 +1,7 @@
-"""Conversion of one accelerator, to be run in a process of its own: MyHDL's names depend on what was elaborated before.
+"""Conversion of one accelerator, to be run in a process of its own: MyHDL keeps state between conversions.
 
 ``python -m codesign_kernel.rtl.convert`` reads an accelerator's fields as JSON from standard input and writes
-``{file name: text}`` as JSON to standard output.
+``{"files": {name: text}, "memories": [[path, words], ...]}`` as JSON to standard output.
 """
 
 import json
@@ -11,31 +11,45 @@ import warnings
 from pathlib import Path
 
 from myhdl import ToVerilogWarning, ToVHDLWarning
+from myhdl.conversion._toVHDLPackage import _package
 
 from codesign_kernel.accelerator.types import Accelerator
 from codesign_kernel.rtl.core import Ports
 from codesign_kernel.rtl.core_os import core_of
+from codesign_kernel.rtl.hierarchy import Conversion
+from codesign_kernel.rtl.memory import ram
+from codesign_kernel.rtl.modules import sources
 
 TOP = "codesign_core"
+PACKAGE = "pck_myhdl_011.vhd"
 
 
-def convert(accelerator: Accelerator) -> dict[str, str]:
-    """Verilog and VHDL of ``accelerator``.
+def convert(accelerator: Accelerator) -> tuple[dict[str, str], list[tuple[str, int]]]:
+    """Verilog, a file for each module, and VHDL of ``accelerator``; and its memories, as :class:`RtlBundle` has them.
 
     Raises:
         myhdl.ConversionError: a construct cannot be converted.
         ToVerilogWarning, ToVHDLWarning: MyHDL is in doubt about what it wrote.
     """
+    files = {PACKAGE: _package}
+    memories: list[tuple[str, int]] = []
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("error", ToVerilogWarning)
         warnings.simplefilter("error", ToVHDLWarning)
-        # a port that is read inside becomes an inout-free copy in VHDL; that is what we want
-        warnings.filterwarnings("ignore", message="Output port is read internally", category=ToVHDLWarning)
-        for language, options in (("Verilog", {"testbench": False}), ("VHDL", {})):
-            instance = core_of(accelerator)(**Ports(accelerator).as_dict(), accelerator=accelerator)
-            instance.convert(hdl=language, path=folder, name=TOP, no_myhdl_header=True, **options)
-        return {path.name: path.read_text() for path in sorted(Path(folder).iterdir())}
+        for language in ("Verilog", "VHDL"):
+            conversion = Conversion(language, Path(folder))
+            arguments = {**Ports(accelerator).as_dict(), "accelerator": accelerator}
+            conversion.run(core_of(accelerator), arguments)
+            written, found = sources(conversion.modules, TOP, language, ram.func.__name__)
+            if language == "Verilog":
+                files.update({f"{source.name}.v": source.text for source in written})
+                files[f"{TOP}.v"] = f"`timescale 1ns/10ps\n\n{files[f'{TOP}.v']}"
+                memories = found
+            else:
+                files[f"{TOP}.vhd"] = "\n".join(source.text for source in written)
+    return dict(sorted(files.items())), memories
 
 
 if __name__ == "__main__":
-    json.dump(convert(Accelerator(**json.load(sys.stdin))), sys.stdout)
+    made, stores = convert(Accelerator(**json.load(sys.stdin)))
+    json.dump({"files": made, "memories": stores}, sys.stdout)

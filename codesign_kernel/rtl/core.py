@@ -1,11 +1,12 @@
 """The accelerator: sequencer, memories, array, lanes and the mover, wired together."""
 
-from myhdl import ConcatSignal, ResetSignal, Signal, always, always_comb, always_seq, block
+from myhdl import ConcatSignal, ResetSignal, Signal, always, always_comb, always_seq
 
 from codesign_kernel.accelerator.isa import EXTERNAL_BITS
 from codesign_kernel.accelerator.types import ADDRESS_BITS, INSTRUCTION_BITS
 from codesign_kernel.rtl.array import systolic
 from codesign_kernel.rtl.bits import counter, join, unsigned
+from codesign_kernel.rtl.hierarchy import block
 from codesign_kernel.rtl.lanes import accumulate, lane
 from codesign_kernel.rtl.memory import ram
 from codesign_kernel.rtl.mover import mover
@@ -36,7 +37,7 @@ class Ports:
         return dict(vars(self))
 
 
-@block
+@block(inline=True)
 def bits_of(word, part, low, high):
     """``part`` is bits ``low`` to ``high`` of ``word``."""
 
@@ -47,7 +48,7 @@ def bits_of(word, part, low, high):
     return take
 
 
-@block
+@block(inline=True)
 def pick_bank(outputs, bank, index, others, word):
     """``word`` is ``outputs`` when ``bank`` is ``index``, else ``others``."""
 
@@ -61,7 +62,7 @@ def pick_bank(outputs, bank, index, others, word):
     return choose
 
 
-@block
+@block(inline=True)
 def bank_write(store, every, bank, we, index):
     """Write enable of bank ``index``: a load writes every bank, a result only the bank that it names."""
 
@@ -72,7 +73,7 @@ def bank_write(store, every, bank, we, index):
     return enable
 
 
-@block
+@block(inline=True)
 def either(a, b, y):
     """``y = a or b``."""
 
@@ -83,7 +84,7 @@ def either(a, b, y):
     return gate
 
 
-@block
+@block(inline=True)
 def choose_word(loading, loaded, result, word, low):
     """What a bank of the activation memory takes: its bits of the loaded word, or the lanes' results."""
     high = low + len(word)
@@ -242,7 +243,7 @@ def core(
     stored, totals_word = Signal(unsigned(sum_bits)), Signal(unsigned(sum_bits))
     totals = [Signal(counter(acc_bits)) for _ in range(cols)]
     for j in range(cols):
-        blocks.append(accumulate(stored, sums_held, keep, totals[j], j * acc_bits, (j + 1) * acc_bits))
+        blocks.append(accumulate(*(word((j + 1) * acc_bits, j * acc_bits) for word in (stored, sums_held)), keep, totals[j], 0, acc_bits))
     totals_joined = join(totals, ConcatSignal)
     cmem = ram(clk, c_write, c_waddr, totals_word, c_read, stored, accelerator.memory("accumulator").depth)
 
@@ -250,7 +251,7 @@ def core(
     first, take = Signal(bool(0)), Signal(bool(0))
     stages = Signal(unsigned(4))
     for j in range(cols):
-        blocks.append(lane(clk, stored, first, None, take, w_word, ctl.relu, results[j], j, data_bits, acc_bits))
+        blocks.append(lane(clk, stored((j + 1) * acc_bits, j * acc_bits), first, None, take, w_word((j + 1) * data_bits, j * data_bits), ctl.relu, results[j], 0, data_bits, acc_bits))
 
     @always_seq(clk.posedge, reset=rst)
     def array_inputs():

@@ -1,12 +1,13 @@
 """The output-stationary accelerator: sequencer, memories, array and lanes, wired together."""
 
-from myhdl import Signal, always_seq, block
+from myhdl import Signal, always_seq
 
 from codesign_kernel.accelerator.types import ADDRESS_BITS, INSTRUCTION_BITS
 from codesign_kernel.rtl.array import delay_line, valid_line
 from codesign_kernel.rtl.array_os import stationary
 from codesign_kernel.rtl.bits import counter, unsigned
 from codesign_kernel.rtl.core import core, memories
+from codesign_kernel.rtl.hierarchy import block
 from codesign_kernel.rtl.lanes import lane
 from codesign_kernel.rtl.sequencer_os import StationaryControl, sequencer_os
 
@@ -65,7 +66,7 @@ def core_os(
     blocks.append(valid_line(clk, rst, ctl.window_last, window_last, behind))
     blocks.append(valid_line(clk, rst, window_last, r_write, 4))
     for j in range(cols):
-        blocks.append(lane(clk, sums, opens, sum_valid, load, w_word, ctl.relu, results[j], j, data_bits, acc_bits))
+        blocks.append(lane(clk, sums((j + 1) * acc_bits, j * acc_bits), opens, sum_valid, load, w_word((j + 1) * data_bits, j * data_bits), ctl.relu, results[j], 0, data_bits, acc_bits))
 
     @always_seq(clk.posedge, reset=rst)
     def inputs():

@@ -5,10 +5,11 @@
 ``((product >> shift - 1) + 1) >> 1``, which needs one shifter instead of two.
 """
 
-from myhdl import Signal, always, always_comb, block
+from myhdl import Signal, always, always_comb
 
 from codesign_kernel.accelerator.types import MULTIPLIER_BITS, SHIFT_BITS
 from codesign_kernel.rtl.bits import signed, unsigned, wrapping
+from codesign_kernel.rtl.hierarchy import block
 
 
 @block
@@ -109,7 +110,7 @@ def requantise(clk, x, bias, multiplier, shift, q):
     return scale, round_half_up, clamp
 
 
-@block
+@block(inline=True)
 def rectify(q, relu, u):
     """ReLU, and the lane's result as bits."""
     n = len(u)

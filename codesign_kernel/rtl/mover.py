@@ -4,10 +4,11 @@ The external memory is synchronous: it samples ``ext_addr`` (in beats), ``ext_we
 and shows ``ext_rdata`` in the next cycle. It keeps up with one beat a cycle; that is the bandwidth of the model.
 """
 
-from myhdl import Signal, always, always_comb, always_seq, block
+from myhdl import Signal, always, always_comb, always_seq
 
 from codesign_kernel.accelerator.isa import EXTERNAL_BITS
 from codesign_kernel.rtl.bits import counter, unsigned
+from codesign_kernel.rtl.hierarchy import block
 
 
 @block
@@ -32,7 +33,7 @@ def gather(clk, take, beat, held, beats):
     return shift
 
 
-@block
+@block(inline=True)
 def spread_one(clk, word, beat):
     """A word that is one beat."""
 

@@ -1,10 +1,11 @@
 """The sequencer of an output-stationary array: fetches, has the addresses walked, waits until the sums are stored."""
 
-from myhdl import Signal, always_comb, always_seq, block, enum
+from myhdl import Signal, always_comb, always_seq, enum
 
 from codesign_kernel.accelerator.isa import BANK_BITS, COORDINATE_BITS, EXTERNAL_BITS, PLACE_BITS, RESERVED_OS
 from codesign_kernel.accelerator.types import ADDRESS_BITS
 from codesign_kernel.rtl.bits import counter, unsigned
+from codesign_kernel.rtl.hierarchy import block
 from codesign_kernel.rtl.walks import HALT, LOADA, LOADP, SAVE, SUM, TILE, beat_walk, bits, tap_walk
 from codesign_kernel.rtl.walks_os import read_walk, repeat, weight_walk, window_walk
 
@@ -45,7 +46,7 @@ class TapControl:
         self.issue, self.tap_start, self.bank = issue, tap_start, bank
 
 
-@block
+@block(inline=True)
 def check_word(word, illegal, one_bank):
     """Whether ``word`` is no instruction: an unknown operation, or a reserved field that is not zero."""
     size = len(word)
@@ -170,7 +171,7 @@ def sequencer_os(clk, rst, start, entry, busy, cycles, error, pc, at, word, ctl,
         running.next = state == os_states.RUN
 
     @always_comb
-    def fetch():
+    def read_word():
         if state == os_states.FETCH:
             at.next = pc
         else:
@@ -244,5 +245,5 @@ def sequencer_os(clk, rst, start, entry, busy, cycles, error, pc, at, word, ctl,
 
     return (
         checks, decodes, counts, taps, windows, places, reads, weights, beats,
-        phases, fetch, operations, repeats, results, finish, drains, control,
+        phases, read_word, operations, repeats, results, finish, drains, control,
     )  # fmt: skip
