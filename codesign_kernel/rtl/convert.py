@@ -43,7 +43,6 @@ def convert(accelerator: Accelerator) -> tuple[dict[str, str], list[tuple[str, i
             written, found = sources(conversion.modules, TOP, language, ram.func.__name__)
             if language == "Verilog":
                 files.update({f"{source.name}.v": source.text for source in written})
-                files[f"{TOP}.v"] = f"`timescale 1ns/10ps\n\n{files[f'{TOP}.v']}"
                 memories = found
             else:
                 files[f"{TOP}.vhd"] = "\n".join(source.text for source in written)

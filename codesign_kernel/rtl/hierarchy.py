@@ -18,7 +18,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import ModuleType
+from types import FrameType, ModuleType
 from typing import Any
 
 from myhdl import ConcatSignal, ConversionError, ResetSignal, Signal, toVerilog, toVHDL
@@ -302,10 +302,13 @@ class Conversion:
             myhdl.ConversionError: a construct cannot be converted.
         """
         Conversion.active = self
+        whole = inspect.stack
+        # MyHDL looks at the stack for every block and process, but not at the lines of the source
+        inspect.stack = _frames
         try:
             return self._converted(top, arguments, keep_ports=True)
         finally:
-            Conversion.active = None
+            Conversion.active, inspect.stack = None, whole
 
     @property
     def scope(self) -> _Scope:
@@ -392,6 +395,16 @@ class Conversion:
                 module.numbers.setdefault(name, value)
         self._scopes.pop()
         return module
+
+
+def _frames() -> list[tuple[FrameType, str, int, str]]:
+    """The callers, the nearest first: what ``inspect.stack`` begins with for each."""
+    found = []
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        found.append((frame, frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name))
+        frame = frame.f_back
+    return found
 
 
 def _check_reads(part: Any, signed: set[int]) -> None:

@@ -16,9 +16,13 @@ from itertools import chain, count
 from typing import Any
 
 from codesign_kernel.rtl.hierarchy import Instance, Module, Port
-from codesign_kernel.rtl.repeats import INDEX, NUMBER, Statement, loop, numbers, runs, shape, wrap
+from codesign_kernel.rtl.repeats import INDEX, LINE, NUMBER, Statement, loop, numbers, runs, shape, wrap
 
 _FARTHEST = 2
+#: One assignment between begin and end.
+_SINGLE = re.compile(
+    r"^( *)((?:else )?if \(.*\)|else|for \(.*\)|[\w']+:) begin\n\1    (\w[^=;\n]* <?= [^\n;]*;)\n\1end$", re.MULTILINE
+)
 _CONTEXT = """library IEEE;
 use IEEE.std_logic_1164.all;
 use IEEE.numeric_std.all;
@@ -238,7 +242,7 @@ class _Writer:
         text = self._split(module, text)
         text = "".join(f"{line}\n" for line in self._declared(module, text)) + text
         if self.verilog:
-            text = re.sub(r"\bend\n +else\b", "end else", _by_type(text))
+            text = re.sub(r"\bend\n +else\b", "end else", _SINGLE.sub(_alone, _by_type(text)))
         return re.sub(r"\n{3,}", "\n\n", text).strip("\n") + "\n"
 
     def _declared(self, module: Module, text: str) -> list[str]:
@@ -374,6 +378,12 @@ def _by_type(text: str) -> str:
         return "".join(wrap(f"{kind} {', '.join(of_kind)};") + "\n" for kind, of_kind in names.items())
 
     return re.sub(r"(?:^(?:wire|reg) (?:signed )?(?:\[\d+:0\] )?\w+;\n)+", merged, text, flags=re.MULTILINE)
+
+
+def _alone(found: re.Match[str]) -> str:
+    """One assignment without its begin and end, where that gives a line."""
+    line = f"{found[1]}{found[2]} {found[3]}"
+    return line if len(line) <= LINE else found[0]
 
 
 def _part(port: str, high: int, low: int) -> str:

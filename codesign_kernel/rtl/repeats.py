@@ -10,7 +10,7 @@ from dataclasses import dataclass
 NUMBER = re.compile(r"""("[^"]*")|(?<![\w'])(\d+)(?![\w'"])""")
 #: Fewer statements stay as they are.
 _FEWEST = 3
-_LINE = 120
+LINE = 120
 INDEX = "index"
 
 
@@ -26,7 +26,7 @@ def wrap(text: str, indent: str = "") -> str:
     """``text``, one line of things between commas, in lines of a house's width."""
     lines = [indent]
     for piece in re.split(r"(?<=, )", text):
-        if len(lines[-1]) + len(piece.rstrip()) > _LINE:
+        if len(lines[-1]) + len(piece.rstrip()) > LINE:
             lines.append(f"{indent}    ")
         lines[-1] += piece
     return "\n".join(line.rstrip() for line in lines)
