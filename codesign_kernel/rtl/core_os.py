@@ -9,7 +9,7 @@ from codesign_kernel.rtl.bits import counter, unsigned
 from codesign_kernel.rtl.core import core, memories
 from codesign_kernel.rtl.hierarchy import block
 from codesign_kernel.rtl.lanes import lane
-from codesign_kernel.rtl.sequencer_os import StationaryControl, sequencer_os
+from codesign_kernel.rtl.sequencer_os import StationaryControl, read_address, sequencer_os
 
 
 @block
@@ -41,7 +41,9 @@ def core_os(
         Signal(counter(ADDRESS_BITS)),
         Signal(unsigned(INSTRUCTION_BITS)),
     )
-    control = sequencer_os(clk, rst, start, entry, busy, cycles, error, pc, at, instruction, ctl, accelerator)
+    fetching = Signal(bool(0))
+    control = sequencer_os(clk, rst, start, entry, busy, cycles, error, pc, fetching, instruction, ctl, accelerator)
+    blocks.append(read_address(clk, rst, fetching, pc, at))
     row_word, w_word = Signal(unsigned(rows * data_bits)), Signal(unsigned(cols * data_bits))
     results = [Signal(unsigned(data_bits)) for _ in range(cols)]
     r_write = Signal(bool(0))

@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
@@ -17,7 +17,7 @@ from codesign_kernel.accelerator.types import Accelerator
 from codesign_kernel.errors import ConversionError, InvalidInputError
 from codesign_kernel.files import write_folder
 
-#: Converting takes seconds; an array of 64 x 64 some minutes.
+#: Converting takes seconds, whatever the size of the array; large memories take longer.
 TIMEOUT_S = 1800
 
 
@@ -28,24 +28,33 @@ class RtlBundle:
     Attributes:
         accelerator: what was generated.
         top: name of the top module and entity.
-        files: text by file name: ``<top>.v``, ``<top>.vhd`` and MyHDL's VHDL package, which is compiled first.
+        files: text by file name: a ``.v`` for each Verilog module, ``<top>.vhd`` with all entities, each behind those
+            that it is made of, and MyHDL's VHDL package, which is compiled first.
+        memories: the path of the array of words of each memory, from the top on, and how many words it has.
     """
 
     accelerator: Accelerator
     top: str
     files: Mapping[str, str]
+    memories: tuple[tuple[str, int], ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "files", MappingProxyType(dict(self.files)))
 
     @property
     def verilog(self) -> str:
-        """The Verilog text."""
-        return self.files[f"{self.top}.v"]
+        """All Verilog modules in one text, the top first."""
+        names = sorted((name for name in self.files if name.endswith(".v")), key=lambda name: name != f"{self.top}.v")
+        return "\n".join(self.files[name] for name in names)
+
+    def with_verilog(self, text: str) -> RtlBundle:
+        """The bundle with all its Verilog modules replaced by ``text``."""
+        others = {name: other for name, other in self.files.items() if not name.endswith(".v")}
+        return replace(self, files={**others, f"{self.top}.v": text})
 
     @property
     def vhdl(self) -> str:
-        """The VHDL text of the top entity."""
+        """The VHDL text of all entities."""
         return self.files[f"{self.top}.vhd"]
 
     @property
@@ -89,13 +98,14 @@ def _convert(accelerator: Accelerator) -> RtlBundle:
     if run.returncode:
         last = run.stderr.strip().splitlines()[-1] if run.stderr.strip() else f"exit status {run.returncode}"
         raise ConversionError(f"MyHDL could not convert {accelerator}: {last}")
-    files = json.loads(run.stdout)
-    top = next(name for name in files if name.endswith(".v")).removesuffix(".v")
-    return RtlBundle(accelerator, top, files)
+    made = json.loads(run.stdout)
+    return RtlBundle(accelerator, made["top"], made["files"], tuple((path, words) for path, words in made["memories"]))
 
 
 def generate_rtl(design: object) -> RtlBundle:
     """The accelerator of ``design`` as Verilog and VHDL, converted by MyHDL in a fresh process.
+
+    Every kind of block is a Verilog module and a VHDL entity, described above its header.
 
     The same accelerator gives the same bytes on every run. The node does not change the sources; bandwidth and clock do
     only through the width of the bus, which is the bandwidth over the clock.

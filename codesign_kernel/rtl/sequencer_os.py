@@ -132,13 +132,32 @@ def slots(clk, rst, ctl, tap_end, last, group_end, fresh, rows):
     return tap, group, count
 
 
+@block(inline=True)
+def read_address(clk, rst, fetching, pc, at):
+    """Where the instruction memory is read: at the instruction that is fetched, until the next one is."""
+    current = Signal(counter(ADDRESS_BITS))
+
+    @always_comb
+    def choose():
+        if fetching:
+            at.next = pc
+        else:
+            at.next = current
+
+    @always_seq(clk.posedge, reset=rst)
+    def hold():
+        if fetching:
+            current.next = pc
+
+    return choose, hold
+
+
 @block
-def sequencer_os(clk, rst, start, entry, busy, cycles, error, pc, at, word, ctl, accelerator):
+def sequencer_os(clk, rst, start, entry, busy, cycles, error, pc, fetching, word, ctl, accelerator):
     """Runs the program from ``entry`` when ``start`` is high, until HALT; ``cycles`` counts the cycles of ``busy``.
 
-    ``at`` is where the instruction memory is read: ``pc`` moves on when an instruction issues, but ``word`` stays what
-    it is while that instruction runs. ``error`` rises, and the program ends, at a word that is no
-    instruction.
+    ``fetching`` is high while the instruction at ``pc`` is read: ``pc`` moves on when it issues, but ``word`` stays what
+    it is while it runs. ``error`` rises, and the program ends, at a word that is no instruction.
     """
     # cycles from the last address of a run to the next issue, less one
     drain_move, drain_tile, drain_sum = 1, 0, accelerator.rows + accelerator.cols + 6
@@ -147,7 +166,6 @@ def sequencer_os(clk, rst, start, entry, busy, cycles, error, pc, at, word, ctl,
     state = Signal(os_states.IDLE)
     op = Signal(unsigned(4))
     waited = Signal(counter(10))
-    current = Signal(counter(ADDRESS_BITS))
     running, finished, illegal, drained = [Signal(bool(0)) for _ in range(4)]
     tap_end, group_end, fresh, last, restart, step, ended, words_end = [Signal(bool(0)) for _ in range(8)]
     origin = Signal(counter(ADDRESS_BITS))
@@ -169,13 +187,7 @@ def sequencer_os(clk, rst, start, entry, busy, cycles, error, pc, at, word, ctl,
     def phases():
         ctl.issue.next = state == os_states.DECODE
         running.next = state == os_states.RUN
-
-    @always_comb
-    def read_word():
-        if state == os_states.FETCH:
-            at.next = pc
-        else:
-            at.next = current
+        fetching.next = state == os_states.FETCH
 
     @always_comb
     def operations():
@@ -224,7 +236,6 @@ def sequencer_os(clk, rst, start, entry, busy, cycles, error, pc, at, word, ctl,
                 pc.next = entry
                 state.next = os_states.FETCH
         elif state == os_states.FETCH:
-            current.next = pc
             state.next = os_states.DECODE
         elif state == os_states.DECODE:
             pc.next = pc + 1
@@ -245,5 +256,5 @@ def sequencer_os(clk, rst, start, entry, busy, cycles, error, pc, at, word, ctl,
 
     return (
         checks, decodes, counts, taps, windows, places, reads, weights, beats,
-        phases, read_word, operations, repeats, results, finish, drains, control,
+        phases, operations, repeats, results, finish, drains, control,
     )  # fmt: skip
