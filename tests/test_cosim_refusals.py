@@ -201,9 +201,9 @@ class TestCache:
         bundle = generate_rtl(A)
         verilated.build(bundle)
         before = set((builds / "verilator").iterdir())
-        files = {**bundle.files, "codesign_core.v": bundle.verilog + "// once more\n"}
+        again = bundle.with_verilog(bundle.verilog + "// once more\n")
         with ThreadPoolExecutor(2) as pool:
-            first, second = pool.map(verilated.build, [replace(bundle, files=files)] * 2)
+            first, second = pool.map(verilated.build, [again] * 2)
         assert first == second
         assert [path.name for path in first.parent.iterdir()] == ["core.so"]
         assert set((builds / "verilator").iterdir()) - before == {first.parent}

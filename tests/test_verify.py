@@ -133,7 +133,7 @@ class TestFailure:
         assert (body["cases"], body["agreed"]) == (1, 0)
 
     def test_a_cycle_is_explained(self, mutant, capsys):
-        mutant(r"('h6: begin\s+\S+ = .*waited == )4", r"\g<1>5")
+        mutant(r"('h6: \S+ = .*waited == )4", r"\g<1>5")
         assert cli.main(["verify", "--cases", "4", "--machines", "1", "--simulator", "icarus"]) == cli.FAILED
         out = capsys.readouterr().out
         law = re.search(
@@ -144,7 +144,7 @@ class TestFailure:
         assert "codesign verify --seed 0 --case 0 --machines 1 --simulator icarus" in out
 
     def test_rtl_that_never_ends_is_a_failure(self, mutant):
-        mutant(r"('h6: begin\s+\S+ = .*waited == )4", r"\g<1>4096")
+        mutant(r"('h6: \S+ = .*waited == )4", r"\g<1>4096")
         found = verify(2, 0, "icarus", machines=1).failure
         assert found.case == 0
         assert "still busy" in found.what
