@@ -145,11 +145,11 @@ def read_address(clk, rst, fetching, pc, at):
             at.next = current
 
     @always_seq(clk.posedge, reset=rst)
-    def hold():
+    def take():
         if fetching:
             current.next = pc
 
-    return choose, hold
+    return choose, take
 
 
 @block
