@@ -211,7 +211,7 @@ def synthesise(accelerator: ck.Accelerator, folder: Path) -> dict[str, Parts]:
 
     run(f"read_verilog {source}", "hierarchy -top codesign_core", "proc")
     paths = blocks_by_path(design)
-    run("flatten -noscopeinfo", "hierarchy -top codesign_core", "opt_expr", "opt_clean")
+    run("flatten", "delete t:$scopeinfo", "hierarchy -top codesign_core", "opt_expr", "opt_clean")
     for cell, part in parts_of_cells(design, lines, paths):
         cell.set_string_attribute(label, part)
     # a memory keeps its output register; what else its process says are range checks

@@ -197,9 +197,7 @@ def deskew(clk, skewed, word, bits):
     """The lanes of skewed, the highest at once, each other one cycle later than the one above it."""
     lanes = len(word) // bits
     late = [Signal(unsigned(bits)) for _ in range(lanes - 1)]
-    blocks = [
-        delay_line(clk, skewed((k + 1) * bits, k * bits), late[k], lanes - 1 - k) for k in range(lanes - 1)
-    ]
+    blocks = [delay_line(clk, skewed((k + 1) * bits, k * bits), late[k], lanes - 1 - k) for k in range(lanes - 1)]
     joined = join([*late, skewed(lanes * bits, (lanes - 1) * bits)], ConcatSignal)
 
     @always_comb

@@ -243,7 +243,8 @@ def core(
     stored, totals_word = Signal(unsigned(sum_bits)), Signal(unsigned(sum_bits))
     totals = [Signal(counter(acc_bits)) for _ in range(cols)]
     for j in range(cols):
-        blocks.append(accumulate(*(word((j + 1) * acc_bits, j * acc_bits) for word in (stored, sums_held)), keep, totals[j], 0, acc_bits))
+        high, low = (j + 1) * acc_bits, j * acc_bits
+        blocks.append(accumulate(stored(high, low), sums_held(high, low), keep, totals[j], 0, acc_bits))
     totals_joined = join(totals, ConcatSignal)
     cmem = ram(clk, c_write, c_waddr, totals_word, c_read, stored, accelerator.memory("accumulator").depth)
 
@@ -251,7 +252,8 @@ def core(
     first, take = Signal(bool(0)), Signal(bool(0))
     stages = Signal(unsigned(4))
     for j in range(cols):
-        blocks.append(lane(clk, stored((j + 1) * acc_bits, j * acc_bits), first, None, take, w_word((j + 1) * data_bits, j * data_bits), ctl.relu, results[j], 0, data_bits, acc_bits))
+        total, word = stored((j + 1) * acc_bits, j * acc_bits), w_word((j + 1) * data_bits, j * data_bits)
+        blocks.append(lane(clk, total, first, None, take, word, ctl.relu, results[j], 0, data_bits, acc_bits))
 
     @always_seq(clk.posedge, reset=rst)
     def array_inputs():

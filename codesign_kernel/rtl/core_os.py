@@ -68,7 +68,8 @@ def core_os(
     blocks.append(valid_line(clk, rst, ctl.window_last, window_last, behind))
     blocks.append(valid_line(clk, rst, window_last, r_write, 4))
     for j in range(cols):
-        blocks.append(lane(clk, sums((j + 1) * acc_bits, j * acc_bits), opens, sum_valid, load, w_word((j + 1) * data_bits, j * data_bits), ctl.relu, results[j], 0, data_bits, acc_bits))
+        total, word = sums((j + 1) * acc_bits, j * acc_bits), w_word((j + 1) * data_bits, j * data_bits)
+        blocks.append(lane(clk, total, opens, sum_valid, load, word, ctl.relu, results[j], 0, data_bits, acc_bits))
 
     @always_seq(clk.posedge, reset=rst)
     def inputs():

@@ -4,8 +4,8 @@ MyHDL converts a hierarchy of blocks into one flat module. Here a call of a :fun
 does not elaborate the block where it is called: the block is elaborated by itself, once for each kind of arguments, on
 signals made for the purpose, and converted alone; what is left at the call is an instance with its port map. A port
 that the block neither reads nor drives is left out, and so is an output that nobody reads. The signals of an interface
-become ports one by one: ``ctl.issue`` is the port ``ctl_issue``. A list of signals becomes one port of all their bits, the
-first signal in the lowest, and so does the list that is given for it; no process reads a signed one of these.
+become ports one by one: ``ctl.issue`` is the port ``ctl_issue``. A list of signals becomes one port of all their bits,
+the first signal in the lowest, and so does the list that is given for it; no process reads a signed one of these.
 
 Outside of a conversion, a :func:`block` is MyHDL's.
 """
@@ -15,31 +15,46 @@ from __future__ import annotations
 import inspect
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType, ModuleType
+from types import FrameType
 from typing import Any
 
-from myhdl import ConcatSignal, ConversionError, ResetSignal, Signal, toVerilog, toVHDL
+from myhdl import ConcatSignal, ConversionError, toVerilog, toVHDL
 from myhdl._block import _Block, _uniqueify_name, block_decorator
 from myhdl._extractHierarchy import _UserVerilogCode, _UserVhdlCode
 from myhdl._instance import _Instantiator
 from myhdl._ShadowSignal import _ShadowSignal
 from myhdl._Signal import _isListOfSigs, _Signal
 
+from codesign_kernel.rtl.arguments import (
+    each,
+    formals_of,
+    fresh,
+    is_interface,
+    is_nested,
+    key_of,
+    kind_of,
+    likeness,
+    signals_of,
+)
+from codesign_kernel.rtl.parts import Actual, Instance, Module, Port, Vector
+
 LANGUAGES = {"Verilog": ".v", "VHDL": ".vhd"}
 
 
-class block(block_decorator):  # noqa: N801 - as MyHDL's
+def block(function: Callable[..., Any] | None = None, *, inline: bool = False) -> Any:
     """MyHDL's ``block``; with ``inline=True`` its processes stay in the module that calls it."""
+    if function is None:
+        return lambda given: Decorator(given, inline)
+    return Decorator(function, inline)
 
-    def __new__(cls, function: Callable[..., Any] | None = None, *, inline: bool = False) -> Any:
-        if function is None:
-            return lambda given: cls(given, inline=inline)
-        return super().__new__(cls)
 
-    def __init__(self, function: Callable[..., Any], *, inline: bool = False) -> None:
+class Decorator(block_decorator):
+    """What :func:`block` makes of a function."""
+
+    def __init__(self, function: Callable[..., Any], inline: bool) -> None:
         super().__init__(function)
         self.inline = inline
 
@@ -57,67 +72,6 @@ class block(block_decorator):  # noqa: N801 - as MyHDL's
         return body(self.func, self, name, self.srcfile, self.srcline, self.skipname, *args, **kwargs)
 
 
-@dataclass(frozen=True)
-class Port:
-    """A port of a module: ``kind`` is bit, unsigned or signed; ``is_read`` says whether the module reads it."""
-
-    name: str
-    kind: str
-    width: int
-    is_output: bool = False
-    is_register: bool = False
-    is_read: bool = True
-
-
-@dataclass(frozen=True)
-class Vector:
-    """A list of signals inside of a module as one signal, or ``depth`` such lists as an array of these."""
-
-    name: str
-    kind: str
-    width: int
-    depth: int | None
-
-
-@dataclass(frozen=True)
-class Actual:
-    """What an instance has at ``port``: a signal by its name, whether its module reads it, its port if it is one."""
-
-    port: str
-    signal: str
-    is_read: bool
-    outer: str | None
-
-
-@dataclass
-class Instance:
-    """``module`` as ``name`` in another one."""
-
-    module: Module
-    name: str
-    actuals: list[Actual] = field(default_factory=list)
-
-
-@dataclass
-class Module:
-    """A block as MyHDL converted it, before it has its final name.
-
-    Attributes:
-        function: what the block was made by.
-        numbers: its plain integer arguments, widths of ports and integers among its variables, by name.
-        variant: its arguments that are text: they tell its variants apart, and are a part of the name.
-        text: as MyHDL wrote it; a line ``@n@`` stands for ``instances[n]``.
-    """
-
-    function: Callable[..., Any]
-    numbers: dict[str, int]
-    variant: str
-    ports: list[Port] = field(default_factory=list)
-    vectors: list[Vector] = field(default_factory=list)
-    instances: list[Instance] = field(default_factory=list)
-    text: str = ""
-
-
 class _Scope:
     """A module that is being elaborated.
 
@@ -131,29 +85,29 @@ class _Scope:
         self.module, self.count = module, Counter[str]()
         self.lists: dict[Any, list[_Signal]] = {}
         self.names: dict[Any, str] = {}
-        self.formals = {_key(value): name for name, value in formals.items()}
-        self.formals.update({id(signal): name for name, value in formals.items() for signal in _each(value)})
+        self.formals = {key_of(value): name for name, value in formals.items()}
+        self.formals.update({id(signal): name for name, value in formals.items() for signal in each(value)})
         self.wired: list[_Wired] = []
 
     def pack(self, signals: list[_Signal]) -> None:
         """Take down that ``signals`` are one signal here."""
-        self.lists.setdefault(_key(signals), signals)
+        self.lists.setdefault(key_of(signals), signals)
 
 
 class _Body(_Block):
     """A block whose processes are converted; signals are named by all that its function calls them."""
 
-    def _updateNamespaces(self) -> None:  # noqa: N802 - MyHDL's
+    def _updateNamespaces(self) -> None:
         known: dict[str, Any] = {}
         for part in self.subs:
             known.update(part.callinfo.symdict)
         for name, value in list(known.items()):
-            if _is_nested(value):
+            if is_nested(value):
                 known.update({f"{name}_{index}": inner for index, inner in enumerate(value)})
         self.symdict = dict(known)
         super()._updateNamespaces()
         for name, value in known.items():
-            for path, signal in _signals(name, value) if _is_interface(value) else ():
+            for path, signal in signals_of(name, value) if is_interface(value) else ():
                 if isinstance(signal, _Signal):
                     self.sigdict.setdefault(path, signal)
         assert Conversion.active is not None
@@ -168,19 +122,19 @@ class _Body(_Block):
 class _Alone(_Body):
     """A block that is converted by itself."""
 
-    def _updateNamespaces(self) -> None:  # noqa: N802 - MyHDL's
+    def _updateNamespaces(self) -> None:
         super()._updateNamespaces()
         assert Conversion.active is not None
         scope = Conversion.active.scope
         for key, signals in list(scope.lists.items()):
             if key not in scope.names:
                 self._name(scope, key, signals)
-        _check_reads(self, {id(s) for signals in scope.lists.values() for s in signals if _kind_of(s) == "signed"})
+        _check_reads(self, {id(s) for signals in scope.lists.values() for s in signals if kind_of(s) == "signed"})
         for value in self.symdict.values():
             for signal in value if isinstance(value, list) else [value]:
                 if isinstance(signal, ConcatSignal):
-                    key = _key(list(reversed(signal._args)))
-                    if key in scope.names and _kind_of(scope.lists[key][0]) != "signed":
+                    key = key_of(list(reversed(signal._args)))
+                    if key in scope.names and kind_of(scope.lists[key][0]) != "signed":
                         signal._name = scope.names[key]
 
     def _name(self, scope: _Scope, key: Any, signals: list[_Signal]) -> None:
@@ -188,13 +142,13 @@ class _Alone(_Body):
         if key in scope.formals:
             _name_parts(scope, scope.formals[key], signals)
             return
-        kind, width = _kind_of(signals[0]), sum(signal._nrbits for signal in signals)
+        kind, width = kind_of(signals[0]), sum(signal._nrbits for signal in signals)
         for name, value in self.symdict.items():
-            if _isListOfSigs(value) and _key(value) == key:
+            if _isListOfSigs(value) and key_of(value) == key:
                 scope.module.vectors.append(Vector(name, kind, width, None))
                 _name_parts(scope, name, signals)
                 return
-            if _is_nested(value) and key in map(_key, value):
+            if is_nested(value) and key in map(key_of, value):
                 scope.module.vectors.append(Vector(name, kind, width, len(value)))
                 for index, inner in enumerate(value):
                     scope.pack(inner)
@@ -202,14 +156,14 @@ class _Alone(_Body):
                 return
         raise ConversionError(f"a list of {len(signals)} signals is given to a block but is no variable of {self.name}")
 
-    def _inferInterface(self) -> None:  # noqa: N802 - MyHDL's
+    def _inferInterface(self) -> None:
         """Called when it is known what is read and what is driven."""
         assert Conversion.active is not None
         scope = Conversion.active.scope
         used = {
             name: value
             for name, value in self.formals.items()
-            if self.keep_ports or any(s._driven or s._read for s in _each(value))
+            if self.keep_ports or any(s._driven or s._read for s in each(value))
         }
         scope.module.ports = [_port(name, value) for name, value in used.items()]
         self.argdict = {name: value for name, value in used.items() if isinstance(value, _Signal)}
@@ -295,7 +249,7 @@ class Conversion:
         self._known: dict[Any, Module] = {}
         self._scopes: list[_Scope] = []
 
-    def run(self, top: block, arguments: dict[str, Any]) -> Module:
+    def run(self, top: Decorator, arguments: dict[str, Any]) -> Module:
         """Convert ``top``; all its arguments stay ports.
 
         Raises:
@@ -304,7 +258,7 @@ class Conversion:
         Conversion.active = self
         whole = inspect.stack
         # MyHDL looks at the stack for every block and process, but not at the lines of the source
-        inspect.stack = _frames
+        inspect.stack = _frames  # type: ignore[assignment]
         try:
             return self._converted(top, arguments, keep_ports=True)
         finally:
@@ -326,26 +280,26 @@ class Conversion:
         wired.instance.actuals = [
             Actual(
                 name,
-                value._name if isinstance(value, _Signal) else scope.names[_key(value)],
-                any(signal._read for signal in _each(value)),
-                scope.formals.get(_key(value)),
+                value._name if isinstance(value, _Signal) else scope.names[key_of(value)],
+                any(signal._read for signal in each(value)),
+                scope.formals.get(key_of(value)),
             )
             for name, value in wired.signals.items()
         ]
         scope.module.instances.append(wired.instance)
         return len(scope.module.instances) - 1
 
-    def instance(self, made_by: block, name: str, args: tuple[Any, ...], kwargs: Any, caller: Any) -> _Block:
+    def instance(self, made_by: Decorator, name: str, args: tuple[Any, ...], kwargs: Any, caller: Any) -> _Block:
         """The block as an instance, its signals marked as what it does with them."""
         bound = inspect.signature(made_by.func).bind(*args, **kwargs).arguments
         module = self._converted(made_by, bound, keep_ports=False)
-        given = dict(_formals(bound))
+        given = dict(formals_of(bound))
         signals = {port.name: given[port.name] for port in module.ports}
         for port in module.ports:
             value = signals[port.name]
             if not isinstance(value, _Signal):
                 self.scope.pack(value)
-            for signal in _each(value):
+            for signal in each(value):
                 signal._markUsed()
                 if port.is_output or isinstance(signal, _ShadowSignal):
                     signal._driven = "wire"
@@ -355,22 +309,22 @@ class Conversion:
         self.scope.wired.append(wired)
         return wired
 
-    def _converted(self, made_by: block, bound: dict[str, Any], keep_ports: bool) -> Module:
+    def _converted(self, made_by: Decorator, bound: dict[str, Any], keep_ports: bool) -> Module:
         numbering: dict[int, int] = {}
-        key = made_by.func, tuple((name, _same(value, numbering)) for name, value in bound.items())
+        key = made_by.func, tuple((name, likeness(value, numbering)) for name, value in bound.items())
         if key not in self._known:
             self._known[key] = self._convert(made_by, bound, keep_ports)
             self.modules.append(self._known[key])
         return self._known[key]
 
-    def _convert(self, made_by: block, bound: dict[str, Any], keep_ports: bool) -> Module:
+    def _convert(self, made_by: Decorator, bound: dict[str, Any], keep_ports: bool) -> Module:
         function = made_by.func
         integers = {name: value for name, value in bound.items() if type(value) is int}
         variant = "_".join(value for value in bound.values() if isinstance(value, str) and value)
         module = Module(function, integers, variant)
         made: dict[int, _Signal] = {}
-        arguments = {name: _fresh(value, made) for name, value in bound.items()}
-        formals = dict(_formals(arguments))
+        arguments = {name: fresh(value, made) for name, value in bound.items()}
+        formals = dict(formals_of(arguments))
         self._scopes.append(_Scope(module, formals))
         for value in formals.values():
             if not isinstance(value, _Signal):
@@ -412,7 +366,9 @@ def _check_reads(part: Any, signed: set[int]) -> None:
     if isinstance(part, _Instantiator):
         for name in part.inputs:
             if id(part.symdict.get(name)) in signed:
-                raise ConversionError(f"a process reads {name}, which is one of a list of signed signals that is a port")
+                raise ConversionError(
+                    f"a process reads {name}, which is one of a list of signed signals that is a port"
+                )
     for inner in getattr(part, "subs", ()):
         _check_reads(inner, signed)
 
@@ -426,35 +382,20 @@ def _name_parts(scope: _Scope, name: str, signals: Sequence[_Signal]) -> None:
     """Name ``signals`` as the parts of ``name``, the first in the lowest bits."""
     assert Conversion.active is not None
     verilog = Conversion.active.language == "Verilog"
-    scope.names[_key(signals)] = name
+    scope.names[key_of(signals)] = name
     low = 0
     for signal in signals:
         high = low + signal._nrbits - 1
-        if _kind_of(signal) == "bit":
+        if kind_of(signal) == "bit":
             signal._name = _at(name, low)
         else:
             signal._name = f"{name}[{high}:{low}]" if verilog else f"{name}({high} downto {low})"
         low = high + 1
 
 
-def _key(value: Any) -> Any:
-    """What tells a signal or a list of signals from others."""
-    return id(value) if isinstance(value, _Signal) else tuple(map(id, value))
-
-
-def _each(value: Any) -> Sequence[_Signal]:
-    return [value] if isinstance(value, _Signal) else value
-
-
-def _kind_of(signal: _Signal) -> str:
-    if signal._type is bool:
-        return "bit"
-    return "signed" if signal._min is not None and signal._min < 0 else "unsigned"
-
-
 def _port(name: str, value: Any) -> Port:
-    signals = _each(value)
-    kind = _kind_of(signals[0])
+    signals = each(value)
+    kind = kind_of(signals[0])
     return Port(
         name,
         "unsigned" if kind == "bit" and not isinstance(value, _Signal) else kind,
@@ -463,70 +404,3 @@ def _port(name: str, value: Any) -> Port:
         any(signal._driven == "reg" for signal in signals),
         any(signal._read for signal in signals),
     )
-
-
-def _is_nested(value: Any) -> bool:
-    return isinstance(value, list) and bool(value) and all(_isListOfSigs(inner) for inner in value)
-
-
-def _is_interface(value: Any) -> bool:
-    return (
-        not isinstance(value, _Signal | _Block | type | ModuleType)
-        and hasattr(value, "__dict__")
-        and any(isinstance(part, _Signal) for part in vars(value).values())
-    )
-
-
-def _signals(name: str, value: Any) -> Iterator[tuple[str, Any]]:
-    """The signals and lists of signals of an argument, by the names that they have as ports."""
-    if isinstance(value, _Signal) or _isListOfSigs(value):
-        yield name, value
-    elif _is_interface(value):
-        for part, signal in vars(value).items():
-            yield from _signals(f"{name}_{part}", signal)
-
-
-def _formals(arguments: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    """The ports of a block with ``arguments``, each signal under the first of its names."""
-    seen = set()
-    for name, argument in arguments.items():
-        for path, value in _signals(name, argument):
-            if _key(value) not in seen:
-                seen.add(_key(value))
-                yield path, value
-
-
-def _same(value: Any, numbering: dict[int, int]) -> Any:
-    """What two arguments have in common that give the same module."""
-    if isinstance(value, _Signal):
-        number = numbering.setdefault(id(value), len(numbering))
-        start = value._init
-        reset = (value.active, value.isasync) if isinstance(value, ResetSignal) else None
-        return "signal", number, type(start).__name__, value._nrbits, value._min, value._max, repr(start), reset
-    if _isListOfSigs(value):
-        return "list", tuple(_same(signal, numbering) for signal in value)
-    if _is_interface(value):
-        return type(value), tuple((name, _same(part, numbering)) for name, part in vars(value).items())
-    try:
-        hash(value)
-    except TypeError as error:
-        raise ConversionError(f"an argument of a block must be hashable, but {value!r} is not") from error
-    return type(value), value
-
-
-def _fresh(value: Any, made: dict[int, _Signal]) -> Any:
-    """``value`` with signals of the same kind in place of its own."""
-    if isinstance(value, _Signal):
-        if id(value) not in made:
-            reset = isinstance(value, ResetSignal)
-            made[id(value)] = (
-                ResetSignal(int(value._init), value.active, value.isasync) if reset else Signal(value._init)
-            )
-        return made[id(value)]
-    if _isListOfSigs(value):
-        return [_fresh(signal, made) for signal in value]
-    if _is_interface(value):
-        copy = object.__new__(type(value))
-        copy.__dict__.update({name: _fresh(part, made) for name, part in vars(value).items()})
-        return copy
-    return value

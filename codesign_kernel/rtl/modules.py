@@ -1,9 +1,4 @@
-"""The text of a converted hierarchy: headers, instances, and one module with parameters for what differs in numbers.
-
-Kinds of a block whose text is the same but for numbers that follow the block's integers become one module: an integer
-argument, the width of a port or an integer that the block calculates is its parameter. A number follows one of them
-where it is that integer, or at most two more or less, in every kind.
-"""
+"""The text of a converted hierarchy: headers, instances, and one module with parameters for what differs in numbers."""
 
 from __future__ import annotations
 
@@ -15,10 +10,10 @@ from inspect import cleandoc
 from itertools import chain, count
 from typing import Any
 
-from codesign_kernel.rtl.hierarchy import Instance, Module, Port
-from codesign_kernel.rtl.repeats import INDEX, LINE, NUMBER, Statement, loop, numbers, runs, shape, wrap
+from codesign_kernel.rtl.families import Fit, families
+from codesign_kernel.rtl.parts import Instance, Module
+from codesign_kernel.rtl.repeats import INDEX, LINE, NUMBER, Statement, loop, runs, wrap
 
-_FARTHEST = 2
 #: One assignment between begin and end.
 _SINGLE = re.compile(
     r"^( *)((?:else )?if \(.*\)|else|for \(.*\)|[\w']+:) begin\n\1    (\w[^=;\n]* <?= [^\n;]*;)\n\1end$", re.MULTILINE
@@ -59,7 +54,7 @@ def sources(modules: Sequence[Module], top: str, language: str, memory: str) -> 
     found: list[Source] = []
     for function in _from_the_leaves(modules):
         members = [module for module in modules if module.function is function]
-        for group, fitted in _families([(module, writer.skeleton(module)) for module in members]):
+        for group, fitted in families([(module, writer.skeleton(module)) for module in members]):
             name = top if modules[-1] in group else _free(group[0], taken)
             writer.introduce(name, group, fitted)
             found.append(Source(name, writer.text(name, group[0], fitted)))
@@ -88,58 +83,6 @@ def _free(module: Module, taken: set[str]) -> str:
     return name
 
 
-@dataclass(frozen=True)
-class _Fit:
-    """How the numbers of a text follow parameters: for each number its parameter's key and what is added, or None."""
-
-    follows: tuple[tuple[str, int] | None, ...]
-    #: the parameter's name by its key, in the order in which they are declared
-    names: dict[str, str]
-
-
-def _families(members: list[tuple[Module, str]]) -> list[tuple[list[Module], _Fit]]:
-    """``members`` in groups of one text, and how the numbers of that text follow parameters."""
-    groups: dict[Any, list[tuple[Module, str]]] = {}
-    for module, text in members:
-        groups.setdefault((module.variant, shape(text)), []).append((module, text))
-    families = []
-    for group in groups.values():
-        while group:
-            rows = [numbers(text) for _, text in group]
-            follows = tuple(_follow([module for module, _ in group], column) for column in zip(*rows, strict=True))
-            odd = [index for index, found in enumerate(follows) if found == ("", 0)]
-            if odd:
-                # what follows nothing has to be equal: first those that are as the first one is there
-                alike = [all(row[index] == rows[0][index] for index in odd) for row in rows]
-            else:
-                alike = [True] * len(group)
-                families.append(([module for module, _ in group], _named(follows)))
-            if odd:
-                families += _families([member for member, same in zip(group, alike, strict=True) if same])
-            group = [member for member, same in zip(group, alike, strict=True) if not same]
-    return families
-
-
-def _follow(group: list[Module], values: Sequence[int]) -> tuple[str, int] | None:
-    """The integer that ``values`` follow and what is added to it; None where they are equal, an empty name if none."""
-    if len(set(values)) == 1:
-        return None
-    found = []
-    for key in group[0].numbers:
-        if all(key in module.numbers for module in group):
-            more = {value - module.numbers[key] for module, value in zip(group, values, strict=True)}
-            if len(more) == 1 and abs(min(more)) <= _FARTHEST:
-                found.append((key, more.pop()))
-    # arguments come before what is calculated from them
-    return min(found, key=lambda pair: max(1, abs(pair[1])), default=("", 0))
-
-
-def _named(follows: Sequence[tuple[str, int] | None]) -> _Fit:
-    keys = list(dict.fromkeys(found[0] for found in follows if found))
-    widths = [key for key in keys if key.endswith("_width")]
-    return _Fit(tuple(follows), {key: "WIDTH" if widths == [key] else key.upper() for key in keys})
-
-
 class _Writer:
     """Text in one language."""
 
@@ -155,7 +98,7 @@ class _Writer:
         #: what each instance is called where it is
         self.paths: dict[int, str] = {}
 
-    def introduce(self, name: str, group: list[Module], fitted: _Fit) -> None:
+    def introduce(self, name: str, group: list[Module], fitted: Fit) -> None:
         """Take down what the members of ``group`` are called from now on, and the values of their parameters."""
         for module in group:
             self.became[id(module)] = name, {shown: module.numbers[key] for key, shown in fitted.names.items()}
@@ -176,7 +119,7 @@ class _Writer:
             self._bodies[id(module)] = self._body(module)
         return self._ports(module) + "\n@\n" + self._bodies[id(module)]
 
-    def text(self, name: str, module: Module, fitted: _Fit) -> str:
+    def text(self, name: str, module: Module, fitted: Fit) -> str:
         """The whole module."""
         follows = iter(fitted.follows)
 

@@ -156,8 +156,8 @@ def read_address(clk, rst, fetching, pc, at):
 def sequencer_os(clk, rst, start, entry, busy, cycles, error, pc, fetching, word, ctl, accelerator):
     """Runs the program from ``entry`` when ``start`` is high, until HALT; ``cycles`` counts the cycles of ``busy``.
 
-    ``fetching`` is high while the instruction at ``pc`` is read: ``pc`` moves on when it issues, but ``word`` stays what
-    it is while it runs. ``error`` rises, and the program ends, at a word that is no instruction.
+    ``fetching`` is high while the instruction at ``pc`` is read: ``pc`` moves on when it issues, but ``word`` stays
+    what it is while it runs. ``error`` rises, and the program ends, at a word that is no instruction.
     """
     # cycles from the last address of a run to the next issue, less one
     drain_move, drain_tile, drain_sum = 1, 0, accelerator.rows + accelerator.cols + 6
