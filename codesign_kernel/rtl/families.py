@@ -32,7 +32,7 @@ def families(members: list[tuple[Module, str]]) -> list[tuple[list[Module], Fit]
     groups: dict[Any, list[tuple[Module, str]]] = {}
     for module, text in members:
         groups.setdefault((module.variant, shape(text)), []).append((module, text))
-    families = []
+    made: list[tuple[list[Module], Fit]] = []
     for group in groups.values():
         while group:
             rows = [numbers(text) for _, text in group]
@@ -43,11 +43,11 @@ def families(members: list[tuple[Module, str]]) -> list[tuple[list[Module], Fit]
                 alike = [all(row[index] == rows[0][index] for index in odd) for row in rows]
             else:
                 alike = [True] * len(group)
-                families.append(([module for module, _ in group], _named(follows)))
+                made.append(([module for module, _ in group], _named(follows)))
             if odd:
-                families += families([member for member, same in zip(group, alike, strict=True) if same])
+                made += families([member for member, same in zip(group, alike, strict=True) if same])
             group = [member for member, same in zip(group, alike, strict=True) if not same]
-    return families
+    return made
 
 
 def _follow(group: list[Module], values: Sequence[int]) -> tuple[str, int] | None:

@@ -18,7 +18,6 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from myhdl import ConcatSignal, ConversionError, toVerilog, toVHDL
@@ -39,6 +38,7 @@ from codesign_kernel.rtl.arguments import (
     likeness,
     signals_of,
 )
+from codesign_kernel.rtl.frames import frames
 from codesign_kernel.rtl.parts import Actual, Instance, Module, Port, Vector
 
 LANGUAGES = {"Verilog": ".v", "VHDL": ".vhd"}
@@ -258,7 +258,7 @@ class Conversion:
         Conversion.active = self
         whole = inspect.stack
         # MyHDL looks at the stack for every block and process, but not at the lines of the source
-        inspect.stack = _frames  # type: ignore[assignment]
+        inspect.stack = frames  # type: ignore[assignment]
         try:
             return self._converted(top, arguments, keep_ports=True)
         finally:
@@ -317,6 +317,14 @@ class Conversion:
             self.modules.append(self._known[key])
         return self._known[key]
 
+    def _text(self, body: _Alone) -> str:
+        """What MyHDL makes of a block by itself."""
+        converter = toVerilog if self.language == "Verilog" else toVHDL
+        converter.name, converter.directory, converter.no_myhdl_header = "module", str(self.folder), True
+        setattr(converter, "no_testbench" if self.language == "Verilog" else "no_myhdl_package", True)
+        converter(body)
+        return (self.folder / f"module{LANGUAGES[self.language]}").read_text(encoding="utf-8")
+
     def _convert(self, made_by: Decorator, bound: dict[str, Any], keep_ports: bool) -> Module:
         function = made_by.func
         integers = {name: value for name, value in bound.items() if type(value) is int}
@@ -335,11 +343,7 @@ class Conversion:
         # the header is written apart
         body.__doc__ = None
         body.keep_ports, body.formals = keep_ports, formals
-        converter = toVerilog if self.language == "Verilog" else toVHDL
-        converter.name, converter.directory, converter.no_myhdl_header = "module", str(self.folder), True
-        setattr(converter, "no_testbench" if self.language == "Verilog" else "no_myhdl_package", True)
-        converter(body)
-        module.text = (self.folder / f"module{LANGUAGES[self.language]}").read_text(encoding="utf-8")
+        module.text = self._text(body)
         for port in module.ports:
             if port.kind != "bit":
                 module.numbers.setdefault(f"{port.name}_width", port.width)
@@ -349,16 +353,6 @@ class Conversion:
                 module.numbers.setdefault(name, value)
         self._scopes.pop()
         return module
-
-
-def _frames() -> list[tuple[FrameType, str, int, str]]:
-    """The callers, the nearest first: what ``inspect.stack`` begins with for each."""
-    found = []
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None:
-        found.append((frame, frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name))
-        frame = frame.f_back
-    return found
 
 
 def _check_reads(part: Any, signed: set[int]) -> None:
