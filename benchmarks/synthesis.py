@@ -1,8 +1,8 @@
 """Area and registers of the generated RTL by part, from synthesis: where ``accelerator/data/control.json`` comes from.
 
-A series of small accelerators is generated and synthesised with yosys, the memories left out. MyHDL writes one flat
-module, but every process carries the name of its block and every assignment that of its signal; so each cell is put
-into the part that its source line belongs to, and a part is synthesised by itself:
+A series of small accelerators is generated and synthesised with yosys, the memories left out. The modules of the RTL
+are flattened; each cell is put into the part that its path and its source line belong to, and a part is synthesised by
+itself:
 
 control  sequencer, address walks, the mover's counters, pipelines of control bits
 hold     the fields of an instruction, which hold while it runs
@@ -30,6 +30,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
@@ -111,36 +112,77 @@ class Part(NamedTuple):
     held: int
 
 
-def part_of(name: str) -> str:
-    """The part that a process or signal of this name belongs to; equal blocks after the first are ``spare``."""
-    name = name.removeprefix("memories0_")
-    if re.match(r"(systolic0_pe(_first|_last|_only)?|lane|accumulate)[1-9]", name):
-        return "spare"
-    rules = (
-        ("only", r"systolic0_pe_only"), ("first", r"systolic0_pe_first"), ("last", r"systolic0_pe_last"),
-        ("pe", r"systolic0_pe"), ("skew", r"systolic0|stationary0"), ("lane", r"lane\d|accumulate\d"),
-        ("hold", r"\w+_hold$"), ("ports", r"(activation_memory0_)?ram\d+_port"),
-        ("path", r"mover0_(gather|spread)|activation_memory0_(choose|pick)|sums_pipeline"),
-    )  # fmt: skip
-    return next((part for part, pattern in rules if re.match(pattern, name)), "control")
+def part_of(blocks: Sequence[str], process: str) -> str:
+    """The part that a process, or the assignment of a signal, belongs to.
+
+    Args:
+        blocks: the kinds of the blocks that it is in, the outermost first.
+        process: its name; it begins with those of the blocks that are no modules.
+    """
+    element = next((block for block in blocks if block.split("_")[0] == "pe"), None)
+    if element is not None:
+        kinds = {"top_right": "only", "top": "first", "right": "last"}
+        return kinds.get(element.removeprefix("pe_").removeprefix("bottom_"), "pe")
+    if {"systolic", "stationary"} & set(blocks):
+        return "skew"
+    if {"lane", "accumulate"} & set(blocks):
+        return "lane"
+    if re.search(r"(^|_)hold$", process):
+        return "hold"
+    if "ram" in blocks:
+        return "ports"
+    if {"gather", "spread"} & set(blocks) or re.match(r"spread_one|choose_word|pick_bank|sums_pipeline", process):
+        return "path"
+    return "control"
 
 
-def parts_by_line(verilog: str) -> dict[int, str]:
-    """Part by line number, for the lines of processes and assignments."""
+def process_by_line(verilog: str) -> dict[int, str]:
+    """The process by line number, or the signal for the line of an assignment."""
     found: dict[int, str] = {}
-    current = None
+    current = ""
     for number, line in enumerate(verilog.splitlines(), 1):
-        process = re.match(r"always .*begin: (?:CODESIGN_CORE_)?(\w+)", line)
-        assigned = re.match(r"assign (\w+)", line)
-        if process:
-            current = part_of(process[1].lower())
-        if assigned:
-            found[number] = part_of(assigned[1])
-        elif current:
-            found[number] = current
-        if line == "end":
-            current = None
+        process = re.match(r"always .*begin: (\w+)", line)
+        assigned = re.match(r" *assign (\w+)", line)
+        current = process[1] if process else current
+        found[number] = assigned[1] if assigned else current
+        if line in ("end", "endmodule"):
+            current = ""
     return found
+
+
+def blocks_by_path(design: Any) -> dict[str, tuple[str, ...]]:
+    """The kinds of the blocks that a path of instances leads through, by path."""
+    found: dict[str, tuple[str, ...]] = {"": ()}
+    modules = {name.str(): module for name, module in design.modules_.items()}
+
+    def walk(module: Any, path: str) -> None:
+        for cell in module.cells_.values():
+            kind = cell.type.str()
+            if kind in modules:
+                inner = f"{path}.{cell.name.str()}".replace("\\", "").lstrip(".")
+                base = re.sub(r"^\$paramod(\$\w+)?|\\[A-Z_]+=.*", "", kind).replace("\\", "")
+                found[inner] = (*found[path], base)
+                walk(modules[kind], inner)
+
+    walk(design.top_module(), "")
+    return found
+
+
+def parts_of_cells(design: Any, lines: dict[int, str], paths: dict[str, tuple[str, ...]]) -> Iterator[tuple[Any, str]]:
+    """The part of each cell of the flat design; equal blocks after the first are ``spare``."""
+    first: dict[str, str] = {}
+    for cell in design.top_module().cells_.values():
+        path = cell.name.str().removeprefix("$flatten").replace("\\", "").rpartition(".$")[0]
+        blocks = paths[path]
+        line = re.search(r":(\d+)", cell.get_src_attribute())
+        part = part_of(blocks, lines[int(line[1])] if line else "")
+        for depth, block in enumerate(blocks, 1):
+            if block.split("_")[0] in ("pe", "lane", "accumulate"):
+                unit = next(other for other in paths if path.startswith(other) and paths[other] == blocks[:depth])
+                kind = part if part in ("pe", "first", "last", "only") else block
+                part = part if first.setdefault(kind, unit) == unit else "spare"
+                break
+        yield cell, part
 
 
 def genlib(folder: Path) -> Path:
@@ -159,7 +201,7 @@ def synthesise(accelerator: ck.Accelerator, folder: Path) -> dict[str, Parts]:
     source = folder / "core.v"
     verilog = ck.generate_rtl(accelerator).verilog
     source.write_text(verilog)
-    lines = parts_by_line(verilog)
+    lines = process_by_line(verilog)
     design = yosys.Design()
     label = yosys.IdString("\\submod")
 
@@ -167,9 +209,11 @@ def synthesise(accelerator: ck.Accelerator, folder: Path) -> dict[str, Parts]:
         for name in passes:
             design.run_pass(f"tee -q {name}")
 
-    run(f"read_verilog {source}", "hierarchy -top codesign_core", "proc", "opt_expr", "opt_clean")
-    for cell in design.top_module().cells_.values():
-        cell.set_string_attribute(label, lines[int(cell.get_src_attribute().split(":")[1].split(".")[0])])
+    run(f"read_verilog {source}", "hierarchy -top codesign_core", "proc")
+    paths = blocks_by_path(design)
+    run("flatten", "delete t:$scopeinfo", "hierarchy -top codesign_core", "opt_expr", "opt_clean")
+    for cell, part in parts_of_cells(design, lines, paths):
+        cell.set_string_attribute(label, part)
     # a memory keeps its output register; what else its process says are range checks
     run("opt_dff -simple-dffe codesign_core/a:submod=ports", "opt_clean", "memory_dff", "memory_collect", "opt_clean")
     for cell in design.top_module().cells_.values():

@@ -270,7 +270,8 @@ class TestGhdlProcess:
         x = random_inputs(np.random.default_rng(1), program.network, 1)
         bundle = generate_rtl(A)
         stop = 'begin\n\nassert pc /= 2 report "enough" severity failure;\n'
-        text = bundle.vhdl.replace("begin\n", stop, 1)
+        before, head, after = bundle.vhdl.partition(f"architecture MyHDL of {bundle.top} is")
+        text = before + head + after.replace("\nbegin\n", f"\n{stop}", 1)
         broken = replace(bundle, files={**bundle.files, f"{bundle.top}.vhd": text})
         with (
             nothing_left(tmp_path, monkeypatch),

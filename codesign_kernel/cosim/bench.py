@@ -5,7 +5,6 @@ It serves the MyHDL model itself, and Icarus through MyHDL's co-simulation.
 
 from __future__ import annotations
 
-import re
 import shutil
 import subprocess
 import sysconfig
@@ -284,7 +283,7 @@ def _bench_text(bundle: RtlBundle, waves: Path) -> str:
     multiplication by a zero weight that silences an unused lane in hardware."""
     ports = Ports(bundle.accelerator).as_dict()
     outputs = ("busy", "cycles", "error", "ext_addr", "ext_we", "ext_wdata", *_REQUEST, COUNTER)
-    lines = ["module bench;", f"  wire [{ADDRESS_BITS - 1}:0] {COUNTER} = dut.{COUNTER};"]
+    lines = ["`timescale 1ns/10ps", "module bench;", f"  wire [{ADDRESS_BITS - 1}:0] {COUNTER} = dut.{COUNTER};"]
     for name, signal in ports.items():
         width = f"[{len(signal) - 1}:0] " if len(signal) > 1 else ""
         lines.append(f"  {'wire' if name in outputs else 'reg'} {width}{name};")
@@ -298,6 +297,6 @@ def _bench_text(bundle: RtlBundle, waves: Path) -> str:
     lines.append(f"  {bundle.top} dut({', '.join(f'.{name}({name})' for name in ports)});")
     lines.append("  integer i;")
     lines.append("  initial begin")
-    for name, last in re.findall(r"^reg (?:signed )?\[\d+:0\] (\w+) \[0:(\d+)-1\];", bundle.verilog, re.MULTILINE):
-        lines.append(f"    for (i = 0; i < {last}; i = i + 1) dut.{name}[i] = 0;")
+    for path, words in bundle.memories:
+        lines.append(f"    for (i = 0; i < {words}; i = i + 1) dut.{path}[i] = 0;")
     return "\n".join([*lines, "  end", "endmodule", ""])

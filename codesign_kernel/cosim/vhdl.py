@@ -220,7 +220,7 @@ def _core_text(bundle: RtlBundle) -> str:
     if bundle.accelerator.rows == bundle.accelerator.cols:
         return text
     zeros = r"\1 := (others => (others => '0'));"
-    return re.sub(r"^(signal \w+: t_array_\w+);", zeros, text, flags=re.MULTILINE)
+    return re.sub(r"^(signal mem: t_array_mem);", zeros, text, flags=re.MULTILINE)
 
 
 def _write_sources(bundle: RtlBundle, job: Job, folder: Path) -> list[str]:

@@ -7,20 +7,24 @@ the rows below take theirs. A mark moves with the first product of a sum; where 
 so one row's sums leave each cycle and no sum waits.
 """
 
-from myhdl import ConcatSignal, Signal, always, always_comb, block
+from myhdl import ConcatSignal, Signal, always, always_comb
 
-from codesign_kernel.rtl.array import delay_line, lane_weight, register
+from codesign_kernel.rtl.array import deskew, register, skew
 from codesign_kernel.rtl.bits import join, signed, unsigned, wrapping
+from codesign_kernel.rtl.hierarchy import block
 
 
 @block
-def element(clk, first, a, w, handed):
-    """A processing element: it adds ``a * w`` to its sum, and hands the sum out in the cycle that starts the next one.
+def element(clk, first, a, w, first_out, a_out, w_out, handed, place):
+    """A processing element: it adds a * w to its sum, and hands the sum out in the cycle that starts the next one.
 
-    ``handed`` is zero in every other cycle. What idles in the element may wrap around.
+    first: start a sum, with the product of this cycle.
+    first_out, a_out, w_out: the same for the elements to the right and below, where there is one.
+    handed: zero in every other cycle. What idles in the element may wrap around.
     """
     n = len(handed)
     total = Signal(wrapping(n))
+    parts = []
 
     @always(clk.posedge)
     def add():
@@ -36,10 +40,25 @@ def element(clk, first, a, w, handed):
         else:
             handed.next = 0
 
-    return add, hand_out
+    if a_out is not None:
+
+        @always(clk.posedge)
+        def move_right():
+            first_out.next = first
+            a_out.next = a
+
+        parts.append(move_right)
+    if w_out is not None:
+
+        @always(clk.posedge)
+        def move_down():
+            w_out.next = w
+
+        parts.append(move_down)
+    return add, hand_out, parts
 
 
-@block
+@block(inline=True)
 def both(a, b, y):
     """``y = a | b``: one of the two is zero."""
 
@@ -48,6 +67,17 @@ def both(a, b, y):
         y.next = a | b
 
     return gate
+
+
+@block(inline=True)
+def same(a, y):
+    """``y = a``."""
+
+    @always_comb
+    def give():
+        y.next = a
+
+    return give
 
 
 @block
@@ -83,18 +113,36 @@ def row_in(clk, take, word, live, a, data_bits):
 
 
 @block
-def column_out(clk, handed, word, delay):
-    """What one element of the column hands out, in the bits of the result, ``delay`` cycles later."""
-    blocks = []
-    level = list(handed)
-    while len(level) > 1:
-        joined = []
-        for k in range(0, len(level) - 1, 2):
-            y = Signal(unsigned(len(word)))
-            blocks.append(both(level[k], level[k + 1], y))
-            joined.append(y)
-        level = [*joined, *level[len(level) & ~1 :]]
-    blocks.append(delay_line(clk, level[0], word, delay))
+def stationary_row(clk, take, first, word, live, w, take_below, first_below, w_below, handed, data_bits, place):
+    """A row of processing elements.
+
+    take, word, live: the channels of the row's position; live low makes them zero.
+    first: comes with the leftmost element's weight where that starts a sum.
+    w: weights from the row above.
+    take_below, first_below, w_below: for the row below, if there is one, one cycle later.
+    handed: the sums that the elements hand out.
+    """
+    cols = len(handed)
+    a = Signal(signed(data_bits))
+    moved = [Signal(signed(data_bits)) for _ in range(cols - 1)]
+    firsts = [Signal(bool(0)) for _ in range(cols - 1)]
+    blocks = [row_in(clk, take, word, live, a, data_bits)]
+    for j in range(cols):
+        inner = j < cols - 1
+        blocks.append(
+            element(
+                clk,
+                *((firsts[j - 1], moved[j - 1]) if j else (first, a)),
+                w[j],
+                *((firsts[j], moved[j]) if inner else (None, None)),
+                w_below[j] if w_below is not None else None,
+                handed[j],
+                place + ("" if inner else "_right" if place else "right"),
+            )
+        )
+    if w_below is not None:
+        blocks.append(register(clk, take, take_below))
+        blocks.append(register(clk, first, first_below))
     return blocks
 
 
@@ -102,53 +150,41 @@ def column_out(clk, handed, word, delay):
 def stationary(clk, take, first, w_word, a_word, live, sums, rows, cols, data_bits, acc_bits):
     """The array with its skew and deskew registers.
 
-    Args:
-        a_word, live: the channels of one position; ``live`` low makes them zero.
-        take: the word is the top row's; each row below takes the word of a later cycle.
-        first, w_word: the weights for the first channel of that word come one cycle after it; ``first`` comes with the
-            weights that start new sums.
-        sums: ``cols`` sums of the top row, ``cols`` cycles after ``first``, and one row's more in each later cycle.
+    a_word, live: the channels of one position; live low makes them zero.
+    take: the word is the top row's; each row below takes the word of a later cycle.
+    first, w_word: the weights for the first channel of that word come one cycle after it; first comes with the
+    weights that start new sums.
+    sums: a sum for each column of the top row, as many cycles after first, and one row's more in each later cycle.
     """
-    blocks = []
-    across = []
+    w = [[Signal(signed(data_bits)) for _ in range(cols)] for _ in range(rows)]
+    handed = [[Signal(unsigned(acc_bits)) for _ in range(cols)] for _ in range(rows)]
+    takes, firsts = ([Signal(bool(0)) for _ in range(rows - 1)] for _ in range(2))
+    blocks = [skew(clk, w_word, w[0], data_bits)]
     for i in range(rows):
-        a = Signal(signed(data_bits))
-        blocks.append(row_in(clk, take, a_word, live, a, data_bits))
-        across.append((first, a))
-        if i < rows - 1:
-            later = Signal(bool(0)), Signal(bool(0))
-            blocks.append(register(clk, take, later[0]))
-            blocks.append(register(clk, first, later[1]))
-            take, first = later
-    columns = []
-    for j in range(cols):
-        w = Signal(signed(data_bits))
-        blocks.append(lane_weight(w_word, w, j * data_bits, (j + 1) * data_bits))
-        if j > 0:
-            skewed = Signal(signed(data_bits))
-            blocks.append(delay_line(clk, w, skewed, j))
-            w = skewed
-        handed = []
-        for i in range(rows):
-            mark, a = across[i]
-            handed.append(Signal(unsigned(acc_bits)))
-            blocks.append(element(clk, mark, a, w, handed[i]))
-            if j < cols - 1:
-                moved = Signal(bool(0)), Signal(signed(data_bits))
-                blocks.append(register(clk, mark, moved[0]))
-                blocks.append(register(clk, a, moved[1]))
-                across[i] = moved
-            if i < rows - 1:
-                below = Signal(signed(data_bits))
-                blocks.append(register(clk, w, below))
-                w = below
-        word = Signal(unsigned(acc_bits))
-        blocks.append(column_out(clk, handed, word, cols - j))
-        columns.append(word)
-    word = join(columns, ConcatSignal)
-
-    @always_comb
-    def out():
-        sums.next = word
-
-    return blocks, out
+        inner = i < rows - 1
+        blocks.append(
+            stationary_row(
+                clk,
+                *((takes[i - 1], firsts[i - 1]) if i else (take, first)),
+                a_word,
+                live,
+                w[i],
+                *((takes[i], firsts[i], w[i + 1]) if inner else (None, None, None)),
+                handed[i],
+                data_bits,
+                "" if inner else "bottom",
+            )
+        )
+    # one row's sums at a time: pairs of words, pairs of these, and so on
+    words = [join(row, ConcatSignal) for row in handed]
+    joined = [words]
+    while len(joined[-1]) > 1:
+        count = len(joined[-1])
+        joined.append([Signal(unsigned(len(sums))) for _ in range((count + 1) // 2)])
+        blocks += [both(*joined[-2][2 * k : 2 * k + 2], joined[-1][k]) for k in range(count // 2)]
+        if count % 2:
+            blocks.append(same(joined[-2][-1], joined[-1][-1]))
+    aligned = Signal(unsigned(len(sums)))
+    columns = deskew(clk, joined[-1][0], aligned, acc_bits)
+    blocks.append(register(clk, aligned, sums))
+    return blocks, columns

@@ -1,6 +1,6 @@
 """The accelerator behind AXI: a master to the external memory, and a slave with registers for control."""
 
-from myhdl import ResetSignal, Signal, always_comb, block
+from myhdl import ResetSignal, Signal, always_comb
 
 from codesign_kernel.accelerator.isa import EXTERNAL_BITS
 from codesign_kernel.accelerator.types import ADDRESS_BITS, INSTRUCTION_BITS
@@ -8,6 +8,7 @@ from codesign_kernel.rtl.axi_lite import REGISTER_BITS, WINDOW_BITS, axi_lite_sl
 from codesign_kernel.rtl.axi_master import BYTE_ADDRESS_BITS, axi_master
 from codesign_kernel.rtl.bits import counter, unsigned
 from codesign_kernel.rtl.core_os import core_of
+from codesign_kernel.rtl.hierarchy import block
 
 
 def _bit(value=0):

@@ -1,9 +1,10 @@
 """AXI4-Lite slave, and the registers by which a host controls an accelerator; docs/axi.md describes them."""
 
-from myhdl import Signal, always, always_comb, always_seq, block
+from myhdl import Signal, always, always_comb, always_seq
 
 from codesign_kernel.accelerator.types import ADDRESS_BITS, INSTRUCTION_BITS
 from codesign_kernel.rtl.bits import counter
+from codesign_kernel.rtl.hierarchy import block
 
 #: Of the register file; bits 31 to 16 count changes that break a driver.
 VERSION = 0x0001_0000

@@ -10,10 +10,11 @@ With one that takes addresses and data at once and answers ``n`` cycles after a 
 ``WRITE_CYCLES + n`` cycles later.
 """
 
-from myhdl import Signal, always, always_comb, always_seq, block, intbv
+from myhdl import Signal, always, always_comb, always_seq, intbv
 
 from codesign_kernel.accelerator.isa import EXTERNAL_BITS
 from codesign_kernel.rtl.bits import counter, unsigned
+from codesign_kernel.rtl.hierarchy import block
 
 #: Address split into bursts, 1; address on the bus, 1; data in a register before the accelerator, 1.
 READ_CYCLES = 3

@@ -1,7 +1,7 @@
-"""Conversion of one accelerator, to be run in a process of its own: MyHDL's names depend on what was elaborated before.
+"""Conversion of one accelerator, to be run in a process of its own: MyHDL keeps state between conversions.
 
 ``python -m codesign_kernel.rtl.convert TOP`` reads an accelerator's fields as JSON from standard input and writes
-``{file name: text}`` as JSON to standard output.
+``{"top": name, "files": {name: text}, "memories": [[path, words], ...]}`` as JSON to standard output.
 """
 
 import json
@@ -14,37 +14,49 @@ import warnings
 from pathlib import Path
 
 from myhdl import ToVerilogWarning, ToVHDLWarning
+from myhdl.conversion._toVHDLPackage import _package
 
 from codesign_kernel.accelerator.types import Accelerator
 from codesign_kernel.rtl.axi import AxiPorts, axi_accelerator
 from codesign_kernel.rtl.core import Ports
 from codesign_kernel.rtl.core_os import core_of
+from codesign_kernel.rtl.hierarchy import Conversion
 from codesign_kernel.rtl.lawful import check_block
+from codesign_kernel.rtl.memory import ram
+from codesign_kernel.rtl.modules import sources
 
 #: What a bundle is of -> the name of its top.
 TOPS = {"core": "codesign_core", "axi": "codesign_axi"}
+PACKAGE = "pck_myhdl_011.vhd"
 
 
-def convert(accelerator: Accelerator, top: str) -> dict[str, str]:
-    """Verilog and VHDL of ``accelerator``; ``top`` is one of ``TOPS``.
+def convert(accelerator: Accelerator, top: str) -> tuple[dict[str, str], list[tuple[str, int]]]:
+    """Verilog, a file for each module, and VHDL of ``accelerator``; and its memories, as :class:`RtlBundle` has them.
+
+    ``top`` is one of ``TOPS``.
 
     Raises:
         codesign_kernel.errors.ConversionError: a construct would convert wrongly; the message names the line.
         myhdl.ConversionError: a construct cannot be converted.
         ToVerilogWarning, ToVHDLWarning: MyHDL is in doubt about what it wrote.
     """
+    files = {PACKAGE: _package}
+    memories: list[tuple[str, int]] = []
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("error", ToVerilogWarning)
         warnings.simplefilter("error", ToVHDLWarning)
-        # a port that is read inside becomes an inout-free copy in VHDL; that is what we want
-        warnings.filterwarnings("ignore", message="Output port is read internally", category=ToVHDLWarning)
-        for language, options in (("Verilog", {"testbench": False}), ("VHDL", {})):
-            block, ports = (axi_accelerator, AxiPorts) if top == "axi" else (core_of(accelerator), Ports)
-            instance = block(**ports(accelerator).as_dict(), accelerator=accelerator)
-            if language == "Verilog":  # the second one is the same block again
-                check_block(instance)
-            instance.convert(hdl=language, path=folder, name=TOPS[top], no_myhdl_header=True, **options)
-        return {path.name: path.read_text() for path in sorted(Path(folder).iterdir())}
+        block, ports = (axi_accelerator, AxiPorts) if top == "axi" else (core_of(accelerator), Ports)
+        check_block(block(**ports(accelerator).as_dict(), accelerator=accelerator))
+        for language in ("Verilog", "VHDL"):
+            conversion = Conversion(language, Path(folder))
+            conversion.run(block, {**ports(accelerator).as_dict(), "accelerator": accelerator})
+            written, found = sources(conversion.modules, TOPS[top], language, ram.func.__name__)
+            if language == "Verilog":
+                files.update({f"{source.name}.v": source.text for source in written})
+                memories = found
+            else:
+                files[f"{TOPS[top]}.vhd"] = "\n".join(source.text for source in written)
+    return dict(sorted(files.items())), memories
 
 
 def _end_with(parent: int) -> None:
@@ -56,4 +68,5 @@ def _end_with(parent: int) -> None:
 
 if __name__ == "__main__":
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
-    json.dump(convert(Accelerator(**json.load(sys.stdin)), sys.argv[1]), sys.stdout)
+    made, stores = convert(Accelerator(**json.load(sys.stdin)), sys.argv[1])
+    json.dump({"top": TOPS[sys.argv[1]], "files": made, "memories": stores}, sys.stdout)

@@ -1,11 +1,12 @@
 """The accelerator: sequencer, memories, array, lanes and the mover, wired together."""
 
-from myhdl import ConcatSignal, ResetSignal, Signal, always, always_comb, always_seq, block
+from myhdl import ConcatSignal, ResetSignal, Signal, always, always_comb, always_seq
 
 from codesign_kernel.accelerator.isa import EXTERNAL_BITS
 from codesign_kernel.accelerator.types import ADDRESS_BITS, INSTRUCTION_BITS
 from codesign_kernel.rtl.array import systolic, valid_line
 from codesign_kernel.rtl.bits import counter, join, unsigned
+from codesign_kernel.rtl.hierarchy import block
 from codesign_kernel.rtl.lanes import accumulate, lane
 from codesign_kernel.rtl.memory import ram
 from codesign_kernel.rtl.mover import mover, request
@@ -41,7 +42,7 @@ class Ports:
         return dict(vars(self))
 
 
-@block
+@block(inline=True)
 def bits_of(word, part, low, high):
     """``part`` is bits ``low`` to ``high`` of ``word``."""
 
@@ -52,7 +53,7 @@ def bits_of(word, part, low, high):
     return take
 
 
-@block
+@block(inline=True)
 def pick_bank(outputs, bank, index, others, word):
     """``word`` is ``outputs`` when ``bank`` is ``index``, else ``others``."""
 
@@ -66,7 +67,7 @@ def pick_bank(outputs, bank, index, others, word):
     return choose
 
 
-@block
+@block(inline=True)
 def bank_write(store, every, bank, we, index):
     """Write enable of bank ``index``: a load writes every bank, a result only the bank that it names."""
 
@@ -77,7 +78,7 @@ def bank_write(store, every, bank, we, index):
     return enable
 
 
-@block
+@block(inline=True)
 def either(a, b, y):
     """``y = a or b``."""
 
@@ -88,7 +89,7 @@ def either(a, b, y):
     return gate
 
 
-@block
+@block(inline=True)
 def choose_word(loading, loaded, result, word, low):
     """What a bank of the activation memory takes: its bits of the loaded word, or the lanes' results."""
     high = low + len(word)
@@ -262,7 +263,8 @@ def core(
     stored, totals_word = Signal(unsigned(sum_bits)), Signal(unsigned(sum_bits))
     totals = [Signal(counter(acc_bits)) for _ in range(cols)]
     for j in range(cols):
-        blocks.append(accumulate(stored, sums_held, keep, totals[j], j * acc_bits, (j + 1) * acc_bits))
+        high, low = (j + 1) * acc_bits, j * acc_bits
+        blocks.append(accumulate(stored(high, low), sums_held(high, low), keep, totals[j], 0, acc_bits))
     totals_joined = join(totals, ConcatSignal)
     cmem = ram(clk, c_write, c_waddr, totals_word, c_read, stored, accelerator.memory("accumulator").depth)
 
@@ -271,9 +273,11 @@ def core(
     # maximum or sum, bias, multiply, clamp
     blocks.append(valid_line(clk, rst, window_last, r_write, 4))
     for j in range(cols):
+        total, word = stored((j + 1) * acc_bits, j * acc_bits), lane_word((j + 1) * data_bits, j * data_bits)
+        held = w_word((j + 1) * data_bits, j * data_bits)
         blocks.append(lane(
-            clk, stored, lane_word, live, first, pools, ctl.pooling, ctl.accumulate, take, w_word, ctl.relu, results[j],
-            j, data_bits, acc_bits,
+            clk, total, word, live, first, pools, ctl.pooling, ctl.accumulate, take, held, ctl.relu, results[j],
+            0, data_bits, acc_bits,
         ))  # fmt: skip
 
     @always_seq(clk.posedge, reset=rst)

@@ -1,15 +1,16 @@
 """The output-stationary accelerator: sequencer, memories, array and lanes, wired together."""
 
-from myhdl import Signal, always_comb, always_seq, block
+from myhdl import Signal, always_comb, always_seq
 
 from codesign_kernel.accelerator.types import ADDRESS_BITS, INSTRUCTION_BITS
 from codesign_kernel.rtl.array import delay_line, valid_line
 from codesign_kernel.rtl.array_os import stationary
 from codesign_kernel.rtl.bits import counter, unsigned
 from codesign_kernel.rtl.core import core, memories
+from codesign_kernel.rtl.hierarchy import block
 from codesign_kernel.rtl.lanes import lane
 from codesign_kernel.rtl.mover import request
-from codesign_kernel.rtl.sequencer_os import StationaryControl, sequencer_os
+from codesign_kernel.rtl.sequencer_os import StationaryControl, read_address, sequencer_os
 
 
 @block
@@ -64,10 +65,12 @@ def core_os(
         Signal(counter(ADDRESS_BITS)),
         Signal(unsigned(INSTRUCTION_BITS)),
     )
+    fetching = Signal(bool(0))
     control = sequencer_os(
-        clk, rst, start, entry, busy, cycles, error, pc, at, instruction, ctl, ext_ready, ext_idle, accelerator
+        clk, rst, start, entry, busy, cycles, error, pc, fetching, instruction, ctl, ext_ready, ext_idle, accelerator
     )
     requests = request(clk, rst, ctl, instruction, ext_request, ext_write, ext_beats, accelerator)
+    blocks.append(read_address(clk, rst, fetching, pc, at))
     row_word = Signal(unsigned(rows * data_bits))
     lane_word, w_word = Signal(unsigned(cols * data_bits)), Signal(unsigned(cols * data_bits))
     results = [Signal(unsigned(data_bits)) for _ in range(cols)]
@@ -94,9 +97,11 @@ def core_os(
     # maximum or sum, bias, multiply, clamp
     blocks.append(valid_line(clk, rst, window_last, r_write, 4))
     for j in range(cols):
+        total, word = sums((j + 1) * acc_bits, j * acc_bits), lane_word((j + 1) * data_bits, j * data_bits)
+        held = w_word((j + 1) * data_bits, j * data_bits)
         blocks.append(lane(
-            clk, sums, lane_word, live, first_value, value_valid, ctl.pooling, ctl.accumulate, load, w_word, ctl.relu,
-            results[j], j, data_bits, acc_bits,
+            clk, total, word, live, first_value, value_valid, ctl.pooling, ctl.accumulate, load, held, ctl.relu,
+            results[j], 0, data_bits, acc_bits,
         ))  # fmt: skip
 
     @always_seq(clk.posedge, reset=rst)

@@ -8,18 +8,19 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 from codesign_kernel.accelerator.types import Accelerator
 from codesign_kernel.cache import cached_folder
 from codesign_kernel.errors import ConversionError, InvalidInputError, OutputError
 from codesign_kernel.files import write_folder
 
-#: Converting takes seconds; an array of 64 x 64 some minutes.
+#: Converting takes seconds, whatever the size of the array; large memories take longer.
 TIMEOUT_S = 1800
 #: What can be the top of the sources.
 TOPS = ("core", "axi")
@@ -34,13 +35,16 @@ class RtlBundle:
     Attributes:
         accelerator: what was generated.
         top: name of the top module and entity.
-        files: text by file name: ``<top>.v``, ``<top>.vhd`` and MyHDL's VHDL package, which is compiled first.
+        files: text by file name: a ``.v`` for each Verilog module, ``<top>.vhd`` with all entities, each behind those
+            that it is made of, and MyHDL's VHDL package, which is compiled first.
+        memories: the path of the array of words of each memory, from the top on, and how many words it has.
         testbench: of a self-checking test bench, text by file name; empty where none was asked for.
     """
 
     accelerator: Accelerator
     top: str
     files: Mapping[str, str]
+    memories: tuple[tuple[str, int], ...] = ()
     testbench: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -49,12 +53,18 @@ class RtlBundle:
 
     @property
     def verilog(self) -> str:
-        """The Verilog text."""
-        return self.files[f"{self.top}.v"]
+        """All Verilog modules in one text, the top first."""
+        names = sorted((name for name in self.files if name.endswith(".v")), key=lambda name: name != f"{self.top}.v")
+        return "\n".join(self.files[name] for name in names)
+
+    def with_verilog(self, text: str) -> RtlBundle:
+        """The bundle with all its Verilog modules replaced by ``text``."""
+        others = {name: other for name, other in self.files.items() if not name.endswith(".v")}
+        return replace(self, files={**others, f"{self.top}.v": text})
 
     @property
     def vhdl(self) -> str:
-        """The VHDL text of the top entity."""
+        """The VHDL text of all entities."""
         return self.files[f"{self.top}.vhd"]
 
     @property
@@ -103,9 +113,12 @@ def _convert(accelerator: Accelerator, top: str = "core") -> RtlBundle:
     if run.returncode:
         last = run.stderr.strip().splitlines()[-1] if run.stderr.strip() else f"exit status {run.returncode}"
         raise ConversionError(f"MyHDL could not convert {accelerator}: {last}")
-    files = json.loads(run.stdout)
-    name = next(name for name in files if name.endswith(".v")).removesuffix(".v")
-    return RtlBundle(accelerator, name, files)
+    return _bundle(accelerator, json.loads(run.stdout))
+
+
+def _bundle(accelerator: Accelerator, made: dict[str, Any]) -> RtlBundle:
+    """The bundle of what :mod:`codesign_kernel.rtl.convert` wrote."""
+    return RtlBundle(accelerator, made["top"], made["files"], tuple((path, words) for path, words in made["memories"]))
 
 
 @lru_cache(maxsize=1)
@@ -122,21 +135,22 @@ def _kept(accelerator: Accelerator, top: str) -> RtlBundle:
     """The bundle from the cache of builds, converted where it is not there yet."""
 
     def build(folder: Path) -> None:
-        (folder / KEPT).write_text(json.dumps(dict(_convert(accelerator, top).files)), encoding="utf-8")
+        made = _convert(accelerator, top)
+        kept = {"top": made.top, "files": dict(made.files), "memories": made.memories}
+        (folder / KEPT).write_text(json.dumps(kept), encoding="utf-8")
 
     try:
         folder = cached_folder("rtl", json.dumps([asdict(accelerator), top, _converter()]), build)
     except OutputError:  # there is nowhere to keep it
         return _convert(accelerator, top)
-    files = json.loads((folder / KEPT).read_text(encoding="utf-8"))
-    name = next(name for name in files if name.endswith(".v")).removesuffix(".v")
-    return RtlBundle(accelerator, name, files)
+    return _bundle(accelerator, json.loads((folder / KEPT).read_text(encoding="utf-8")))
 
 
 def generate_rtl(design: object, top: str = "core") -> RtlBundle:
     """The accelerator of ``design`` as Verilog and VHDL, converted by MyHDL in a fresh process.
 
-    What was converted once by these sources and this MyHDL comes from the cache (``$CODESIGN_CACHE_DIR``).
+    Every kind of block is a Verilog module and a VHDL entity, described above its header. What was converted once by
+    these sources and this MyHDL comes from the cache (``$CODESIGN_CACHE_DIR``).
 
     The same accelerator gives the same bytes on every run. The node does not change the sources; bandwidth and clock do
     only through the width of the bus, which is the bandwidth over the clock.

@@ -6,10 +6,11 @@ of their maximum. The hardware holds ``shift - 1`` and computes the same value a
 which needs one shifter instead of two.
 """
 
-from myhdl import Signal, always, always_comb, block, intbv
+from myhdl import Signal, always, always_comb, intbv
 
 from codesign_kernel.accelerator.types import MULTIPLIER_BITS, SHIFT_BITS
 from codesign_kernel.rtl.bits import signed, unsigned, wrapping
+from codesign_kernel.rtl.hierarchy import block
 
 
 @block
@@ -133,7 +134,7 @@ def requantise(clk, x, bias, multiplier, shift, q):
     return scale, round_half_up, clamp
 
 
-@block
+@block(inline=True)
 def rectify(q, relu, u):
     """ReLU, and the lane's result as bits."""
     n = len(u)

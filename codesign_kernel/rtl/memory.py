@@ -1,6 +1,8 @@
 """On-chip memories: one write port, one synchronous read port, written so that synthesis infers block RAM."""
 
-from myhdl import Signal, always, block, intbv
+from myhdl import Signal, always, intbv
+
+from codesign_kernel.rtl.hierarchy import block
 
 
 @block
@@ -10,22 +12,22 @@ def ram(clk, we, waddr, wdata, raddr, rdata, depth):
     Addresses beyond ``depth`` are idle values of the address generators: they read nothing new and write nothing.
     """
     mem = [Signal(intbv(0)[len(wdata) :]) for _ in range(depth)]
-    n = (depth - 1).bit_length()
+    address_bits = (depth - 1).bit_length()
 
     if depth == 1 << len(waddr):
 
         @always(clk.posedge)
-        def port():
+        def serve():
             if we:
                 mem[waddr].next = wdata
             rdata.next = mem[raddr]
     else:
 
         @always(clk.posedge)
-        def port():
+        def serve():
             if we and waddr < depth:
-                mem[waddr[n:]].next = wdata
+                mem[waddr[address_bits:]].next = wdata
             if raddr < depth:
-                rdata.next = mem[raddr[n:]]
+                rdata.next = mem[raddr[address_bits:]]
 
-    return port
+    return serve

@@ -5,10 +5,11 @@ and shows ``ext_rdata`` in the next cycle. It keeps up with one beat a cycle, wh
 unless it says (``ext_ready``) that it does not.
 """
 
-from myhdl import Signal, always, always_comb, always_seq, block
+from myhdl import Signal, always, always_comb, always_seq
 
 from codesign_kernel.accelerator.isa import COUNT_BITS, EXTERNAL_BITS
 from codesign_kernel.rtl.bits import counter, unsigned
+from codesign_kernel.rtl.hierarchy import block
 from codesign_kernel.rtl.walks import HALT, LOADP, SAVE, bits
 
 
@@ -34,7 +35,7 @@ def gather(clk, take, beat, held, beats):
     return shift
 
 
-@block
+@block(inline=True)
 def spread_one(clk, word, beat):
     """A word that is one beat."""
 

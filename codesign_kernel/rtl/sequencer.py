@@ -1,10 +1,11 @@
 """The sequencer: fetches one instruction at a time, has its addresses walked, waits until its pipeline is empty."""
 
-from myhdl import Signal, always_comb, always_seq, block, enum
+from myhdl import Signal, always_comb, always_seq, enum
 
 from codesign_kernel.accelerator.isa import BANK_BITS, COORDINATE_BITS, EXTERNAL_BITS, RESERVED
 from codesign_kernel.accelerator.types import ADDRESS_BITS
 from codesign_kernel.rtl.bits import counter, unsigned
+from codesign_kernel.rtl.hierarchy import block
 from codesign_kernel.rtl.walks import (
     CONV,
     HALT,
@@ -57,7 +58,7 @@ class Control:
         self.beat, self.beat_last = Signal(counter(8)), Signal(bool(0))
 
 
-@block
+@block(inline=True)
 def check_word(word, illegal, foreign, reserved, one_bank):
     """Whether ``word`` is no instruction: an unknown operation, or a reserved field that is not zero.
 
@@ -120,7 +121,7 @@ def decoder(clk, rst, ctl, word, op):
     return starts, hold
 
 
-@block
+@block(inline=True)
 def weight_reads(ctl, fetching, last, rows):
     """When a CONV reads a row of weights: the next tap's follow as soon as those in the array move on to be used.
 
@@ -189,7 +190,7 @@ def sequencer(clk, rst, start, entry, busy, cycles, error, pc, word, ctl, ext_re
     state = Signal(states.IDLE)
     op = Signal(unsigned(4))
     waited = Signal(counter(10))
-    running, finished, illegal, last, final, loaded, drained = [Signal(bool(0)) for _ in range(7)]
+    running, finished, illegal, last, last_tap, loaded, drained = [Signal(bool(0)) for _ in range(7)]
     origin = Signal(counter(ADDRESS_BITS))
     start_x, start_y = Signal(counter(COORDINATE_BITS)), Signal(counter(COORDINATE_BITS))
 
@@ -265,12 +266,12 @@ def sequencer(clk, rst, start, entry, busy, cycles, error, pc, word, ctl, ext_re
                 state.next = states.RUN
         elif state == states.WEIGHTS:
             if ctl.tap_start:
-                final.next = last
+                last_tap.next = last
                 state.next = states.RUN
         elif state == states.RUN:
             if ctl.tap_start:
-                final.next = last
-            elif ctl.tap_end and not final:
+                last_tap.next = last
+            elif ctl.tap_end and not last_tap:
                 state.next = states.WEIGHTS
             elif running and finished:
                 state.next = states.DRAIN

@@ -1,10 +1,11 @@
 """The sequencer of an output-stationary array: fetches, has the addresses walked, waits until the sums are stored."""
 
-from myhdl import Signal, always_comb, always_seq, block, enum
+from myhdl import Signal, always_comb, always_seq, enum
 
 from codesign_kernel.accelerator.isa import BANK_BITS, COORDINATE_BITS, EXTERNAL_BITS, PLACE_BITS, RESERVED_OS
 from codesign_kernel.accelerator.types import ADDRESS_BITS
 from codesign_kernel.rtl.bits import counter, unsigned
+from codesign_kernel.rtl.hierarchy import block
 from codesign_kernel.rtl.sequencer import check_word, decoder
 from codesign_kernel.rtl.walks import (
     HALT,
@@ -100,13 +101,34 @@ def slots(clk, rst, ctl, tap_end, last, group_end, fresh, rows):
     return tap, group, count
 
 
+@block(inline=True)
+def read_address(clk, rst, fetching, pc, at):
+    """Where the instruction memory is read: at the instruction that is fetched, until the next one is."""
+    current = Signal(counter(ADDRESS_BITS))
+
+    @always_comb
+    def choose():
+        if fetching:
+            at.next = pc
+        else:
+            at.next = current
+
+    @always_seq(clk.posedge, reset=rst)
+    def take():
+        if fetching:
+            current.next = pc
+
+    return choose, take
+
+
 @block
-def sequencer_os(clk, rst, start, entry, busy, cycles, error, pc, at, word, ctl, ext_ready, ext_idle, accelerator):
+def sequencer_os(
+    clk, rst, start, entry, busy, cycles, error, pc, fetching, word, ctl, ext_ready, ext_idle, accelerator
+):  # fmt: skip
     """Runs the program from ``entry`` when ``start`` is high, until HALT; ``cycles`` counts the cycles of ``busy``.
 
-    ``at`` is where the instruction memory is read: ``pc`` moves on when an instruction issues, but ``word`` stays what
-    it is while that instruction runs. ``error`` rises, and the program ends, at a word that is no
-    instruction.
+    ``fetching`` is high while the instruction at ``pc`` is read: ``pc`` moves on when it issues, but ``word`` stays
+    what it is while it runs. ``error`` rises, and the program ends, at a word that is no instruction.
     """
     # cycles from the last address of a run to the next issue, less one
     drain_move, drain_tile, drain_pool, drain_sum = 1, 0, 5, accelerator.rows + accelerator.cols + 6
@@ -115,7 +137,6 @@ def sequencer_os(clk, rst, start, entry, busy, cycles, error, pc, at, word, ctl,
     state = Signal(os_states.IDLE)
     op = Signal(unsigned(4))
     waited = Signal(counter(10))
-    current = Signal(counter(ADDRESS_BITS))
     running, finished, illegal, drained = [Signal(bool(0)) for _ in range(4)]
     tap_end, group_end, fresh, last, restart, step, ended, words_end = [Signal(bool(0)) for _ in range(8)]
     origin = Signal(counter(ADDRESS_BITS))
@@ -140,13 +161,7 @@ def sequencer_os(clk, rst, start, entry, busy, cycles, error, pc, at, word, ctl,
         ctl.issue.next = state == os_states.DECODE
         # a load or save waits for the external memory
         running.next = state == os_states.RUN and (ext_ready or op > SAVE)
-
-    @always_comb
-    def fetch():
-        if state == os_states.FETCH:
-            at.next = pc
-        else:
-            at.next = current
+        fetching.next = state == os_states.FETCH
 
     @always_comb
     def operations():
@@ -200,7 +215,6 @@ def sequencer_os(clk, rst, start, entry, busy, cycles, error, pc, at, word, ctl,
                 pc.next = entry
                 state.next = os_states.FETCH
         elif state == os_states.FETCH:
-            current.next = pc
             state.next = os_states.DECODE
         elif state == os_states.DECODE:
             pc.next = pc + 1
@@ -222,5 +236,5 @@ def sequencer_os(clk, rst, start, entry, busy, cycles, error, pc, at, word, ctl,
 
     return (
         checks, decodes, counts, holds, starts, windows, places, reads, weights, beats,
-        phases, fetch, operations, repeats, results, finish, drains, control,
+        phases, operations, repeats, results, finish, drains, control,
     )  # fmt: skip

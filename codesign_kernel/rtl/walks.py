@@ -1,6 +1,6 @@
 """The address generators: which word, which bank, which beat in each cycle of an instruction."""
 
-from myhdl import Signal, always_comb, always_seq, block
+from myhdl import Signal, always_comb, always_seq
 
 from codesign_kernel.accelerator.isa import (
     BANK_BITS,
@@ -12,6 +12,7 @@ from codesign_kernel.accelerator.isa import (
 )
 from codesign_kernel.accelerator.types import ADDRESS_BITS
 from codesign_kernel.rtl.bits import counter, unsigned
+from codesign_kernel.rtl.hierarchy import block
 
 HALT, LOADP, LOADA, SAVE, LOADQ, CONV, STORE, TILE, SUM, POOL = (int(op) for op in Op)
 
@@ -22,7 +23,7 @@ def bits(name):
     return low + width, low
 
 
-@block
+@block(inline=True)
 def bank_hold(clk, rst, ctl, word):
     """Fewer columns than rows: results go to the bank that the instruction names."""
     b_high, b_low = bits("bank")
@@ -77,7 +78,7 @@ def bank_walk(clk, rst, ctl, word, tile_done, turn, count, ahead):
     return walk, follow, wrap
 
 
-@block
+@block(inline=True)
 def next_tile(plane, step, next_plane):
     """A single bank: the next input tile lies one map further."""
 
@@ -88,7 +89,7 @@ def next_tile(plane, step, next_plane):
     return add
 
 
-@block
+@block(inline=True)
 def next_tile_banked(ctl, plane, step, turn, tile_end, tile_done, next_plane):
     """Several banks: the next input tile lies one map further after the last bank."""
 
@@ -228,22 +229,22 @@ def tap_walk(clk, rst, ctl, word, taps, origin, start_x, start_y, last, accelera
 def beat_walk(clk, rst, ctl, word, running, accelerator):
     """Beats of the word on the external bus."""
     weight_end, activation_end = accelerator.weight_beats - 1, accelerator.activation_beats - 1
-    end = Signal(unsigned(8))
+    end_beat = Signal(unsigned(8))
 
     @always_comb
     def compare():
-        ctl.beat_last.next = ctl.beat == end
+        ctl.beat_last.next = ctl.beat == end_beat
 
     @always_seq(clk.posedge, reset=rst)
     def count():
         if ctl.issue:
             ctl.beat.next = 0
             if word[4:] == LOADP:
-                end.next = weight_end
+                end_beat.next = weight_end
             elif word[4:] == LOADA or word[4:] == SAVE:
-                end.next = activation_end
+                end_beat.next = activation_end
             else:
-                end.next = 0
+                end_beat.next = 0
         elif running:
             if ctl.beat_last:
                 ctl.beat.next = 0

@@ -1,11 +1,12 @@
 """The address generators of an output-stationary array."""
 
-from myhdl import ConcatSignal, Signal, always, always_comb, always_seq, block
+from myhdl import ConcatSignal, Signal, always, always_comb, always_seq
 
 from codesign_kernel.accelerator.isa import COORDINATE_BITS, COUNT_BITS, ROW_STEP_BITS, STEP_BITS, TAP_BITS
 from codesign_kernel.accelerator.types import ADDRESS_BITS
 from codesign_kernel.rtl.array import delay_line
 from codesign_kernel.rtl.bits import counter, unsigned
+from codesign_kernel.rtl.hierarchy import block
 from codesign_kernel.rtl.walks import SAVE, SUM, bits
 
 
@@ -135,7 +136,7 @@ def window_walk(clk, rst, ctl, word, taps, step, place, ended):
     return look, locate, out, end, steps, hold, walk
 
 
-@block
+@block(inline=True)
 def repeat(clk, fresh, given, place, rows):
     """``place`` is ``given`` while a sum's first tap is read, and for each later tap the same places once more."""
     again = Signal(unsigned(len(place)))

@@ -1,10 +1,11 @@
 """The address generator of a weight-stationary array for its activations and accumulators."""
 
-from myhdl import Signal, always_comb, always_seq, block
+from myhdl import Signal, always_comb, always_seq
 
 from codesign_kernel.accelerator.isa import COORDINATE_BITS, COUNT_BITS, ROW_STEP_BITS, STEP_BITS, TAP_BITS
 from codesign_kernel.accelerator.types import ADDRESS_BITS
 from codesign_kernel.rtl.bits import counter
+from codesign_kernel.rtl.hierarchy import block
 from codesign_kernel.rtl.walks import CONV, POOL, STORE, bits
 
 

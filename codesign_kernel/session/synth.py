@@ -13,7 +13,7 @@ import re
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -55,7 +55,7 @@ class Block:
     """All instances of one kind of block, what lies in the blocks within it left out.
 
     Attributes:
-        name: like ``systolic.pe``.
+        name: that of its module, like ``pe``; what has parameters is one kind, whatever their values.
         instances: how many there are.
         cells: cells by type, of all instances.
         parts: what :data:`PARTS` counts for the target, of all instances; ``flip-flops`` for every target.
@@ -71,7 +71,7 @@ class Block:
 
 @dataclass(frozen=True)
 class Memory:
-    """A memory of the RTL: its name there, words, width of a word (bit)."""
+    """A memory of the RTL: its path from the top on, words, width of a word (bit)."""
 
     name: str
     words: int
@@ -222,7 +222,7 @@ def _count(folder: Path, top: str, target: str, area: bool) -> tuple[tuple[Block
     kinds: dict[str, list[str]] = {}
     for name in instances:
         if name in stat:
-            kind = source.get(name, {}).get("attributes", {}).get("block") or name.removeprefix(f"{top}_")
+            kind = source.get(name, {}).get("attributes", {}).get("block") or name
             kinds.setdefault("top" if name == top else kind, []).append(name)
     blocks = []
     for kind, names in kinds.items():
@@ -240,16 +240,19 @@ def _count(folder: Path, top: str, target: str, area: bool) -> tuple[tuple[Block
         if cells:
             blocks.append(Block(kind, sum(instances[name] for name in names), dict(cells.most_common()), parts, um2))
     blocks.sort(key=lambda block: (-(block.area_um2 or 0.0), -sum(block.cells.values()), block.name))
-    memories = (
-        Memory(
-            cell["parameters"]["MEMID"].removeprefix("\\").removesuffix("_mem"),
-            int(cell["parameters"]["SIZE"], 2), int(cell["parameters"]["WIDTH"], 2),
-        )
-        for name, module in source.items()
-        for cell in module["cells"].values()
-        if cell["type"].startswith("$mem") and instances[name]
-    )  # fmt: skip
-    return tuple(blocks), tuple(memories)
+    return tuple(blocks), tuple(_memories(source, top))
+
+
+def _memories(source: Mapping[str, Any], name: str, path: str = "") -> Iterator[Memory]:
+    """The memories in a module, by the path of the block that each is in."""
+    for label, cell in source[name]["cells"].items():
+        inner = f"{path}.{label}" if path else label
+        if cell["type"].startswith("$mem"):
+            alone = all(other["type"].startswith("$mem") for other in source[name]["cells"].values())
+            size = (int(cell["parameters"][key], 2) for key in ("SIZE", "WIDTH"))
+            yield Memory(path.rpartition(".")[0] if alone else path, *size)
+        elif cell["type"] in source:
+            yield from _memories(source, cell["type"], inner)
 
 
 def _own_area(stat: Mapping[str, Any], name: str) -> float:

@@ -13,10 +13,9 @@ import json
 import os
 import re
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
-
-from codesign_kernel.session.netlist import TOP_BLOCK, block_by_line, share
 
 #: Before cells are chosen: what ``synth`` does up to its stage ``fine``, and that stage without spreading memories over
 #: flip-flops.
@@ -54,43 +53,50 @@ class Worker:
         return [name for name in names if name != top and not name.startswith("$")] + [top]
 
     def blocks(self) -> None:
-        """Read the RTL. Where it is one flat module, its blocks become modules, one for all that are equal; each memory
-        becomes a module of its own in any case."""
+        """Read the RTL; what has parameters becomes a module for each set of them, a memory one of its own."""
         top = self.job["top"]
         self.run("read_verilog core.v", f"hierarchy -check -top {top}", "proc", "opt_expr", "opt_clean")
-        flat = self.modules() == [top]
-        blocks = block_by_line(Path("core.v").read_text(encoding="utf-8")) if flat else {}
-        label = self.yosys.IdString("\\submod")
-        for cell in self._cells() if flat else ():
-            cell.set_string_attribute(label, blocks.get(_line(cell), TOP_BLOCK))
-        # a memory keeps its output register and gets one enable; nothing here merges cells of different blocks
+        self._name()
+        # a memory keeps its output register and gets one enable
         self.run("opt_muxtree", "opt_reduce", "opt_expr", "opt_clean")
-        reading = [cell for cell in self._cells() if cell.type.str().startswith("$memrd")]
-        holding = sorted({f"{top}/a:submod={blocks.get(_line(cell), TOP_BLOCK)}" for cell in reading})
-        self.run(*(f"opt_dff -simple-dffe {block}" for block in (holding if flat else [""])))
-        self.run("opt_clean", "memory -nomap", "opt_clean")
-        memories = [cell for cell in self._cells() if cell.type.str().startswith("$mem")]
-        for number, cell in enumerate(memories):
-            cell.set_string_attribute(label, f"memory{number}")
-        self.run("submod", "opt_clean", "write_json blocks.json")
-        if flat:
-            self.say({"step": "one module for all equal blocks"})
-            netlist = share(json.loads(Path("blocks.json").read_text(encoding="utf-8")), top)
-            Path("blocks.json").write_text(json.dumps(netlist), encoding="utf-8")
-            self.design = self.yosys.Design()
-            self.run("read_json blocks.json", f"hierarchy -check -top {top}")
+        reading = [name for name, cells in self._cells().items() if any(_is(cell, "$memrd") for cell in cells)]
+        self.run(*(f"opt_dff -simple-dffe {name}" for name in reading), "opt_clean", "memory -nomap", "opt_clean")
+        if self.job["target"] == "generic":
+            label = self.yosys.IdString("\\submod")
+            for cells in self._cells().values():
+                for cell in cells:
+                    if _is(cell, "$mem"):
+                        cell.set_string_attribute(label, "words")
+            self.run("submod", "opt_clean")
+        self.run("write_json blocks.json")
 
-    def _cells(self) -> list[Any]:
-        return [cell for module in self.design.modules_.values() for cell in module.cells_.values()]
+    def _name(self) -> None:
+        """Name modules that yosys made for values of parameters after what they were made of, with a number."""
+        kinds: Counter[str] = Counter()
+        names = sorted(name.str() for name in self.design.modules_)
+        for name in names:
+            found = re.match(r"\$paramod(?:\$\w+)?\\(\w+)", name)
+            if found:
+                kind = found[1]
+                kinds[kind] += 1
+                while f"\\{kind}_{kinds[kind]}" in names:
+                    kinds[kind] += 1
+                module = self.design.module(self.yosys.IdString(name))
+                module.set_string_attribute(self.yosys.IdString("\\block"), kind)
+                self.design.rename(module, self.yosys.IdString(f"\\{kind}_{kinds[kind]}"))
+                for others in self._cells().values():
+                    for cell in others:
+                        if cell.type.str() == name:
+                            cell.type = self.yosys.IdString(f"\\{kind}_{kinds[kind]}")
+
+    def _cells(self) -> dict[str, list[Any]]:
+        """The cells of each module."""
+        modules = self.design.modules_.items()
+        return {name.str().removeprefix("\\"): list(module.cells_.values()) for name, module in modules}
 
     def cells(self) -> None:
         """Gates of yosys, or cells of a liberty file; memories stay whole."""
-        netlist = json.loads(Path("blocks.json").read_text(encoding="utf-8"))
-        memories = [
-            name
-            for name, module in netlist["modules"].items()
-            if module["cells"] and all(cell["type"].startswith("$mem") for cell in module["cells"].values())
-        ]
+        memories = [name for name, cells in self._cells().items() if cells and all(_is(cell, "$mem") for cell in cells)]
         if memories:
             self.run(f"blackbox {' '.join(memories)}")
         self.run(*_COARSE, "tee -q -o before.json stat -json")
@@ -121,10 +127,8 @@ class Worker:
         self.run("write_verilog -noattr -noexpr netlist.v")
 
 
-def _line(cell: Any) -> int:
-    """The line of the Verilog that a cell comes from; 0 where it does not say."""
-    found = re.search(r":(\d+)", cell.get_src_attribute())
-    return int(found[1]) if found else 0
+def _is(cell: Any, kind: str) -> bool:
+    return bool(cell.type.str().startswith(kind))
 
 
 def _end_with_standard_input() -> None:
