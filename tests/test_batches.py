@@ -56,7 +56,7 @@ class TestPrograms:
     def test_one_run_gives_what_each_input_gives_alone(self):
         met: Counter[str] = Counter()
         rng = np.random.default_rng(0)
-        for program in drawn(0, 2):
+        for program in drawn(0, 4):
             emulator = booted(program)
             x = random_inputs(rng, program.network, program.batch)
             want = program.network.predict(x)

@@ -38,7 +38,7 @@ def evaluate(
 
     On an :class:`Accelerator` the latency is exact for what :func:`codesign_kernel.lower.lower` accepts: the RTL of the
     same design, running the same network, takes that many cycles; its mapping is fixed. A batch with fully connected
-    layers is one run for all of its items, as ``lower(..., batch=)`` makes it; without such layers, it is the run of one
+    layers is one run for all of its items, as ``lower(..., batch=)`` makes it; without such layers, the run of one
     item as often. On a :class:`SpatialArray` every layer gets its best mapping (``docs/mapping.md`` has the law). The
     precision is the machine's, whatever the workload was profiled in.
 
