@@ -78,6 +78,7 @@ class Program:
                 positions=f.get("nx", 0) * f.get("ny", 0),
                 taps=f.get("nct", 0) * f.get("nfy", 0) * f.get("nfx", 0),
                 pool=f.get("pool", f.get("window", 1)),
+                latency=a.memory_latency,
             )
         )
 

@@ -72,6 +72,7 @@ WIDE = DesignSpace(
     bandwidth_gb_s=(0.3, 0.8, 3.2, 25.6),
     frequency_mhz=(50, 200, 333.3, 1000),
     node_nm=(7, 16.5, 28, 45),
+    memory_latency=(-1, 0, 3, 100, 1000, 1001),
 )
 #: The module; the package shows the function of the same name.
 SWEEP = import_module("codesign_kernel.explore.sweep")
@@ -136,7 +137,7 @@ class TestSweep:
         space = DesignSpace(
             rows=(2, 3, 4, 8), cols=(2, 4, 6), weight_kib=(0.5, 4, 64), accumulator_kib=(0.25, 8),
             activation_kib=(0.5, 2), frequency_mhz=(100, 200), node_nm=(16, 28),
-            weight_bits=(4, 8, 16), dataflow=("os", "ws"),
+            weight_bits=(4, 8, 16), dataflow=("os", "ws"), memory_latency=(0, 50),
         )  # fmt: skip
         order = np.random.default_rng(3).permutation(space.size)
         for workload in (digits(), grouped(), attention()):

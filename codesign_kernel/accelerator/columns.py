@@ -19,6 +19,7 @@ from codesign_kernel.accelerator.types import (
     FREQUENCY_MHZ,
     INSTRUCTION_BITS,
     LARGEST,
+    MOST_LATENCY,
     MULTIPLIER_BITS,
     NODE_NM,
     SHIFT_BITS,
@@ -70,6 +71,7 @@ class Machines:
     bandwidth_gb_s: Array
     frequency_mhz: Array
     node_nm: Array
+    memory_latency: Array
     holds_sums: Array
     lanes: Array
     bus_bits: Array
@@ -180,6 +182,7 @@ def _fields(columns: Mapping[str, Any]) -> tuple[dict[str, Array], Array]:
         "dataflow": np.isin(f["dataflow"], DATAFLOWS),
         "weight_bits": np.isin(f["weight_bits"], DATA_BITS),
         "acc_bits": f["acc_bits"] == needed,
+        "memory_latency": (f["memory_latency"] >= 0) & (f["memory_latency"] <= MOST_LATENCY),
         "bandwidth_gb_s": (f["bandwidth_gb_s"] > 0) & (f["bandwidth_gb_s"] <= LARGEST),
     }
     for name, (low, high) in (("frequency_mhz", FREQUENCY_MHZ), ("node_nm", NODE_NM)):

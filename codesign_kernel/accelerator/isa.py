@@ -161,7 +161,7 @@ def group_cycles(rows, positions):  # type: ignore[no-untyped-def]
     return -(-positions // rows) * rows
 
 
-def cycles(op: Op, *, rows=1, cols=1, beats=1, count=1, positions=1, taps=1, pool=1):  # type: ignore[no-untyped-def]
+def cycles(op: Op, *, rows=1, cols=1, beats=1, count=1, positions=1, taps=1, pool=1, latency=0):  # type: ignore[no-untyped-def]
     """Cycles of one instruction, from its issue to the next one's. Scalars, or arrays that broadcast.
 
     The terms after ``ISSUE`` are what runs (one item a cycle) and what drains: the depth of the pipeline behind it.
@@ -174,11 +174,12 @@ def cycles(op: Op, *, rows=1, cols=1, beats=1, count=1, positions=1, taps=1, poo
         positions: ``nx * ny`` (CONV: inputs of one tap; STORE, SUM: outputs).
         taps: ``nct * nfy * nfx`` (CONV, SUM).
         pool: side of the pooling window (STORE, SUM).
+        latency: of the external memory: cycles to a load's first word, or from a SAVE's last word to the answer.
     """
     if op == Op.HALT:
         return ISSUE
     if op in (Op.LOADP, Op.LOADA, Op.SAVE):
-        return ISSUE + count * beats + 2
+        return ISSUE + latency + count * beats + 2
     if op in (Op.LOADQ, Op.TILE):
         return ISSUE + count + 1
     if op == Op.CONV:

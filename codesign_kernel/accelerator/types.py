@@ -27,6 +27,8 @@ FREQUENCY_MHZ = (1.0, 5000.0)
 NODE_NM = (7.0, 45.0)
 #: No memory (KiB) and no bandwidth (GB/s) is larger; far below where arithmetic overflows.
 LARGEST = 1e9
+#: No external memory is slower (cycles); a DRAM behind a network on chip takes some hundreds.
+MOST_LATENCY = 1000
 
 
 def _is_number(value: Any) -> bool:
@@ -65,6 +67,9 @@ class Accelerator:
         bandwidth_gb_s: of the external memory (10^9 byte a second).
         frequency_mhz: clock.
         node_nm: process node, between 7 and 45 nm.
+        memory_latency: cycles from a request to the external memory to its first word, beyond those of a synchronous
+            memory, and from the last word written to the answer that it has arrived: 0 to 1000. The sources of the
+            hardware do not depend on it.
         name: for people; it does not change the hardware.
     """
 
@@ -80,6 +85,7 @@ class Accelerator:
     bandwidth_gb_s: float = 3.2
     frequency_mhz: float = 200.0
     node_nm: float = 28.0
+    memory_latency: int = 0
     name: str = ""
 
     @classmethod
@@ -98,6 +104,7 @@ class Accelerator:
         bandwidth_gb_s: float = 3.2,
         frequency_mhz: float = 200.0,
         node_nm: float = 28.0,
+        memory_latency: int = 0,
         name: str = "",
     ) -> Accelerator:
         """A systolic array with its buffers; see the class for the arguments and their units.
@@ -107,7 +114,7 @@ class Accelerator:
         """
         return cls(
             rows, cols, dataflow, weight_bits, acc_bits, activation_kib, weight_kib, accumulator_kib, instruction_kib,
-            bandwidth_gb_s, frequency_mhz, node_nm, name,
+            bandwidth_gb_s, frequency_mhz, node_nm, memory_latency, name,
         )  # fmt: skip
 
     def __post_init__(self) -> None:
@@ -119,6 +126,10 @@ class Accelerator:
         for name in ("rows", "cols"):
             if not 1 <= getattr(self, name) <= 256:
                 raise InvalidInputError(f"{name} is an integer of 1 to 256, but got {getattr(self, name)!r}")
+        if not 0 <= self.memory_latency <= MOST_LATENCY:
+            raise InvalidInputError(
+                f"memory_latency is an integer of 0 to {MOST_LATENCY} cycles, but got {self.memory_latency!r}"
+            )
         if not isinstance(self.name, str):
             raise InvalidInputError(f"name is a text, but got {self.name!r}")
         if max(self.rows, self.cols) % min(self.rows, self.cols):
@@ -248,10 +259,11 @@ class Accelerator:
         return self.pes * self.frequency_mhz * 1e6
 
     def __str__(self) -> str:
+        late = f", {self.memory_latency} cycles late" if self.memory_latency else ""
         accumulators = f"{self.accumulator_kib:g} KiB accumulators, " if self.accumulator_kib else ""
         return (
             f"{self.rows}x{self.cols} {self.dataflow} int{self.weight_bits}, {self.activation_kib:g} KiB activations, "
-            f"{self.weight_kib:g} KiB weights, {accumulators}{self.bandwidth_gb_s:g} GB/s, "
+            f"{self.weight_kib:g} KiB weights, {accumulators}{self.bandwidth_gb_s:g} GB/s{late}, "
             f"{self.frequency_mhz:g} MHz, {self.node_nm:g} nm"
         )
 
@@ -259,5 +271,5 @@ class Accelerator:
 #: Names of the fields that change the machine, in order; a batch of accelerators is one array for each.
 FIELDS = tuple(f.name for f in fields(Accelerator) if f.name != "name")
 #: Those that count things, and the other numbers.
-WHOLE = ("rows", "cols", "weight_bits", "acc_bits")
+WHOLE = ("rows", "cols", "weight_bits", "acc_bits", "memory_latency")
 REAL = tuple(name for name in FIELDS if name not in (*WHOLE, "dataflow"))

@@ -27,6 +27,32 @@ from codesign_kernel.rtl.generate import RtlBundle
 
 #: Units of vvp's time for one of MyHDL's: MyHDL's VPI module, myhdl.c, spreads delta cycles over them.
 _DELTAS = 1000
+#: What the accelerator announces to its external memory.
+_REQUEST = ("ext_request", "ext_write", "ext_beats")
+
+
+class _Pace:
+    """When an external memory of some latency is ready, and when what was written to it has arrived.
+
+    A load's first word comes ``latency`` cycles after that of a memory without, and the end of a SAVE as many after its
+    last word: the time that a bus takes to give data, and to answer that it took them.
+    """
+
+    def __init__(self, latency: int) -> None:
+        self.latency, self.wait, self.left, self.writing = latency, 0, 0, False
+
+    def cycle(self, p: Ports) -> tuple[bool, bool]:
+        """(ready, idle) of the cycle in which the ports are ``p``."""
+        if p.ext_request.val:
+            self.writing, self.left = bool(p.ext_write.val), int(p.ext_beats.val)
+            self.wait = 0 if self.writing else self.latency
+        if p.ext_we.val:
+            self.left -= 1
+            if self.left == 0:
+                self.wait = self.latency
+        waits = self.wait > 0
+        self.wait -= waits
+        return self.writing or not waits, not self.writing or (self.left == 0 and not waits)
 
 
 class _Host:
@@ -39,7 +65,7 @@ class _Host:
         self.counter = Signal(modbv(0)[ADDRESS_BITS:])
         #: the simulation's time when the first inference begins; high while its window lasts
         self.started, self.dumping = -1, Signal(bool(0))
-        self.memory = job.memory.copy()
+        self.memory, self.pace = job.memory.copy(), _Pace(accelerator.memory_latency)
         self.beat_bytes = accelerator.bus_bits // 8
 
     def tick(self) -> Iterator[Any]:
@@ -57,6 +83,7 @@ class _Host:
         p.clk.next = 1
         yield delay(1)
         p.ext_rdata.next = read
+        p.ext_ready.next, p.ext_idle.next = self.pace.cycle(p)
         p.clk.next = 0
         yield delay(1)
 
@@ -256,7 +283,7 @@ def _bench_text(bundle: RtlBundle, waves: Path) -> str:
     """A module that hands the ports of the top to MyHDL. Memories start at zero: simulation's X would outlive the
     multiplication by a zero weight that silences an unused lane in hardware."""
     ports = Ports(bundle.accelerator).as_dict()
-    outputs = ("busy", "cycles", "error", "ext_addr", "ext_we", "ext_wdata", COUNTER)
+    outputs = ("busy", "cycles", "error", "ext_addr", "ext_we", "ext_wdata", *_REQUEST, COUNTER)
     lines = ["module bench;", f"  wire [{ADDRESS_BITS - 1}:0] {COUNTER} = dut.{COUNTER};"]
     for name, signal in ports.items():
         width = f"[{len(signal) - 1}:0] " if len(signal) > 1 else ""

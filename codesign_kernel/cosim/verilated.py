@@ -91,12 +91,18 @@ void core_program(Vcore* m, unsigned count, const unsigned char* words, unsigned
   m->prog_we = 0; m->eval();
 }
 int core_run(Vcore* m, unsigned entry, unsigned char* memory, size_t size, unsigned beat, unsigned long long limit,
-             unsigned* cycles, unsigned* issues, unsigned room, unsigned* issued) {
+             unsigned latency, unsigned* cycles, unsigned* issues, unsigned room, unsigned* issued) {
   m->entry = entry; m->start = 1; m->eval();
   m->clk = 1; m->eval(); DUMP(0, 0) m->clk = 0; m->start = 0; m->eval(); DUMP(0, 1)
-  unsigned next = COUNTER(m), count = 0;
+  unsigned next = COUNTER(m), count = 0, wait = 0, left = 0;
+  bool writing = false;
   for (unsigned long long n = 0; m->busy; n++) {
     if (n > limit) return 1;
+    // a load's first word comes so many cycles late, and the end of a SAVE so many after its last one
+    if (m->ext_request) { writing = m->ext_write; left = m->ext_beats; wait = writing ? 0 : latency; }
+    if (m->ext_we && --left == 0) wait = latency;
+    m->ext_ready = writing || !wait; m->ext_idle = !writing || (!left && !wait); m->eval();
+    if (wait) wait--;
     size_t at = (size_t)m->ext_addr * beat;
     bool inside = at + beat <= size;
     unsigned char read[128] = {0};
@@ -247,8 +253,8 @@ def _model(path: Path) -> Iterator[tuple[ctypes.CDLL, ctypes.c_void_p]]:
     library.core_free.argtypes = [pointer]
     library.core_program.argtypes = [pointer, unsigned, ctypes.c_char_p, unsigned]
     library.core_run.argtypes = [
-        pointer, unsigned, pointer, ctypes.c_size_t, unsigned, ctypes.c_ulonglong, ctypes.POINTER(unsigned),
-        ctypes.POINTER(unsigned), unsigned, ctypes.POINTER(unsigned),
+        pointer, unsigned, pointer, ctypes.c_size_t, unsigned, ctypes.c_ulonglong, unsigned,
+        ctypes.POINTER(unsigned), ctypes.POINTER(unsigned), unsigned, ctypes.POINTER(unsigned),
     ]  # fmt: skip
     handle = ctypes.c_void_p(library.core_new())
     try:
@@ -293,7 +299,7 @@ class VerilatorSimulator(Simulator):
         path = build(bundle, job.trace is not None)
         answer = Answer.blank(job)
         memory = np.ascontiguousarray(job.memory.copy())
-        beat = bundle.accelerator.bus_bits // 8
+        beat, latency = bundle.accelerator.bus_bits // 8, bundle.accelerator.memory_latency
         with _model(path) as (library, handle):
             room = len(job.words) + 1
             issues = (ctypes.c_uint * room)()
@@ -301,8 +307,8 @@ class VerilatorSimulator(Simulator):
             def run(entry: int) -> tuple[list[int], int]:
                 cycles, issued = ctypes.c_uint(), ctypes.c_uint()
                 status = library.core_run(
-                    handle, entry, memory.ctypes.data, memory.nbytes, beat, job.limit, ctypes.byref(cycles),
-                    issues, room, ctypes.byref(issued),
+                    handle, entry, memory.ctypes.data, memory.nbytes, beat, job.limit, latency,
+                    ctypes.byref(cycles), issues, room, ctypes.byref(issued),
                 )  # fmt: skip
                 if status:
                     raise SimulatorError("the Verilated accelerator " + _STATUS[status].format(limit=job.limit))

@@ -70,6 +70,8 @@ begin
     variable word: std_logic_vector({word} - 1 downto 0);
     variable source, told: line;
     variable well: boolean := true;
+    variable writing: boolean := false;
+    variable waits, left: natural := 0;
 
     procedure tell(constant what: string) is
     begin
@@ -95,6 +97,21 @@ begin
       clk <= '1';
       wait for 1 ns;
       ext_rdata <= unsigned(found);
+      -- a load's first word comes so many cycles late, and the end of a SAVE so many after its last one
+      if ext_request = '1' then
+        writing := ext_write = '1';
+        left := to_integer(ext_beats);
+        waits := 0 when writing else {latency};
+      end if;
+      if ext_we = '1' then
+        left := left - 1;
+        if left = 0 then
+          waits := {latency};
+        end if;
+      end if;
+      ext_ready <= '1' when writing or waits = 0 else '0';
+      ext_idle <= '1' when not writing or (left = 0 and waits = 0) else '0';
+      waits := maximum(waits - 1, 0);
       clk <= '0';
       wait for 1 ns;
     end procedure;
@@ -185,6 +202,7 @@ def _bench_text(bundle: RtlBundle, job: Job) -> str:
         top=bundle.top, mark=_MARK, bus=8 * size, word=INSTRUCTION_BITS,
         signals="\n".join(signals), ports=", ".join(ports),
         beats=len(job.memory) // size, last_word=len(job.words) - 1, runs=len(job.inputs), entry=job.entry,
+        latency=bundle.accelerator.memory_latency,
         limit=min(job.limit, _LARGEST_NATURAL), boot="    run(0);" if job.boot else "",
         first_input=job.input_at.start // size, last_input=job.input_at.stop // size - 1,
         outputs="\n".join(f"      show({at.start // size}, {at.stop // size - 1});" for at in job.outputs_at),

@@ -140,7 +140,8 @@ def evaluate_batch(workload: Workload, machines: Machines, *, by_step: bool = Tr
     total = reduce(StepCounts.plus, counts or each)
     program = 1 + 2 * resident + total.program
     latency = halts * halt + (total.compute_cycle + total.store_cycle) + total.load_cycle
-    boot = np.where(resident, cycles(Op.LOADP, count=0) + total_rows * m.weight_beats + halt, 0)
+    empty = cycles(Op.LOADP, count=0, latency=m.memory_latency)
+    boot = np.where(resident, empty + total_rows * m.weight_beats + halt, 0)
     silicon = silicon_of(m)
     fetch = ("instruction", "-", "read")
     total = replace(total, accesses={**total.accesses, fetch: total.accesses[fetch] + halts * INSTRUCTION_BITS})

@@ -89,6 +89,11 @@ def _fixed(op: Op) -> int:
     return int(cycles(op, count=0, positions=0))
 
 
+def _move(op: Op, machines: Machines) -> Any:
+    """Cycles of a load or save of no words."""
+    return cycles(op, count=0, latency=machines.memory_latency)
+
+
 def _only(condition: Array | bool, values: Any) -> Any:
     """``values`` where ``condition`` holds, else 0."""
     return values if condition is True else np.where(condition, values, 0)
@@ -167,8 +172,8 @@ def step_counts(
     s_moves = _only(save, np.where(t.whole, 1, t.chunks * t.out_groups))
     s_words = _only(save, t.out_groups * stored)
     p_beats = streamed_rows * m.weight_beats
-    load_cycle = p_moves * _fixed(Op.LOADP) + p_beats + (a_moves * _fixed(Op.LOADA) + a_words * m.activation_beats)
-    store_cycle = s_moves * _fixed(Op.SAVE) + s_words * m.activation_beats
+    load_cycle = p_moves * _move(Op.LOADP, m) + p_beats + (a_moves * _move(Op.LOADA, m) + a_words * m.activation_beats)
+    store_cycle = s_moves * _move(Op.SAVE, m) + s_words * m.activation_beats
     array = _by_dataflow(step, t, m)
     quant = q_loads * (_fixed(Op.LOADQ) + m.quant_rows)
     # accesses, in bits

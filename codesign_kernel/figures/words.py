@@ -93,6 +93,7 @@ _PARAMETERS: Sequence[tuple[str, str]] = (
     ("bandwidth_gb_s", "{} GB/s"),
     ("frequency_mhz", "{} MHz"),
     ("node_nm", "{} nm"),
+    ("memory_latency", "memory {} cycles late"),
     ("weight_bits", "{} bit"),
     ("dataflow", "{}"),
 )

@@ -8,7 +8,7 @@ from codesign_kernel.rtl.array import systolic
 from codesign_kernel.rtl.bits import counter, join, unsigned
 from codesign_kernel.rtl.lanes import accumulate, lane
 from codesign_kernel.rtl.memory import ram
-from codesign_kernel.rtl.mover import mover
+from codesign_kernel.rtl.mover import mover, request
 from codesign_kernel.rtl.sequencer import Control, sequencer
 
 
@@ -30,6 +30,11 @@ class Ports:
         self.ext_we = Signal(bool(0))
         self.ext_wdata = Signal(unsigned(accelerator.bus_bits))
         self.ext_rdata = Signal(unsigned(accelerator.bus_bits))
+        self.ext_ready = Signal(bool(0))
+        self.ext_idle = Signal(bool(0))
+        self.ext_request = Signal(bool(0))
+        self.ext_write = Signal(bool(0))
+        self.ext_beats = Signal(unsigned(EXTERNAL_BITS))
 
     def as_dict(self):
         """Port by name, in the order of :func:`core`."""
@@ -202,6 +207,11 @@ def core(
     ext_we,
     ext_wdata,
     ext_rdata,
+    ext_ready,
+    ext_idle,
+    ext_request,
+    ext_write,
+    ext_beats,
     accelerator,
 ):
     """A systolic-array accelerator for integer neural networks.
@@ -213,6 +223,11 @@ def core(
     prog_we, prog_addr, prog_data: write the instruction memory while not busy.
     ext_addr, ext_we, ext_wdata, ext_rdata: external memory, addressed in words of the bus. It samples address, write
     enable and write data at the clock edge, and shows read data in the next cycle.
+    ext_request: high in the first cycle of a LOADP, LOADA or SAVE, in which ext_addr is its first address.
+    ext_write, ext_beats: it is a SAVE; how many words of the bus it moves. They stay until the next request.
+    ext_ready: from the request on, every cycle in which it is high moves one word: a load's is on ext_rdata in the next
+    cycle, a SAVE's on ext_wdata, with ext_we, two cycles later. While it is low, the accelerator waits.
+    ext_idle: everything written has arrived. A SAVE ends only then. A memory that never waits ties both high.
     """
     rows, cols, data_bits, acc_bits = accelerator.rows, accelerator.cols, accelerator.weight_bits, accelerator.acc_bits
     sum_bits = cols * acc_bits
@@ -221,7 +236,10 @@ def core(
 
     # sequencer and memories
     pc, instruction = Signal(counter(ADDRESS_BITS)), Signal(unsigned(INSTRUCTION_BITS))
-    control = sequencer(clk, rst, start, entry, busy, cycles, error, pc, instruction, ctl, accelerator)
+    control = sequencer(
+        clk, rst, start, entry, busy, cycles, error, pc, instruction, ctl, ext_ready, ext_idle, accelerator
+    )
+    requests = request(clk, rst, ctl, instruction, ext_request, ext_write, ext_beats, accelerator)
     row_word, w_word = Signal(unsigned(rows * data_bits)), Signal(unsigned(cols * data_bits))
     results = [Signal(unsigned(data_bits)) for _ in range(cols)]
     r_write = Signal(bool(0))
@@ -298,6 +316,6 @@ def core(
         r_write.next = stages[3]
 
     return (
-        control, stores, array, cmem, blocks,
+        control, requests, stores, array, cmem, blocks,
         array_inputs, accumulator_pipeline, sums_pipeline, accumulator_ports, lane_pipeline,
     )  # fmt: skip

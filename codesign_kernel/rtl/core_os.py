@@ -8,6 +8,7 @@ from codesign_kernel.rtl.array_os import stationary
 from codesign_kernel.rtl.bits import counter, unsigned
 from codesign_kernel.rtl.core import core, memories
 from codesign_kernel.rtl.lanes import lane
+from codesign_kernel.rtl.mover import request
 from codesign_kernel.rtl.sequencer_os import StationaryControl, sequencer_os
 
 
@@ -27,6 +28,11 @@ def core_os(
     ext_we,
     ext_wdata,
     ext_rdata,
+    ext_ready,
+    ext_idle,
+    ext_request,
+    ext_write,
+    ext_beats,
     accelerator,
 ):
     """The output-stationary accelerator: as :func:`core`, but the sums go from the array to the lanes at once."""
@@ -40,7 +46,10 @@ def core_os(
         Signal(counter(ADDRESS_BITS)),
         Signal(unsigned(INSTRUCTION_BITS)),
     )
-    control = sequencer_os(clk, rst, start, entry, busy, cycles, error, pc, at, instruction, ctl, accelerator)
+    control = sequencer_os(
+        clk, rst, start, entry, busy, cycles, error, pc, at, instruction, ctl, ext_ready, ext_idle, accelerator
+    )
+    requests = request(clk, rst, ctl, instruction, ext_request, ext_write, ext_beats, accelerator)
     row_word, w_word = Signal(unsigned(rows * data_bits)), Signal(unsigned(cols * data_bits))
     results = [Signal(unsigned(data_bits)) for _ in range(cols)]
     r_write = Signal(bool(0))
@@ -72,7 +81,7 @@ def core_os(
         live.next = ctl.live
         load.next = ctl.loadq
 
-    return control, stores, array, blocks, inputs
+    return control, requests, stores, array, blocks, inputs
 
 
 def core_of(accelerator):

@@ -1,13 +1,15 @@
 """Load and save: words of either memory as beats on the external bus.
 
 The external memory is synchronous: it samples ``ext_addr`` (in beats), ``ext_we`` and ``ext_wdata`` at the clock edge
-and shows ``ext_rdata`` in the next cycle. It keeps up with one beat a cycle; that is the bandwidth of the model.
+and shows ``ext_rdata`` in the next cycle. It keeps up with one beat a cycle, which is the bandwidth of the model,
+unless it says (``ext_ready``) that it does not.
 """
 
 from myhdl import Signal, always, always_comb, always_seq, block
 
-from codesign_kernel.accelerator.isa import EXTERNAL_BITS
+from codesign_kernel.accelerator.isa import COUNT_BITS, EXTERNAL_BITS
 from codesign_kernel.rtl.bits import counter, unsigned
+from codesign_kernel.rtl.walks import HALT, LOADP, SAVE, bits
 
 
 @block
@@ -44,8 +46,8 @@ def spread_one(clk, word, beat):
 
 
 @block
-def spread(clk, ctl, word, beat):
-    """``word`` beat by beat, lowest bits first, from the second cycle after its address on."""
+def spread(clk, ctl, leaving, word, beat):
+    """``word`` beat by beat, lowest bits first, each in the second cycle after the walk was at it (``leaving`` + 1)."""
     bus = len(beat)
     held = Signal(unsigned(len(word)))
     first = Signal(bool(0))
@@ -53,10 +55,11 @@ def spread(clk, ctl, word, beat):
     @always(clk.posedge)
     def shift():
         first.next = ctl.beat == 0
-        if first:
-            held.next = word
-        else:
-            held.next = held >> bus
+        if leaving:
+            if first:
+                held.next = word
+            else:
+                held.next = held >> bus
 
     @always_comb
     def out():
@@ -80,7 +83,7 @@ def mover(clk, rst, ctl, saved, ext_addr, ext_we, ext_wdata, ext_rdata, loaded, 
     leaving = Signal(bool(0))
     beats = accelerator.activation_beats
     gathering = gather(clk, arriving, ext_rdata, loaded, beats)
-    spreading = spread_one(clk, saved, ext_wdata) if beats == 1 else spread(clk, ctl, saved, ext_wdata)
+    spreading = spread_one(clk, saved, ext_wdata) if beats == 1 else spread(clk, ctl, leaving, saved, ext_wdata)
 
     @always_seq(clk.posedge, reset=rst)
     def pipeline():
@@ -101,3 +104,30 @@ def mover(clk, rst, ctl, saved, ext_addr, ext_we, ext_wdata, ext_rdata, loaded, 
         ext_addr.next = position
 
     return gathering, spreading, pipeline, address
+
+
+@block
+def request(clk, rst, ctl, word, ext_request, ext_write, ext_beats, accelerator):
+    """Tells the external memory, in the first cycle of a LOADP, LOADA or SAVE, how many beats it is going to move."""
+    weight_beats, activation_beats = accelerator.weight_beats, accelerator.activation_beats
+    c_high, c_low = bits("count")
+    words = Signal(counter(EXTERNAL_BITS))
+    rows = Signal(bool(0))
+
+    @always_seq(clk.posedge, reset=rst)
+    def hold():
+        ext_request.next = ctl.issue and word[4:] != HALT and word[4:] <= SAVE
+        if ctl.issue:
+            ext_write.next = word[4:] == SAVE
+            rows.next = word[4:] == LOADP
+            # the instruction holds one less
+            words.next[COUNT_BITS:] = word[c_high:c_low]
+
+    @always_comb
+    def beats():
+        if rows:
+            ext_beats.next = (words + 1) * weight_beats
+        else:
+            ext_beats.next = (words + 1) * activation_beats
+
+    return hold, beats

@@ -148,7 +148,7 @@ def weight_walk(clk, rst, ctl, word, last, loaded, rows):
 
 
 @block
-def sequencer(clk, rst, start, entry, busy, cycles, error, pc, word, ctl, accelerator):
+def sequencer(clk, rst, start, entry, busy, cycles, error, pc, word, ctl, ext_ready, ext_idle, accelerator):
     """Runs the program from ``entry`` when ``start`` is high, until HALT; ``cycles`` counts the cycles of ``busy``.
 
     ``error`` rises, and the program ends, at a word that is no instruction.
@@ -173,7 +173,8 @@ def sequencer(clk, rst, start, entry, busy, cycles, error, pc, word, ctl, accele
     def phases():
         ctl.issue.next = state == states.DECODE
         ctl.aim.next = state == states.DECODE
-        running.next = state == states.RUN
+        # a load or save waits for the external memory
+        running.next = state == states.RUN and (ext_ready or op > SAVE)
 
     @always_comb
     def operations():
@@ -193,7 +194,7 @@ def sequencer(clk, rst, start, entry, busy, cycles, error, pc, word, ctl, accele
         elif op == LOADQ:
             drained.next = state == states.DRAIN and waited == drain_load
         else:
-            drained.next = state == states.DRAIN and waited == drain_move
+            drained.next = state == states.DRAIN and waited == drain_move and (ext_idle or op != SAVE)
 
     @always_comb
     def end_tap():
@@ -236,12 +237,13 @@ def sequencer(clk, rst, start, entry, busy, cycles, error, pc, word, ctl, accele
                 final.next = last
             elif ctl.tap_end and not final:
                 state.next = states.WEIGHTS
-            elif finished:
+            elif running and finished:
                 state.next = states.DRAIN
         else:
-            waited.next = waited + 1
             if drained:
                 state.next = states.FETCH
+            elif op != SAVE or waited != drain_move:
+                waited.next = waited + 1
 
     return (
         checks, decodes, weights, taps, positions, beats,

@@ -132,7 +132,7 @@ def slots(clk, rst, ctl, tap_end, last, group_end, fresh, rows):
 
 
 @block
-def sequencer_os(clk, rst, start, entry, busy, cycles, error, pc, at, word, ctl, accelerator):
+def sequencer_os(clk, rst, start, entry, busy, cycles, error, pc, at, word, ctl, ext_ready, ext_idle, accelerator):
     """Runs the program from ``entry`` when ``start`` is high, until HALT; ``cycles`` counts the cycles of ``busy``.
 
     ``at`` is where the instruction memory is read: ``pc`` moves on when an instruction issues, but ``word`` stays what
@@ -167,7 +167,8 @@ def sequencer_os(clk, rst, start, entry, busy, cycles, error, pc, at, word, ctl,
     @always_comb
     def phases():
         ctl.issue.next = state == os_states.DECODE
-        running.next = state == os_states.RUN
+        # a load or save waits for the external memory
+        running.next = state == os_states.RUN and (ext_ready or op > SAVE)
 
     @always_comb
     def fetch():
@@ -209,7 +210,7 @@ def sequencer_os(clk, rst, start, entry, busy, cycles, error, pc, at, word, ctl,
         elif op == TILE:
             drained.next = state == os_states.DRAIN and waited == drain_tile
         else:
-            drained.next = state == os_states.DRAIN and waited == drain_move
+            drained.next = state == os_states.DRAIN and waited == drain_move and (ext_idle or op != SAVE)
 
     @always_seq(clk.posedge, reset=rst)
     def control():
@@ -235,12 +236,13 @@ def sequencer_os(clk, rst, start, entry, busy, cycles, error, pc, at, word, ctl,
             else:
                 state.next = os_states.RUN
         elif state == os_states.RUN:
-            if finished:
+            if running and finished:
                 state.next = os_states.DRAIN
         else:
-            waited.next = waited + 1
             if drained:
                 state.next = os_states.FETCH
+            elif op != SAVE or waited != drain_move:
+                waited.next = waited + 1
 
     return (
         checks, decodes, counts, taps, windows, places, reads, weights, beats,

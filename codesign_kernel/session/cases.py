@@ -144,6 +144,7 @@ def _drawn_accelerator(rng: np.random.Generator, dataflow: str, bits: int, small
         activation_kib=kib["activation"],
         weight_kib=kib["weight"],
         accumulator_kib=kib["accumulator"],
+        memory_latency=int(rng.integers(0, 21)),
         bandwidth_gb_s=(8 << int(rng.integers(0, 4))) * plain.frequency_mhz / 8000,
     )
 
