@@ -26,11 +26,15 @@ TOOLS = [
     pytest.param("ghdl", marks=pytest.mark.ghdl),
 ]
 SUFFIX = {"iverilog": "v", "ghdl": "vhd"}
+LATENCY = {
+    "iverilog": ("LATENCY = 9;", "LATENCY = 8;"),
+    "ghdl": ("LATENCY: natural := 9;", "LATENCY: natural := 8;"),
+}
 
 
-def bundle_of(name: str, vectors: int = 3) -> RtlBundle:
+def bundle_of(name: str, vectors: int = 3, latency: int = 0) -> RtlBundle:
     """The RTL of a machine and a bench of a network that fits it."""
-    a = MACHINES[name]
+    a = replace(MACHINES[name], memory_latency=latency)
     network = pair() if name in TINY else next(runnable(a, 1, 1)).network
     return ck.generate_rtl(a, network, random_inputs(np.random.default_rng(5), network, vectors))
 
@@ -83,6 +87,17 @@ class TestSimulators:
         cycles = evaluate(pair() if name in TINY else next(runnable(MACHINES[name], 1, 1)).network, MACHINES[name])
         assert (status, verdicts(said)) == (0, [f"PASS 2 vectors, {cycles.latency_cycle} cycles each"])
         assert not any(line.startswith("run ") for line in said)
+
+    def test_a_memory_that_takes_its_time(self, tool: str, tmp_path: Path) -> None:
+        bundle_of("2x2", 2, latency=9).write(tmp_path)
+        slow, fast = (evaluate(pair(), replace(TINY["2x2"], memory_latency=n)).latency_cycle for n in (9, 0))
+        assert slow > fast
+        status, said = make(tool, tmp_path)
+        assert (status, verdicts(said)) == (0, [f"PASS 2 vectors, {slow} cycles each"])
+        change(tmp_path / "testbench" / f"tb_codesign_core.{SUFFIX[tool]}", *LATENCY[tool])
+        status, said = make(tool, tmp_path)
+        assert status != 0
+        assert verdicts(said) == ["FAIL 4 errors"]  # the clearing, the boot, two vectors: cycles, no bit
 
     def test_a_wrong_bit_of_the_results_is_shown_where_it_is(self, tool: str, written: Path) -> None:
         program = lower(pair(), TINY["2x2"])

@@ -18,8 +18,6 @@ from codesign_kernel.rtl.core import Ports
 from codesign_kernel.rtl.generate import RtlBundle
 
 Array = np.ndarray[Any, Any]
-#: Inputs of the core that rest at one; all others rest at zero.
-_HIGH = ("ext_ready", "ext_idle")
 
 
 def hex_lines(data: Array, size: int) -> str:
@@ -52,7 +50,7 @@ def _verilog_signals(bundle: RtlBundle) -> str:
     outputs, lines = _outputs(bundle), []
     for name, signal in Ports(bundle.accelerator).as_dict().items():
         width = f"[{len(signal) - 1}:0] " if len(signal) > 1 else ""
-        start = "" if name in outputs else f" = {int(name in _HIGH)}"
+        start = "" if name in outputs else " = 0"
         lines.append(f"  {'wire' if name in outputs else 'reg'} {width}{name}{start};")
     return "\n".join(lines)
 
@@ -61,7 +59,7 @@ def _vhdl_signals(bundle: RtlBundle) -> str:
     return "\n".join(
         f"  signal {name}: unsigned({len(signal) - 1} downto 0) := (others => '0');"
         if len(signal) > 1
-        else f"  signal {name}: std_logic := '{int(name in _HIGH)}';"
+        else f"  signal {name}: std_logic := '0';"
         for name, signal in Ports(bundle.accelerator).as_dict().items()
     )
 
@@ -71,6 +69,7 @@ def _numbers(bundle: RtlBundle, program: Program, job: Job, cycles: int, boot_cy
     accelerator = bundle.accelerator
     size, clearing = accelerator.bus_bits // 8, _clearing(program)
     output = job.outputs_at[0]
+    clear_cycles = sum(program.cycles_of(Instruction.decode(word)) for word in clearing)
     return {
         "top": bundle.top, "network": program.network.name, "accelerator": accelerator,
         "vectors": len(job.inputs), "words": len(job.words), "clear_words": len(clearing),
@@ -79,9 +78,8 @@ def _numbers(bundle: RtlBundle, program: Program, job: Job, cycles: int, boot_cy
         "input_at": job.input_at.start // size, "input_beats": (job.input_at.stop - job.input_at.start) // size,
         "output_at": output.start // size, "output_beats": (output.stop - output.start) // size,
         "boot": int(job.boot), "entry": job.entry, "cycles": cycles, "boot_cycles": boot_cycles,
-        "clear_cycles": sum(program.cycles_of(Instruction.decode(word)) for word in clearing),
-        "limit": max(job.limit, 4 * accelerator.memory("activation").depth * accelerator.activation_beats),
-        "latency": getattr(accelerator, "memory_latency", 0),
+        "clear_cycles": clear_cycles, "limit": max(job.limit, 2 * clear_cycles),
+        "latency": accelerator.memory_latency,
     }  # fmt: skip
 
 

@@ -15,6 +15,7 @@ module tb_{top};
   localparam BOOT = {boot}, BOOT_CYCLES = {boot_cycles};    // loads the weights once, from address 0 on
   localparam CLEAR_CYCLES = {clear_cycles};
   localparam LIMIT = {limit};    // cycles after which a run is given up
+  localparam LATENCY = {latency};    // cycles to a load's first word, and from a SAVE's last one to its end
 
   reg [{word}-1:0] clear_words [0:CLEAR_WORDS-1];
   reg [{word}-1:0] program_words [0:WORDS-1];
@@ -26,6 +27,8 @@ module tb_{top};
 {signals}
   integer errors, ticks, vector, i;
   reg dead;
+  reg writing;
+  reg [{external}-1:0] left, waits;    // words until the SAVE is done; cycles until the memory goes on
 
   {top} dut({ports});
 
@@ -43,6 +46,18 @@ module tb_{top};
       clk = 1;
       #1;
       ext_rdata = found;
+      if (ext_request) begin
+        writing = ext_write;
+        left = ext_beats;
+        waits = ext_write ? 0 : LATENCY;
+      end
+      if (ext_we) begin
+        left = left - 1;
+        if (left == 0) waits = LATENCY;
+      end
+      ext_ready = writing || waits == 0;
+      ext_idle = !writing || (left == 0 && waits == 0);
+      if (waits != 0) waits = waits - 1;
       clk = 0;
       #1;
     end
@@ -98,6 +113,9 @@ module tb_{top};
     $readmemh("mask.hex", mask);
     errors = 0;
     dead = 0;
+    writing = 0;
+    left = 0;
+    waits = 0;
     rst = 1;
     tick;
     tick;
@@ -159,6 +177,7 @@ architecture check of tb_{top} is
   constant BOOT_CYCLES: natural := {boot_cycles};
   constant CLEAR_CYCLES: natural := {clear_cycles};
   constant LIMIT: natural := {limit};  -- cycles after which a run is given up
+  constant LATENCY: natural := {latency};  -- cycles to a load's first word, and from a SAVE's last one to its end
 {signals}
 begin
   dut: entity work.{top} port map ({ports});
@@ -177,6 +196,8 @@ begin
     variable source, told: line;
     variable errors: natural := 0;
     variable dead: boolean := false;
+    variable writing: boolean := false;
+    variable left, waits: integer := 0;  -- words until the SAVE is done; cycles until the memory goes on
 
     procedure tell(constant what: string) is
     begin
@@ -207,6 +228,20 @@ begin
       clk <= '1';
       wait for 1 ns;
       ext_rdata <= unsigned(found);
+      if ext_request = '1' then
+        writing := ext_write = '1';
+        left := to_integer(ext_beats);
+        waits := 0 when writing else LATENCY;
+      end if;
+      if ext_we = '1' then
+        left := left - 1;
+        if left = 0 then
+          waits := LATENCY;
+        end if;
+      end if;
+      ext_ready <= '1' when writing or waits = 0 else '0';
+      ext_idle <= '1' when not writing or (left = 0 and waits = 0) else '0';
+      waits := maximum(waits - 1, 0);
       clk <= '0';
       wait for 1 ns;
     end procedure;
