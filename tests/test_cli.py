@@ -359,6 +359,18 @@ class TestCommands:
         assert any(f"module {body['top']}" in Path(name).read_text() for name in body["files"])
         assert (body["design"]["rows"], body["design"]["cols"]) == (2, 2)
 
+    def test_rtl_with_a_test_bench(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(digits, "train_digits", partial(digits.train_digits, epochs=1))
+        size = ("--rows", "4", "--cols", "4")
+        status, out, _ = run(capsys, "rtl", *size, "--out", str(tmp_path), "--vectors", "2", "--json")
+        assert status == 0
+        assert sorted(str(path) for path in tmp_path.rglob("*.*")) == sorted(
+            name for name in json.loads(out)["files"] if "." in Path(name).name
+        )
+        assert "localparam VECTORS = 2;" in (tmp_path / "testbench" / "tb_codesign_core.v").read_text()
+
     def test_cosim(self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.setattr(digits, "train_digits", partial(digits.train_digits, epochs=1))
         reports: list[CosimReport] = []
