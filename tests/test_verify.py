@@ -90,7 +90,7 @@ def test_some_networks_on_the_others(simulator):
 
 def test_equal_seeds_give_equal_cases():
     a = random_accelerator(np.random.default_rng(0), "ws", 8, small=True)
-    (one, x), (same, y), (other, _) = (verification._case(seed, 5, a, True) for seed in (1, 1, 2))
+    (one, x), (same, y), (other, _) = (verification.drawn_case(seed, 5, a, True) for seed in (1, 1, 2))
     assert one.network.digest == same.network.digest != other.network.digest
     assert np.array_equal(x, y)
 

@@ -65,14 +65,14 @@ static unsigned long long first_cycle, last_cycle;
 #endif
 static void tick(Vcore* m) { m->clk = 1; m->eval(); m->clk = 0; m->eval(); }
 extern "C" {
+void core_reset(Vcore* m) { m->rst = 1; m->start = 0; m->eval(); tick(m); tick(m); m->rst = 0; m->eval(); }
 Vcore* core_new() {
   // one context a model: a waveform is of all models of its context, those that are gone too
   VerilatedContext* context = new VerilatedContext;
   context->traceEverOn(VM_TRACE);
   Vcore* m = new Vcore(context);
-  m->clk = 0; m->rst = 1; m->start = 0; m->prog_we = 0; m->eval();
-  tick(m); tick(m);
-  m->rst = 0; m->eval();
+  m->clk = 0; m->prog_we = 0;
+  core_reset(m);
   return m;
 }
 #if VM_TRACE
@@ -251,6 +251,7 @@ def _model(path: Path) -> Iterator[tuple[ctypes.CDLL, ctypes.c_void_p]]:
     pointer, unsigned = ctypes.c_void_p, ctypes.c_uint
     library.core_new.restype = pointer
     library.core_free.argtypes = [pointer]
+    library.core_reset.argtypes = [pointer]
     library.core_program.argtypes = [pointer, unsigned, ctypes.c_char_p, unsigned]
     library.core_run.argtypes = [
         pointer, unsigned, pointer, ctypes.c_size_t, unsigned, ctypes.c_ulonglong, unsigned,
@@ -261,6 +262,12 @@ def _model(path: Path) -> Iterator[tuple[ctypes.CDLL, ctypes.c_void_p]]:
         yield library, handle
     finally:
         library.core_free(handle)
+
+
+def write_program(library: ctypes.CDLL, handle: ctypes.c_void_p, words: list[int]) -> None:
+    """Write the instruction memory of a model, from address 0 on."""
+    program = b"".join(word.to_bytes(_WORD_BYTES, "little") for word in words)
+    library.core_program(handle, len(words), program, _WORD_BYTES)
 
 
 @contextmanager
@@ -293,6 +300,9 @@ class VerilatorSimulator(Simulator):
             return "g++ not found on PATH; install Debian's g++"
         return None
 
+    def prepare(self, library: ctypes.CDLL, handle: ctypes.c_void_p, job: Job) -> None:
+        """Called after the reset, before the program is loaded; a subclass may trouble the accelerator here."""
+
     def run(self, bundle: RtlBundle, job: Job, progress: Progress | None = None) -> Answer:
         if progress is not None:
             progress(0, len(job.inputs), "building the RTL with Verilator")
@@ -314,8 +324,8 @@ class VerilatorSimulator(Simulator):
                     raise SimulatorError("the Verilated accelerator " + _STATUS[status].format(limit=job.limit))
                 return issues[: issued.value], cycles.value
 
-            program = b"".join(word.to_bytes(_WORD_BYTES, "little") for word in job.words)
-            library.core_program(handle, len(job.words), program, _WORD_BYTES)
+            self.prepare(library, handle, job)
+            write_program(library, handle, job.words)
             if job.boot:
                 first, answer.boot_cycles = run(0)
                 answer.boot_issues = tuple(first)

@@ -111,7 +111,7 @@ def _machine(seed: int, number: int, small: bool) -> Accelerator:
     return random_accelerator(np.random.default_rng((seed, 0, number)), dataflow, bits, small)
 
 
-def _case(seed: int, case: int, accelerator: Accelerator, small: bool) -> tuple[Program, Array]:
+def drawn_case(seed: int, case: int, accelerator: Accelerator, small: bool) -> tuple[Program, Array]:
     """The program and the inputs of ``case``."""
     rng = np.random.default_rng((seed, 1, case))
 
@@ -229,7 +229,7 @@ def verify(
         if number not in ran:
             tell(done, len(chosen), f"building accelerator {len(ran) + 1}")
             ran[number] = _machine(seed, number, small)
-        program, inputs = _case(seed, case, ran[number], small)
+        program, inputs = drawn_case(seed, case, ran[number], small)
         report, what = _run(program, inputs, runner)
         if report is None or what:
             repeat = _repeat(seed, case, machines, runner.name)

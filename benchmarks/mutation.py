@@ -1,0 +1,258 @@
+"""Mutation testing of the generated RTL: what share of small faults does verification notice?
+
+Every mutant of an accelerator's Verilog (:mod:`codesign_kernel.cosim.mutants`) runs the networks of the verification
+sample until a bit, a cycle of an instruction or a total differs, or the run ends in an error: it is killed. One Verilated
+library holds all mutants of an accelerator. What survives is held against the original by SAT (``equivalence.py``): proven
+equal from reset on, whatever the inputs, it is equivalent; everything else counts as survived.
+
+``python benchmarks/mutation.py --machines 2x2-ws --mutants 200 --seed 1`` takes a sample of the mutants.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import json
+import multiprocessing
+import os
+import random
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from equivalence import proven
+
+import codesign_kernel as ck
+from codesign_kernel.accelerator.isa import LAYOUT, RESERVED, RESERVED_OS, Op
+from codesign_kernel.accelerator.types import INSTRUCTION_BITS
+from codesign_kernel.cosim.job import Answer, Job, job_of
+from codesign_kernel.cosim.mutants import CHOICE, RESETS, Mutant, mutants, with_switch
+from codesign_kernel.cosim.timing import issue_cycles
+from codesign_kernel.cosim.verilated import VerilatorSimulator, build, write_program
+from codesign_kernel.errors import SimulatorError
+from codesign_kernel.lower import Program
+from codesign_kernel.rtl import RtlBundle, generate_rtl
+from codesign_kernel.session.verification import drawn_case
+
+#: Small arrays of every kind: square and oblong, both dataflows, one bus cycle a word and more, a memory that waits.
+MACHINES = {
+    f"{rows}x{cols}-{dataflow}": ck.Accelerator.systolic(
+        rows, cols, dataflow, activation_kib=0.25, weight_kib=1, accumulator_kib=0.25, instruction_kib=4,
+        bandwidth_gb_s=bandwidth, memory_latency=latency,
+    )
+    for rows, cols, dataflow, bandwidth, latency in [
+        (2, 2, "ws", 0.2, 2), (4, 2, "ws", 0.2, 3), (2, 4, "ws", 0.4, 1),
+        (2, 2, "os", 0.2, 2), (4, 2, "os", 0.2, 3), (2, 4, "os", 0.4, 1),
+    ]
+}  # fmt: skip
+#: Networks of the sample.
+CASES = 60
+
+
+@dataclass(frozen=True)
+class Case:
+    """A program, its runs, and what they must give."""
+
+    program: Program
+    job: Job
+    golden: Any
+
+    @classmethod
+    def of(cls, program: Program, inputs: Any) -> Case:
+        """The case of a program and quantised inputs."""
+        return cls(program, job_of(program, inputs), program.network.predict(inputs))
+
+    def differs(self, answer: Answer) -> bool:
+        """Whether bits, cycles of an instruction or totals are not as predicted."""
+        p = self.program
+        place = p.maps[len(p.network.layers) - 1]
+        outputs = p.unpack(answer.outputs[0], place).reshape(self.golden.shape)
+        return (
+            any(cycles != p.cycles for cycles in answer.cycles)
+            or any(issues != issue_cycles(p, p.main) for issues in answer.issues)
+            or answer.boot_cycles != sum(map(p.cycles_of, p.boot))
+            or (bool(p.boot) and answer.boot_issues != issue_cycles(p, p.boot))
+            or not np.array_equal(outputs, self.golden)
+        )
+
+
+@dataclass(frozen=True)
+class Result:
+    """Of one accelerator: how many mutants, how many of them killed, by how many cases, and those that survive."""
+
+    machine: str
+    mutants: int
+    killed: int
+    killed_by: dict[int, int]
+    equivalent: tuple[Mutant, ...]
+    survived: tuple[Mutant, ...]
+    wall_s: float
+
+    @property
+    def score(self) -> float:
+        """Killed mutants over those that are not equivalent."""
+        return self.killed / max(1, self.mutants - len(self.equivalent))
+
+
+def sample(accelerator: ck.Accelerator, seed: int, count: int) -> list[Case]:
+    """The verification sample on one accelerator."""
+    return [Case.of(*drawn_case(seed, number, accelerator, False)) for number in range(count)]
+
+
+def illegal_words(accelerator: ck.Accelerator) -> list[int]:
+    """Words that are no instruction of ``accelerator``: unknown operations, those of the other dataflow, reserved bits,
+    banks that there are not."""
+    other = {"ws": (Op.TILE, Op.SUM), "os": (Op.LOADQ, Op.CONV, Op.STORE)}[accelerator.dataflow]
+    reserved = {"ws": RESERVED, "os": RESERVED_OS}[accelerator.dataflow]
+    unknown = [code for code in range(16) if code not in set(Op) - set(other)]
+    words = unknown + [1 << bit for bit in (reserved, INSTRUCTION_BITS - 1)]
+    if accelerator.rows == accelerator.cols:
+        words += [int(Op.LOADP) | 1 << (LAYOUT["bank"][0] + bit) for bit in (0, LAYOUT["bank"][1] - 1)]
+    return words
+
+
+class Troubled(VerilatorSimulator):
+    """Verilator after a hard life: words that are no instruction, and runs of another program that a reset breaks off.
+
+    An accelerator must refuse the words and go on, and forget the run.
+    """
+
+    def __init__(self, accelerator: ck.Accelerator, other: Job, after: int) -> None:
+        self.accelerator, self.other, self.after = accelerator, other, after
+
+    def _start(self, library: Any, handle: Any, entry: int, limit: int) -> int:
+        """A run on a copy of the other job's memory; how it ends, as the harness says."""
+        memory, issued = self.other.memory.copy(), ctypes.c_uint()
+        return int(
+            library.core_run(
+                handle, entry, memory.ctypes.data, memory.nbytes, self.accelerator.bus_bits // 8, limit,
+                self.accelerator.memory_latency, ctypes.byref(ctypes.c_uint()), (ctypes.c_uint * 1)(), 0,
+                ctypes.byref(issued),
+            )
+        )  # fmt: skip
+
+    def prepare(self, library: ctypes.CDLL, handle: ctypes.c_void_p, job: Job) -> None:
+        """Illegal words, HALT after each, then the run that is broken off."""
+        for word in illegal_words(self.accelerator):
+            for what, status in ((word, 2), (int(Op.HALT), 0)):
+                write_program(library, handle, [what])
+                if self._start(library, handle, 0, 20) != status:
+                    raise SimulatorError(f"word {what:#x} ends otherwise than with status {status}")
+        write_program(library, handle, self.other.words)
+        if self._start(library, handle, self.other.entry, self.after) != 1:
+            raise SimulatorError(f"the other program has ended after {self.after} cycles")
+        library.core_reset(handle)
+
+
+class Trial:
+    """A worker's view: the library with all mutants, and the cases, shortest first."""
+
+    bundle: RtlBundle
+    cases: list[Case]
+    #: what registers hold after the resets of each case
+    resets: list[str]
+
+    @classmethod
+    def run(cls, at: int) -> tuple[Answer, str]:
+        """Case ``at``, after the next one has been broken off; and its registers after each reset."""
+        case, other = cls.cases[at], cls.cases[(at + 1) % len(cls.cases)]
+        after = 1 + at * 37 % (other.program.cycles - 2)
+        answer = Troubled(cls.bundle.accelerator, other.job, after).run(cls.bundle, case.job)
+        return answer, Path(RESETS).read_text()
+
+    @classmethod
+    def learn(cls) -> list[str]:
+        """What registers hold after resets when nothing is wrong; ends the program where a case fails."""
+        with tempfile.TemporaryDirectory() as folder:
+            os.chdir(folder)
+            Path(CHOICE).write_text("0\n")
+            found = []
+            for at, case in enumerate(cls.cases):
+                answer, resets = cls.run(at)
+                half = len(resets) // 2
+                if case.differs(answer) or resets[:half] != resets[half:]:
+                    sys.exit(f"case {at} fails without any mutant")
+                found.append(resets)
+            return found
+
+    @classmethod
+    def kills(cls, number: int) -> int | None:
+        """The case that notices mutant ``number``; ``None`` where none does."""
+        with tempfile.TemporaryDirectory() as folder:
+            os.chdir(folder)
+            Path(CHOICE).write_text(f"{number:x}\n")
+            for at, case in enumerate(cls.cases):
+                try:
+                    answer, resets = cls.run(at)
+                except SimulatorError:
+                    return at
+                if case.differs(answer) or resets != cls.resets[at]:
+                    return at
+        return None
+
+
+def alive(trials: list[Mutant], jobs: int) -> Iterator[tuple[Mutant, int | None]]:
+    """Each mutant with the case that kills it."""
+    context = multiprocessing.get_context("fork")
+    with ProcessPoolExecutor(jobs, mp_context=context) as pool:
+        yield from zip(trials, pool.map(Trial.kills, [m.number for m in trials], chunksize=8), strict=True)
+
+
+def run(machine: str, count: int | None, seed: int, cases: int, jobs: int, prove: bool) -> Result:
+    """Mutation testing of one accelerator; ``count`` mutants drawn at random, or all."""
+    started = time.perf_counter()
+    bundle = generate_rtl(MACHINES[machine])
+    every = mutants(bundle.verilog)
+    if count is not None and count < len(every):
+        every = sorted(random.Random(seed).sample(every, count), key=lambda mutant: mutant.number)
+    switched = with_switch(bundle.verilog, bundle.top, every)
+    Trial.bundle = replace(bundle, files={f"{bundle.top}.v": switched})
+    build(Trial.bundle)
+    found = sample(bundle.accelerator, seed, cases)
+    Trial.cases = sorted(found, key=lambda case: case.program.cycles * len(case.job.inputs))
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("fork")) as pool:
+        Trial.resets = pool.submit(Trial.learn).result()
+    answers = list(alive(every, jobs))
+    left = [mutant for mutant, case in answers if case is None]
+    equal = proven(bundle.verilog, left) if prove else []
+    killed_by = Counter(case for _, case in answers if case is not None)
+    return Result(
+        machine, len(every), len(every) - len(left), dict(sorted(killed_by.items())), tuple(equal),
+        tuple(mutant for mutant in left if mutant not in equal), time.perf_counter() - started,
+    )  # fmt: skip
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Print a table, and the mutants that survive."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--machines", nargs="+", choices=list(MACHINES), default=list(MACHINES))
+    parser.add_argument("--mutants", type=int, metavar="N", help="so many of each accelerator's, at random")
+    parser.add_argument("--cases", type=int, default=CASES, metavar="N", help=f"networks (default {CASES})")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the networks, and of the choice")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, metavar="N", help="processes")
+    parser.add_argument("--no-proof", action="store_true", help="count equivalent mutants as survived")
+    parser.add_argument("--out", type=Path, metavar="FILE.json", help="write the result, with every survivor")
+    given = parser.parse_args(arguments)
+    results = []
+    for machine in given.machines:
+        result = run(machine, given.mutants, given.seed, given.cases, given.jobs, not given.no_proof)
+        results.append(result)
+        print(
+            f"{machine}: {result.mutants} mutants, {result.killed} killed, {len(result.equivalent)} proven equivalent, "
+            f"{len(result.survived)} survived: {result.score:.1%} killed of those that are not equivalent; "
+            f"{result.wall_s:.0f} s",
+            flush=True,
+        )
+        for mutant in result.survived:
+            print(f"  {mutant}")
+
+
+if __name__ == "__main__":
+    main()
