@@ -1,7 +1,7 @@
 """Which mutants change nothing? The process or assignment that a mutant changes, against the original, by SAT in yosys.
 
-Both become circuits whose inputs are all signals that they read, registers among them, and whose outputs are all that they
-write. ``equiv_simple`` proves the outputs and the next states equal for all inputs, reachable or not; then no program can
+Both become circuits whose inputs are all signals that they read, registers among them, and whose outputs are all that
+they write. ``equiv_simple`` proves outputs and next states equal for all inputs, reachable or not; then no program can
 tell the two apart. Where it cannot, nothing is claimed.
 """
 

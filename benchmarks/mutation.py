@@ -1,9 +1,10 @@
 """Mutation testing of the generated RTL: what share of small faults does verification notice?
 
-Every mutant of an accelerator's Verilog (:mod:`codesign_kernel.cosim.mutants`) runs the networks of the verification
-sample until a bit, a cycle of an instruction or a total differs, or the run ends in an error: it is killed. One Verilated
-library holds all mutants of an accelerator. What survives is held against the original by SAT (``equivalence.py``): proven
-equal from reset on, whatever the inputs, it is equivalent; everything else counts as survived.
+Every mutant of an accelerator's Verilog (:mod:`codesign_kernel.cosim.mutants`) runs the verification sample: before
+each network, words that are no instruction, and runs of another network that a reset breaks off. It is killed when a bit,
+a cycle of an instruction or a total differs, a register holds something else after a reset, or a run ends otherwise than
+it should. One Verilated library holds all mutants of an accelerator. What survives is held against the original by SAT
+(``equivalence.py``); what is not proven equivalent counts as survived.
 
 ``python benchmarks/mutation.py --machines 2x2-ws --mutants 200 --seed 1`` takes a sample of the mutants.
 """
@@ -20,9 +21,9 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ import numpy as np
 from equivalence import proven
 
 import codesign_kernel as ck
-from codesign_kernel.accelerator.isa import LAYOUT, RESERVED, RESERVED_OS, Op
+from codesign_kernel.accelerator.isa import LAYOUT, RESERVED, RESERVED_OS, Instruction, Op
 from codesign_kernel.accelerator.types import INSTRUCTION_BITS
 from codesign_kernel.cosim.job import Answer, Job, job_of
 from codesign_kernel.cosim.mutants import CHOICE, RESETS, Mutant, mutants, with_switch
@@ -44,7 +45,7 @@ from codesign_kernel.session.verification import drawn_case
 #: Small arrays of every kind: square and oblong, both dataflows, one bus cycle a word and more, a memory that waits.
 MACHINES = {
     f"{rows}x{cols}-{dataflow}": ck.Accelerator.systolic(
-        rows, cols, dataflow, activation_kib=0.25, weight_kib=1, accumulator_kib=0.25, instruction_kib=4,
+        rows, cols, dataflow, activation_kib=0.25, weight_kib=1, accumulator_kib=0.25, instruction_kib=3.5,
         bandwidth_gb_s=bandwidth, memory_latency=latency,
     )
     for rows, cols, dataflow, bandwidth, latency in [
@@ -52,8 +53,9 @@ MACHINES = {
         (2, 2, "os", 0.2, 2), (4, 2, "os", 0.2, 3), (2, 4, "os", 0.4, 1),
     ]
 }  # fmt: skip
-#: Networks of the sample.
-CASES = 60
+#: Networks of the sample, and runs that are broken off before each.
+CASES = 40
+RESETS_A_CASE = 8
 
 
 @dataclass(frozen=True)
@@ -101,9 +103,49 @@ class Result:
         return self.killed / max(1, self.mutants - len(self.equivalent))
 
 
+def to_the_end(program: Program) -> Program:
+    """The same program with its weights at the end of their memory."""
+    depth = program.accelerator.memory("weight").depth
+    loads = [i for i in (*program.boot, *program.main) if i.op == Op.LOADP]
+    shift = depth - max(i["addr"] + i["count"] for i in loads)
+
+    def moved(i: Instruction) -> Instruction:
+        field = "addr" if i.op == Op.LOADP else "waddr"
+        return Instruction(i.op, {**i.fields, field: i[field] + shift}) if field in i.fields else i
+
+    def those(instructions: Sequence[Instruction]) -> tuple[Instruction, ...]:
+        return tuple(moved(i) if i.op == Op.LOADP or "waddr" in i.fields else i for i in instructions)
+
+    return replace(program, boot=those(program.boot), main=those(program.main))
+
+
+def beyond_the_end(program: Program) -> Program:
+    """The same program, filled up to the last instruction that there is room for with loads beyond the ends of the
+    memories of weights and of activations: they must change nothing."""
+    a = program.accelerator
+    loads = [
+        Instruction(op, {"addr": a.memory(name).depth, "ext": 0, "count": 1})
+        for op, name in ((Op.LOADP, "weight"), (Op.LOADA, "activation"))
+    ]
+    room = a.memory("instruction").depth - len(program.words)
+    at = 1 + next(n for n, i in enumerate(program.main) if i.op == Op.LOADA)
+    more = [loads[n % 2] for n in range(room)]
+    owners = (*program.owners[:at], *[program.owners[at]] * room, *program.owners[at:])
+    return replace(program, main=(*program.main[:at], *more, *program.main[at:]), owners=owners)
+
+
 def sample(accelerator: ck.Accelerator, seed: int, count: int) -> list[Case]:
-    """The verification sample on one accelerator."""
-    return [Case.of(*drawn_case(seed, number, accelerator, False)) for number in range(count)]
+    """The verification sample on one accelerator; every fourth program at the ends of the memories, every fourth with
+    loads beyond them."""
+    cases = []
+    for number in range(count):
+        program, inputs = drawn_case(seed, number, accelerator, False)
+        change = {1: to_the_end, 3: beyond_the_end}.get(number % 4, lambda same: same)
+        case = Case.of(change(program), inputs)
+        if change is beyond_the_end:  # one word more than there is room for
+            case = replace(case, job=replace(case.job, words=[*case.job.words, illegal_words(accelerator)[0]]))
+        cases.append(case)
+    return cases
 
 
 def illegal_words(accelerator: ck.Accelerator) -> list[int]:
@@ -124,8 +166,10 @@ class Troubled(VerilatorSimulator):
     An accelerator must refuse the words and go on, and forget the run.
     """
 
-    def __init__(self, accelerator: ck.Accelerator, other: Job, after: int) -> None:
-        self.accelerator, self.other, self.after = accelerator, other, after
+    def __init__(self, accelerator: ck.Accelerator, other: Case, at: int) -> None:
+        self.accelerator, self.other = accelerator, other.job
+        chosen = np.random.default_rng(at).integers(1, other.program.cycles - 2, RESETS_A_CASE)
+        self.after = [int(after) for after in chosen]
 
     def _start(self, library: Any, handle: Any, entry: int, limit: int) -> int:
         """A run on a copy of the other job's memory; how it ends, as the harness says."""
@@ -145,10 +189,14 @@ class Troubled(VerilatorSimulator):
                 write_program(library, handle, [what])
                 if self._start(library, handle, 0, 20) != status:
                     raise SimulatorError(f"word {what:#x} ends otherwise than with status {status}")
-        write_program(library, handle, self.other.words)
-        if self._start(library, handle, self.other.entry, self.after) != 1:
-            raise SimulatorError(f"the other program has ended after {self.after} cycles")
+        write_program(library, handle, [illegal_words(self.accelerator)[0]])
+        self._start(library, handle, 0, 20)
         library.core_reset(handle)
+        write_program(library, handle, self.other.words)
+        for after in self.after:
+            if self._start(library, handle, self.other.entry, after) != 1:
+                raise SimulatorError(f"the other program has ended after {after} cycles")
+            library.core_reset(handle)
 
 
 class Trial:
@@ -163,8 +211,7 @@ class Trial:
     def run(cls, at: int) -> tuple[Answer, str]:
         """Case ``at``, after the next one has been broken off; and its registers after each reset."""
         case, other = cls.cases[at], cls.cases[(at + 1) % len(cls.cases)]
-        after = 1 + at * 37 % (other.program.cycles - 2)
-        answer = Troubled(cls.bundle.accelerator, other.job, after).run(cls.bundle, case.job)
+        answer = Troubled(cls.bundle.accelerator, other, at).run(cls.bundle, case.job)
         return answer, Path(RESETS).read_text()
 
     @classmethod
@@ -176,8 +223,10 @@ class Trial:
             found = []
             for at, case in enumerate(cls.cases):
                 answer, resets = cls.run(at)
-                half = len(resets) // 2
-                if case.differs(answer) or resets[:half] != resets[half:]:
+                # power-on, illegal word, and every run that was broken off
+                states, ends = resets.splitlines(), 2 + RESETS_A_CASE
+                size = len(states) // ends
+                if case.differs(answer) or not size or states != states[:size] * ends:
                     sys.exit(f"case {at} fails without any mutant")
                 found.append(resets)
             return found
@@ -252,6 +301,9 @@ def main(arguments: list[str] | None = None) -> None:
         )
         for mutant in result.survived:
             print(f"  {mutant}")
+    if given.out is not None:
+        body = [{**asdict(result), "score": result.score} for result in results]
+        given.out.write_text(json.dumps(body, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

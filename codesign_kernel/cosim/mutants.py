@@ -50,7 +50,7 @@ _CHOOSE = f"""\
 
 @dataclass(frozen=True)
 class Mutant:
-    """One mutant: its number from 1 on, the module, the line from 0 on, what was done, and the line before and after."""
+    """One mutant: its number from 1 on, its module, its line from 0 on, what was done, the line before and after."""
 
     number: int
     module: str
@@ -127,7 +127,9 @@ def _modules(lines: list[str]) -> Iterator[tuple[int, str, frozenset[str]]]:
             start, name = number, found[1]
             stop = next(i for i in range(number, len(lines)) if lines[i].startswith("endmodule"))
             body = "\n".join(lines[start:stop])
-            signed = frozenset(re.findall(r"^\s*(?:reg|wire|input|output) signed (?:\[.*?\] )?(\w+)", body, re.MULTILINE))
+            signed = frozenset(
+                re.findall(r"^\s*(?:reg|wire|input|output) signed (?:\[.*?\] )?(\w+)", body, re.MULTILINE)
+            )
         initial = (initial or line.strip().startswith("initial")) and line.strip() != "end"
         declares = re.match(r"\s*(//|parameter|localparam|reg|wire|input|output|integer|for)\b", line)
         if name and not initial and not declares and not line.strip().startswith("//"):
@@ -215,8 +217,8 @@ def _logged(module: str, top: str) -> str:
 def block_pair(verilog: str, mutant: Mutant) -> tuple[str, str] | None:
     """The process or assignment that ``mutant`` changes as a module of its own, before and after.
 
-    Its inputs are all signals that it reads, its outputs those that it writes: equal modules make equal circuits. ``None``
-    where a memory is written, which has no such form.
+    Its inputs are all signals that it reads, its outputs those that it writes: equal modules make equal circuits.
+    ``None`` where a memory is written, which has no such form.
     """
     lines = verilog.split("\n")
     start = mutant.line
@@ -249,5 +251,6 @@ def block_pair(verilog: str, mutant: Mutant) -> tuple[str, str] | None:
     changed[mutant.line - start] = mutant.after
     text = "module NAME (\n" + ",\n".join(head) + "\n);\nBODY\nendmodule\n"
     return tuple(
-        text.replace("NAME", name).replace("BODY", "\n".join(what)) for name, what in (("gold", body), ("gate", changed))
+        text.replace("NAME", name).replace("BODY", "\n".join(what))
+        for name, what in (("gold", body), ("gate", changed))
     )  # type: ignore[return-value]

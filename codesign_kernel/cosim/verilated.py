@@ -42,6 +42,7 @@ _STATUS = {
     1: "is still busy after {limit} cycles; is the program damaged?",
     2: "stopped at a word that is no instruction; is the program damaged?",
     3: "addressed external memory that the program does not have; is the program damaged?",
+    4: "moved other words than it announced to the external memory; is the program damaged?",
 }
 #: Keeps the program counter readable: everything else may be optimised away.
 _PUBLIC = f"""`verilator_config
@@ -94,7 +95,8 @@ void core_program(Vcore* m, unsigned count, const unsigned char* words, unsigned
   for (unsigned i = 0; i < count; i++) {
     m->prog_addr = i; std::memcpy(&m->prog_data, words + (size_t)i * bytes, bytes); m->eval(); tick(m);
   }
-  m->prog_we = 0; m->eval();
+  // what stands at the port while nothing is written must not matter
+  m->prog_we = 0; m->prog_addr = 0; std::memset(&m->prog_data, 0xff, bytes); m->eval();
 }
 int core_run(Vcore* m, unsigned entry, unsigned char* memory, size_t size, unsigned beat, unsigned long long limit,
              unsigned latency, unsigned* cycles, unsigned* issues, unsigned room, unsigned* issued) {
@@ -102,10 +104,16 @@ int core_run(Vcore* m, unsigned entry, unsigned char* memory, size_t size, unsig
   m->clk = 1; m->eval(); DUMP(0, 0) m->clk = 0; m->start = 0; m->eval(); DUMP(0, 1)
   unsigned next = COUNTER(m), count = 0, wait = 0, left = 0;
   bool writing = false;
+  unsigned end = 0;  // where the announced words end
+  bool reached = true;
   for (unsigned long long n = 0; m->busy; n++) {
     if (n > limit) return 1;
+    if (m->error) return 2;
+    if (m->ext_request) { if (!reached) return 4; end = m->ext_addr + m->ext_beats; }
+    reached = (reached && !m->ext_request) || m->ext_addr == end;
     // a load's first word comes so many cycles late, and the end of a SAVE so many after its last one
     if (m->ext_request) { writing = m->ext_write; left = m->ext_beats; wait = writing ? 0 : latency; }
+    if (m->ext_we && !writing) return 4;
     if (m->ext_we && --left == 0) wait = latency;
     m->ext_ready = writing || !wait; m->ext_idle = !writing || (!left && !wait); m->eval();
     if (wait) wait--;
@@ -118,6 +126,7 @@ int core_run(Vcore* m, unsigned entry, unsigned char* memory, size_t size, unsig
     std::memcpy(&m->ext_rdata, read, beat); m->eval(); DUMP(n + 1, 1)
     if (COUNTER(m) != next) { next = COUNTER(m); if (count < room) issues[count++] = m->cycles; }
   }
+  if (!reached && !m->error) return 4;
   *cycles = m->cycles; *issued = count;
   return m->error ? 2 : 0;
 }
