@@ -1,10 +1,10 @@
 """Mutation testing of the generated RTL: what share of small faults does verification notice?
 
 Every mutant of an accelerator's Verilog (:mod:`codesign_kernel.cosim.mutants`) runs the verification sample: before
-each network, words that are no instruction, and runs of another network that a reset breaks off. It is killed when a bit,
-a cycle of an instruction or a total differs, a register holds something else after a reset, or a run ends otherwise than
-it should. One Verilated library holds all mutants of an accelerator. What survives is held against the original by SAT
-(``equivalence.py``); what is not proven equivalent counts as survived.
+each network, words that are no instruction, and runs of another network that a reset breaks off. It is killed when a
+bit, a cycle of an instruction or a total differs, a register holds something else after a reset, or a run ends
+otherwise than it should. One Verilated library holds all mutants of an accelerator. What survives is held against the
+original by SAT (``equivalence.py``); what is not proven equivalent counts as survived.
 
 ``python benchmarks/mutation.py --machines 2x2-ws --mutants 200 --seed 1`` takes a sample of the mutants.
 """

@@ -1,7 +1,7 @@
 """Mutants of Verilog: the same text with one thing wrong. What checks RTL must notice them.
 
-Statements are taken as MyHDL writes them, one to a line: assignments, continuous or not, and conditions of ``if``.
-Constants in brackets, which are bounds of slices, stay.
+What changes are assignments, continuous or not, and conditions of ``if``; constants in brackets, which are bounds of
+slices, stay. Lines are those of :func:`canonical`: one statement to a line.
 """
 
 from __future__ import annotations
@@ -61,6 +61,32 @@ class Mutant:
 
     def __str__(self) -> str:
         return f"{self.number}: {self.module} line {self.line + 1}, {self.kind}: {self.before} -> {self.after}"
+
+
+def _split(line: str) -> list[str]:
+    """A line as lines of one statement each; what hangs on ``if``, ``else`` or ``always`` gets a block of its own."""
+    indent = line[: len(line) - len(line.lstrip())]
+    text = line.strip()
+    if text.startswith("end else"):
+        return [f"{indent}end", *_split(indent + text.removeprefix("end "))]
+    head = re.match(r"(?:else )?if (?=\()|always @(?=\()|else (?!if\b|begin\b)", text)
+    if head is None:
+        return [line]
+    end, depth = head.end(), 0
+    while not head[0].startswith("else ") or "if" in head[0]:
+        depth += {"(": 1, ")": -1}.get(text[end : end + 1], 0)
+        end += 1
+        if depth == 0 or end > len(text):
+            break
+    rest = text[end:].strip()
+    if not rest.endswith(";"):
+        return [line]
+    return [f"{indent}{text[:end].rstrip()} begin", *_split(f"{indent}    {rest}"), f"{indent}end"]
+
+
+def canonical(verilog: str) -> str:
+    """The source with one statement to a line, and a block where a single statement hangs on a condition."""
+    return "\n".join(part for line in verilog.split("\n") for part in _split(line))
 
 
 @dataclass(frozen=True)
@@ -128,7 +154,7 @@ def _modules(lines: list[str]) -> Iterator[tuple[int, str, frozenset[str]]]:
             stop = next(i for i in range(number, len(lines)) if lines[i].startswith("endmodule"))
             body = "\n".join(lines[start:stop])
             signed = frozenset(
-                re.findall(r"^\s*(?:reg|wire|input|output) signed (?:\[.*?\] )?(\w+)", body, re.MULTILINE)
+                re.findall(r"^\s*(?:output reg|reg|wire|input|output) signed (?:\[.*?\] )?(\w+)", body, re.MULTILINE)
             )
         initial = (initial or line.strip().startswith("initial")) and line.strip() != "end"
         declares = re.match(r"\s*(//|parameter|localparam|reg|wire|input|output|integer|for)\b", line)
@@ -143,7 +169,7 @@ def mutants(verilog: str) -> list[Mutant]:
     unsigned, and assignments in processes disappear.
     """
     found: list[Mutant] = []
-    lines = verilog.split("\n")
+    lines = canonical(verilog).split("\n")
     for number, module, signed in _modules(lines):
         line = lines[number]
         changes: list[tuple[str, str]] = []
@@ -163,7 +189,7 @@ def mutants(verilog: str) -> list[Mutant]:
 
 def mutated(verilog: str, mutant: Mutant) -> str:
     """The source with one mutant in it."""
-    lines = verilog.split("\n")
+    lines = canonical(verilog).split("\n")
     lines[mutant.line] = mutant.after
     return "\n".join(lines)
 
@@ -188,7 +214,7 @@ def with_switch(verilog: str, top: str, chosen: list[Mutant]) -> str:
 
     One compilation serves all mutants.
     """
-    lines = verilog.split("\n")
+    lines = canonical(verilog).split("\n")
     by_line: dict[int, list[Mutant]] = {}
     for mutant in chosen:
         by_line.setdefault(mutant.line, []).append(mutant)
@@ -198,6 +224,7 @@ def with_switch(verilog: str, top: str, chosen: list[Mutant]) -> str:
     # the number is in no list of sensitivities
     text = re.sub(r"always @\((?![^)]*posedge)[^)]*\)", "always @*", text)
     text = re.sub(r"^(\s*)wire ([^=\n]*;)$", r"\1logic \2", text, flags=re.MULTILINE)
+    text = re.sub(r"^(\s*)output (?!reg\b)([^;\n]*)$", r"\1output logic \2", text, flags=re.MULTILINE)
     text = re.sub(r"^module .*?^endmodule", lambda found: _logged(found[0], top), text, flags=re.MULTILINE | re.DOTALL)
     return _PACKAGE + text
 
@@ -220,7 +247,7 @@ def block_pair(verilog: str, mutant: Mutant) -> tuple[str, str] | None:
     Its inputs are all signals that it reads, its outputs those that it writes: equal modules make equal circuits.
     ``None`` where a memory is written, which has no such form.
     """
-    lines = verilog.split("\n")
+    lines = canonical(verilog).split("\n")
     start = mutant.line
     while not re.match(r"(assign |always |\s*always @)", lines[start]):
         start -= 1
@@ -234,10 +261,14 @@ def block_pair(verilog: str, mutant: Mutant) -> tuple[str, str] | None:
     written = set(re.findall(r"^\s*(?:assign )?([A-Za-z_]\w*)(?:\[[^=<]*\])? <?= ", "\n".join(body), re.MULTILINE))
     head: list[str] = []
     names: list[str] = []
+    constants: list[str] = []
     for line in lines[module:start] + lines[stop:]:
         if line.startswith("endmodule"):
             break
-        found = re.match(r"\s*(reg|wire|input|output) (signed )?(\[[^]]*\] )?(\w+)( \[.*\])?;", line)
+        if found := re.match(r"\s*((?:parameter|localparam) (\w+) = [^,;]*)[,;]?$", line):
+            constants += [f"  {found[1]};"] if found[2] not in names else []
+            continue
+        found = re.match(r"\s*(output reg|reg|wire|input|output) (signed )?(\[[^]]*\] )?(\w+)( \[.*\])?[;,]?$", line)
         if found is None or found[4] not in used or found[4] in names:
             continue
         if found[5]:
@@ -250,6 +281,8 @@ def block_pair(verilog: str, mutant: Mutant) -> tuple[str, str] | None:
     changed = list(body)
     changed[mutant.line - start] = mutant.after
     text = "module NAME (\n" + ",\n".join(head) + "\n);\nBODY\nendmodule\n"
+    if constants:
+        text = text.replace("module NAME (", f"module NAME #({', '.join(c.strip(' ;') for c in constants)}) (")
     return tuple(
         text.replace("NAME", name).replace("BODY", "\n".join(what))
         for name, what in (("gold", body), ("gate", changed))

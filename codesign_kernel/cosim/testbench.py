@@ -43,7 +43,8 @@ def _clearing(program: Program) -> list[int]:
 def _outputs(bundle: RtlBundle) -> set[str]:
     """Names of the core's output ports."""
     body = bundle.verilog[bundle.verilog.index(f"module {bundle.top} ") :]
-    return set(re.findall(r"^output (?:\[[^]]*\] )?(\w+);", body[: body.index("endmodule")], re.MULTILINE))
+    port = r"^\s*output (?:reg |wire )?(?:signed )?(?:\[[^]]*\] )?(\w+)[;,]?$"
+    return set(re.findall(port, body[: body.index("endmodule")], re.MULTILINE))
 
 
 def _verilog_signals(bundle: RtlBundle) -> str:
