@@ -56,6 +56,8 @@ MACHINES = {
 #: Networks of the sample, and runs that are broken off before each.
 CASES = 40
 RESETS_A_CASE = 8
+#: Networks among which one is looked for that adds up partial sums.
+MORE = 100
 
 
 @dataclass(frozen=True)
@@ -136,9 +138,11 @@ def beyond_the_end(program: Program) -> Program:
 
 def sample(accelerator: ck.Accelerator, seed: int, count: int) -> list[Case]:
     """The verification sample on one accelerator; every fourth program at the ends of the memories, every fourth with
-    loads beyond them."""
+    loads beyond them. One more, where one is found soon, adds up partial sums of several instructions."""
     cases = []
-    for number in range(count):
+    drawn = (drawn_case(seed, number, accelerator, False)[0] for number in range(count, count + MORE))
+    sums = [count + n for n, program in enumerate(drawn) if any(i.fields.get("acc") for i in program.main)][:1]
+    for number in [*range(count), *sums]:
         program, inputs = drawn_case(seed, number, accelerator, False)
         change = {1: to_the_end, 3: beyond_the_end}.get(number % 4, lambda same: same)
         case = Case.of(change(program), inputs)
