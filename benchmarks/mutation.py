@@ -54,7 +54,7 @@ MACHINES = {
     ]
 }  # fmt: skip
 #: Networks of the sample, and runs that are broken off before each.
-CASES = 40
+CASES = 24
 RESETS_A_CASE = 8
 
 
@@ -271,12 +271,12 @@ def alive(trials: list[Mutant], jobs: int) -> Iterator[tuple[Mutant, int | None]
         yield from zip(trials, pool.map(Trial.kills, [m.number for m in trials], chunksize=8), strict=True)
 
 
-def run(machine: str, count: int | None, seed: int, cases: int, jobs: int, prove: bool) -> Result:
-    """Mutation testing of one accelerator; ``count`` mutants drawn at random, or all."""
+def run(machine: str, count: int, seed: int, cases: int, jobs: int, prove: bool) -> Result:
+    """Mutation testing of one accelerator; ``count`` mutants drawn at random, or all (0)."""
     started = time.perf_counter()
     bundle = generate_rtl(MACHINES[machine])
     every = mutants(bundle.verilog)
-    if count is not None and count < len(every):
+    if 0 < count < len(every):
         every = sorted(random.Random(seed).sample(every, count), key=lambda mutant: mutant.number)
     switched = with_switch(bundle.verilog, bundle.top, every)
     Trial.bundle = replace(bundle, files={f"{bundle.top}.v": switched})
@@ -299,7 +299,9 @@ def main(arguments: list[str] | None = None) -> None:
     """Print a table, and the mutants that survive."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--machines", nargs="+", choices=list(MACHINES), default=list(MACHINES))
-    parser.add_argument("--mutants", type=int, metavar="N", help="so many of each accelerator's, at random")
+    parser.add_argument(
+        "--mutants", type=int, default=250, metavar="N", help="drawn of each machine's (default 250; 0: all)"
+    )
     parser.add_argument("--cases", type=int, default=CASES, metavar="N", help=f"networks (default {CASES})")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the networks, and of the choice")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, metavar="N", help="processes")
