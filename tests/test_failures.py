@@ -20,8 +20,8 @@ import numpy as np
 import pytest
 from cases import TINY, builds, children, pair, random_inputs, random_layer
 
+from codesign_kernel.cache import cached_folder
 from codesign_kernel.cosim import verilated
-from codesign_kernel.cosim.cache import cached_folder
 from codesign_kernel.errors import CapacityError, InfeasibleDesignError, SimulatorError
 from codesign_kernel.lower import lower
 from codesign_kernel.optimize import IntegerNetwork
@@ -103,7 +103,7 @@ class TestCacheOfTheDead:
         monkeypatch.setenv("CODESIGN_CACHE_DIR", str(tmp_path))
         script = (
             "import os, signal\n"
-            "from codesign_kernel.cosim.cache import cached_folder\n"
+            "from codesign_kernel.cache import cached_folder\n"
             "def build(folder):\n"
             "    (folder / 'product').write_text('half')\n"
             "    os.kill(os.getpid(), signal.SIGKILL)\n"

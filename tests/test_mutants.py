@@ -162,7 +162,7 @@ def test_the_sample_kills_mutants(tmp_path: Path) -> None:
 @pytest.mark.verilator
 def test_the_sample_covers_lines(tmp_path: Path) -> None:
     out = tmp_path / "found.json"
-    bench("coverage.py", "--machines", "2x2-ws", "--cases", "8", "--out", str(out))
+    bench("rtl_coverage.py", "--machines", "2x2-ws", "--cases", "8", "--out", str(out))
     found = json.loads(out.read_text())["2x2-ws"]
     hit, every = (sum(module["line"][at] for module in found.values()) for at in (0, 1))
     assert every > 150
