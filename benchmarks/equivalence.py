@@ -1,8 +1,9 @@
 """Which mutants change nothing? The process or assignment that a mutant changes, against the original, by SAT in yosys.
 
 Both become circuits whose inputs are all signals that they read, registers among them, and whose outputs are all that
-they write. ``equiv_simple`` proves outputs and next states equal for all inputs, reachable or not; then no program can
-tell the two apart. Where it cannot, nothing is claimed.
+they write; a module with parameters is compared for all values that its instances give them. ``equiv_simple`` proves
+outputs and next states equal for all inputs, reachable or not; then no program can tell the two apart. Where it cannot,
+nothing is claimed.
 """
 
 from __future__ import annotations
@@ -12,14 +13,17 @@ import sys
 import tempfile
 from pathlib import Path
 
-from codesign_kernel.cosim.mutants import Mutant, block_pair
+from codesign_kernel.cosim.mutants import Mutant, block_pair, settings
 
 
 def equivalent(verilog: str, mutant: Mutant) -> bool:
     """Whether ``mutant`` is proven to change nothing; to be called in a process of its own, which yosys may end."""
-    pair = block_pair(verilog, mutant)
-    if pair is None:
-        return False
+    pairs = [block_pair(verilog, mutant, values) for values in settings(verilog, mutant.module)]
+    return bool(pairs) and all(pair is not None and _equal(pair) for pair in pairs)
+
+
+def _equal(pair: tuple[str, str]) -> bool:
+    """Whether yosys proves that the modules ``gold`` and ``gate`` do the same."""
     from pyosys import libyosys
 
     with tempfile.TemporaryDirectory() as folder:

@@ -75,7 +75,8 @@ class Case:
         """Whether bits, cycles of an instruction or totals are not as predicted."""
         p = self.program
         place = p.maps[len(p.network.layers) - 1]
-        outputs = p.unpack(answer.outputs[0], place).reshape(self.golden.shape)
+        # zeros fill the last run of a batch up
+        outputs = p.unpack(answer.outputs[0], place)[: len(self.golden)].reshape(self.golden.shape)
         return (
             any(cycles != p.cycles for cycles in answer.cycles)
             or any(issues != issue_cycles(p, p.main) for issues in answer.issues)

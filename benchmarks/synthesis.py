@@ -39,6 +39,7 @@ import numpy as np
 
 import codesign_kernel as ck
 from codesign_kernel.accelerator import technology
+from codesign_kernel.rtl.generate import PREFIX
 
 Shape = tuple[int, int, int, float, float, float, float, float]
 Parts = dict[str, "Part"]
@@ -160,7 +161,7 @@ def blocks_by_path(design: Any) -> dict[str, tuple[str, ...]]:
             kind = cell.type.str()
             if kind in modules:
                 inner = f"{path}.{cell.name.str()}".replace("\\", "").lstrip(".")
-                base = re.sub(r"^\$paramod(\$\w+)?|\\[A-Z_]+=.*", "", kind).replace("\\", "")
+                base = re.sub(r"^\$paramod(\$\w+)?|\\[A-Z_]+=.*", "", kind).replace("\\", "").removeprefix(PREFIX)
                 found[inner] = (*found[path], base)
                 walk(modules[kind], inner)
 

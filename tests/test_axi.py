@@ -37,7 +37,9 @@ BY_NAME = ["2x2", *(pytest.param(name, marks=pytest.mark.slow) for name in ("4x2
 MASTER_PORTS = tuple(inspect.signature(axi_master.func).parameters)
 #: Widths of an address channel of AXI4, but for the address.
 ADDRESS = {"len": 8, "size": 3, "burst": 2, "cache": 4, "prot": 3}
-DECLARATION = re.compile(r"^ *(input|output) (?:reg |wire )?(\[\d+:0\] )?(\w+)[;,]?$", re.MULTILINE)
+DECLARATION = re.compile(
+    r"^ *(input|output) (?:reg |wire )?(\[\d+:0\] )?(\w+(?:,\s+(?!(?:input|output)\b)\w+)*)[;,]?$", re.M
+)
 
 
 def bench(verilog: str, top: str) -> str:
@@ -46,7 +48,10 @@ def bench(verilog: str, top: str) -> str:
     alone = top == "axi_master"
     ours = {"clk": "aclk", "rst": "aresetn"}
     declared, joined = [], []
-    for way, width, name in DECLARATION.findall(verilog):
+    ports = [
+        (way, width, name) for way, width, names in DECLARATION.findall(verilog) for name in re.findall(r"\w+", names)
+    ]
+    for way, width, name in ports:
         outer = ours.get(
             name, f"m_axi_{name}" if re.match(r"(a[wr]|[wrb](data|strb|last|resp|valid|ready)$)", name) else name
         )

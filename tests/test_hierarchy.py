@@ -33,8 +33,10 @@ def test_a_large_array_takes_no_more_text(dataflow):
     assert modules(bundle.vhdl, "entity")[-1] == bundle.top
     assert sorted(names) == sorted(modules(bundle.vhdl, "entity")) == sorted(set(names))
     assert {f"{name}.v" for name in names} == {name for name in bundle.files if name.endswith(".v")}
-    assert {"lane", "requantise", "ram", "delay_line", "skew", "memories", "mover"} < set(names)
-    assert {"ws": {"pe", "array_row"}, "os": {"element", "stationary_row"}}[dataflow] < set(names)
+    assert all(name.startswith("codesign_") for name in names)
+    kinds = {name.removeprefix("codesign_") for name in names}
+    assert {"lane", "requantise", "ram", "delay_line", "skew", "memories", "mover"} < kinds
+    assert {"ws": {"pe", "array_row"}, "os": {"element", "stationary_row"}}[dataflow] < kinds
 
 
 def test_headers_say_what_a_module_does():
@@ -42,7 +44,7 @@ def test_headers_say_what_a_module_does():
     for name, text in bundle.files.items():
         if name.endswith(".v"):
             assert re.match(r"// \w", text), name
-    assert "// load: take w_in as the next weight" in bundle.files["pe_top.v"]
+    assert "// load: take w_in as the next weight" in bundle.files["codesign_pe_top.v"]
     assert len(re.findall(r"^-- .*\n(?:--.*\n)*entity ", bundle.vhdl, re.MULTILINE)) == len(
         modules(bundle.vhdl, "entity")
     )
@@ -51,11 +53,11 @@ def test_headers_say_what_a_module_does():
 def test_memories_and_delay_lines_have_parameters():
     bundle = generate_rtl(TINY["2x2"])
     for name in ("DEPTH", "WIDTH"):
-        assert f"parameter {name} = " in bundle.files["ram.v"]
-        assert re.search(rf"entity ram is\n +generic \([^)]*\b{name}: natural", bundle.vhdl)
+        assert f"parameter {name} = " in bundle.files["codesign_ram.v"]
+        assert re.search(rf"entity codesign_ram is\n +generic \([^)]*\b{name}: natural", bundle.vhdl)
     larger = generate_rtl(Accelerator.systolic(4, 4))
-    assert "parameter CYCLES = " in larger.files["delay_line.v"]
-    assert "parameter WIDTH = " in larger.files["delay_line.v"]
+    assert "parameter CYCLES = " in larger.files["codesign_delay_line.v"]
+    assert "parameter WIDTH = " in larger.files["codesign_delay_line.v"]
 
 
 def test_memories_are_told():

@@ -105,7 +105,7 @@ class TestMutants:
         assert {"assignment dropped", "condition negated", "constant", "signed dropped", "* becomes +"} <= {
             mutant.kind for mutant in found
         }
-        lines = verilog.split("\n")
+        lines = canonical(verilog).split("\n")
         assert all(lines[mutant.line].strip() == mutant.before != mutant.after for mutant in found)
 
 

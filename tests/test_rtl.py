@@ -60,12 +60,12 @@ class TestTools:
     @pytest.mark.verilator
     def test_the_lint_sees_what_is_wrong(self, tmp_path):
         bundle = generate_rtl(TINY["2x2"])
-        text = bundle.files["memories.v"]
+        text = bundle.files["codesign_memories.v"]
         assert "reg [17:0] waddr;" in text
         narrow = text.replace("reg [17:0] waddr;", "reg [16:0] waddr;")
-        assert "%Warning-WIDTH" in lint({**bundle.files, "memories.v": narrow}, bundle.top, tmp_path)
+        assert "%Warning-WIDTH" in lint({**bundle.files, "codesign_memories.v": narrow}, bundle.top, tmp_path)
         broken = text.replace("endmodule", "")
-        assert "%Error" in lint({**bundle.files, "memories.v": broken}, bundle.top, tmp_path)
+        assert "%Error" in lint({**bundle.files, "codesign_memories.v": broken}, bundle.top, tmp_path)
 
     @pytest.mark.ghdl
     @pytest.mark.parametrize("name", SHAPES)

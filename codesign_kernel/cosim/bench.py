@@ -26,8 +26,6 @@ from codesign_kernel.rtl.generate import RtlBundle
 
 #: Units of vvp's time for one of MyHDL's: MyHDL's VPI module, myhdl.c, spreads delta cycles over them.
 _DELTAS = 1000
-#: What the accelerator announces to its external memory.
-_REQUEST = ("ext_request", "ext_write", "ext_beats")
 
 
 class _Pace:
@@ -282,7 +280,7 @@ def _bench_text(bundle: RtlBundle, waves: Path) -> str:
     """A module that hands the ports of the top to MyHDL. Memories start at zero: simulation's X would outlive the
     multiplication by a zero weight that silences an unused lane in hardware."""
     ports = Ports(bundle.accelerator).as_dict()
-    outputs = ("busy", "cycles", "error", "ext_addr", "ext_we", "ext_wdata", *_REQUEST, COUNTER)
+    outputs = (*Ports.OUTPUTS, COUNTER)
     lines = ["`timescale 1ns/10ps", "module bench;", f"  wire [{ADDRESS_BITS - 1}:0] {COUNTER} = dut.{COUNTER};"]
     for name, signal in ports.items():
         width = f"[{len(signal) - 1}:0] " if len(signal) > 1 else ""

@@ -1,19 +1,29 @@
 """Mutants of Verilog: the same text with one thing wrong. What checks RTL must notice them.
 
 What changes are assignments, continuous or not, and conditions of ``if``; constants in brackets, which are bounds of
-slices, stay. Lines are those of :func:`canonical`: one statement to a line.
+slices, stay. Lines are those of :func:`canonical`: one declaration or statement to a line. A module is mutated once,
+however many instances it has.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
+
+from codesign_kernel.rtl.repeats import INDEX
 
 _TOKEN = re.compile(r"\d*'s?[bdhBDH][0-9a-fA-F_]+|\d+|[A-Za-z_$][\w$.]*|>>>|<<|>>|<=|>=|==|!=|&&|\|\||\S")
 _ASSIGN = re.compile(r"^(?P<head>\s*assign (?P<to>[\w.]+(?:\[[^=]*\])?) = )(?P<value>.*);$")
 _STATEMENT = re.compile(r"^(?P<head>\s*(?P<to>[A-Za-z_][\w.]*(?:\[[^=<]*\])?) <?= )(?P<value>.*);$")
 _IF = re.compile(r"^(?P<head>\s*(?:else )?if )\((?P<value>.*)\) begin$")
+#: Signals of one type, declared together; the list may go on in the next lines.
+_LIST = re.compile(
+    r"^( *(?:input|output|output reg|reg|wire) (?:signed )?(?:\[[^]]*\] )?)"
+    r"(\w+(?:,\s+(?!(?:input|output)\b)\w+)+)([,;]?)$",
+    re.MULTILINE,
+)
 #: What each operator becomes.
 _SWAPS = {
     "+": ("-",), "-": ("+",), "*": ("+",), ">>>": (">>",), ">>": ("<<",), "<<": (">>",),
@@ -63,17 +73,28 @@ class Mutant:
         return f"{self.number}: {self.module} line {self.line + 1}, {self.kind}: {self.before} -> {self.after}"
 
 
+def _declared(found: re.Match[str]) -> str:
+    """A list of declarations as one to a line."""
+    kind, names, end = found[1], found[2].split(","), found[3]
+    between = ";" if end == ";" else ","
+    return "\n".join(f"{kind}{name.strip()}{end if last else between}" for last, name in _with_last(names))
+
+
+def _with_last(items: Sequence[str]) -> Iterator[tuple[bool, str]]:
+    return ((number == len(items), item) for number, item in enumerate(items, 1))
+
+
 def _split(line: str) -> list[str]:
-    """A line as lines of one statement each; what hangs on ``if``, ``else`` or ``always`` gets a block of its own."""
+    """A line as lines of one statement each; what hangs on a condition, a case or ``always`` gets a block."""
     indent = line[: len(line) - len(line.lstrip())]
     text = line.strip()
     if text.startswith("end else"):
         return [f"{indent}end", *_split(indent + text.removeprefix("end "))]
-    head = re.match(r"(?:else )?if (?=\()|always @(?=\()|else (?!if\b|begin\b)", text)
+    head = re.match(r"(?:else )?if (?=\()|always @(?=\()|else (?!if\b|begin\b)|[\w']+: (?!begin\b)", text)
     if head is None:
         return [line]
     end, depth = head.end(), 0
-    while not head[0].startswith("else ") or "if" in head[0]:
+    while head[0].endswith(("if ", "@")):
         depth += {"(": 1, ")": -1}.get(text[end : end + 1], 0)
         end += 1
         if depth == 0 or end > len(text):
@@ -85,8 +106,15 @@ def _split(line: str) -> list[str]:
 
 
 def canonical(verilog: str) -> str:
-    """The source with one statement to a line, and a block where a single statement hangs on a condition."""
+    """The source with one declaration or statement to a line, and a block where a statement hangs on a condition."""
+    verilog = re.sub(r"^(module \w+) #\((.*)\) \($", _parameters, verilog, flags=re.MULTILINE)
+    verilog = _LIST.sub(_declared, verilog)
     return "\n".join(part for line in verilog.split("\n") for part in _split(line))
+
+
+def _parameters(found: re.Match[str]) -> str:
+    """The head of a module with a parameter to a line."""
+    return f"{found[1]} #(\n" + found[2].replace(", ", ",\n") + "\n) ("
 
 
 @dataclass(frozen=True)
@@ -241,32 +269,45 @@ def _logged(module: str, top: str) -> str:
     return module.removesuffix("endmodule") + choose + log + "endmodule"
 
 
-def block_pair(verilog: str, mutant: Mutant) -> tuple[str, str] | None:
+def settings(verilog: str, module: str) -> list[dict[str, str]]:
+    """The values that the parameters of ``module`` have in its instances, each set of them once: text by name.
+
+    One empty set where it has no parameters; no set at all where a value is no number.
+    """
+    found: list[dict[str, str]] = []
+    for given in re.findall(rf"^ *{module} #\((.*?)\) \w+ \(", verilog, re.MULTILINE):
+        values = dict(re.findall(r"\.(\w+)\(([^()]*)\)", given))
+        if not all(value.isdecimal() for value in values.values()):
+            return []
+        found += [values] if values not in found else []
+    return found or [{}]
+
+
+def block_pair(
+    verilog: str, mutant: Mutant, values: Mapping[str, str] = MappingProxyType({})
+) -> tuple[str, str] | None:
     """The process or assignment that ``mutant`` changes as a module of its own, before and after.
 
     Its inputs are all signals that it reads, its outputs those that it writes: equal modules make equal circuits.
-    ``None`` where a memory is written, which has no such form.
+    ``values`` are those of the module's parameters that are not as in its head. ``None`` where a memory is touched, or
+    where the assignment is one of a loop, which have no such form.
     """
     lines = canonical(verilog).split("\n")
     start = mutant.line
-    while not re.match(r"(assign |always |\s*always @)", lines[start]):
+    while not re.match(r"\s*(assign |always )", lines[start]):
         start -= 1
-    if lines[start].startswith("assign "):
-        stop = start
-    else:
-        stop = next(i for i in range(start, len(lines)) if lines[i] == "end")
+    body = lines[start : _end_of(lines, start) + 1]
     module = next(i for i in range(start, -1, -1) if re.match(r"\s*module ", lines[i]))
-    body = lines[start : stop + 1]
-    used = dict.fromkeys(re.findall(r"[A-Za-z_]\w*", "\n".join(body)))
+    used = set(re.findall(r"[A-Za-z_]\w*", "\n".join(body)))
+    if INDEX in used:
+        return None
     written = set(re.findall(r"^\s*(?:assign )?([A-Za-z_]\w*)(?:\[[^=<]*\])? <?= ", "\n".join(body), re.MULTILINE))
     head: list[str] = []
     names: list[str] = []
     constants: list[str] = []
-    for line in lines[module:start] + lines[stop:]:
-        if line.startswith("endmodule"):
-            break
-        if found := re.match(r"\s*((?:parameter|localparam) (\w+) = [^,;]*)[,;]?$", line):
-            constants += [f"  {found[1]};"] if found[2] not in names else []
+    for line in lines[module : lines.index("endmodule", start)]:
+        if found := re.match(r"\s*(parameter|localparam) (\w+) = ([^,;]*)[,;]?$", line):
+            constants.append(f"{found[1]} {found[2]} = {values.get(found[2], found[3])}")
             continue
         found = re.match(r"\s*(output reg|reg|wire|input|output) (signed )?(\[[^]]*\] )?(\w+)( \[.*\])?[;,]?$", line)
         if found is None or found[4] not in used or found[4] in names:
@@ -274,16 +315,22 @@ def block_pair(verilog: str, mutant: Mutant) -> tuple[str, str] | None:
         if found[5]:
             return None
         names.append(found[4])
-        kind = "output reg" if found[4] in written else "input"
-        if found[4] in written and lines[start].startswith("assign "):
-            kind = "output"
-        head.append(f"  {kind} {found[2] or ''}{found[3] or ''}{found[4]}")
+        driven = "output" if lines[start].lstrip().startswith("assign ") else "output reg"
+        head.append(f"  {driven if found[4] in written else 'input'} {found[2] or ''}{found[3] or ''}{found[4]}")
     changed = list(body)
     changed[mutant.line - start] = mutant.after
-    text = "module NAME (\n" + ",\n".join(head) + "\n);\nBODY\nendmodule\n"
-    if constants:
-        text = text.replace("module NAME (", f"module NAME #({', '.join(c.strip(' ;') for c in constants)}) (")
-    return tuple(
-        text.replace("NAME", name).replace("BODY", "\n".join(what))
+    parameters = f"#({', '.join(constants)}) " if constants else ""
+    ports = ",\n".join(head)
+    gold, gate = (
+        f"module {name} {parameters}(\n{ports}\n);\n" + "\n".join(what) + "\nendmodule\n"
         for name, what in (("gold", body), ("gate", changed))
-    )  # type: ignore[return-value]
+    )
+    return gold, gate
+
+
+def _end_of(lines: list[str], start: int) -> int:
+    """The last line of the process or assignment that begins at line ``start``."""
+    if "assign " in lines[start]:
+        return start
+    indent = lines[start][: len(lines[start]) - len(lines[start].lstrip())]
+    return next(i for i in range(start, len(lines)) if lines[i] == f"{indent}end")

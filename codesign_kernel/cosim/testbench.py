@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -40,19 +39,12 @@ def _clearing(program: Program) -> list[int]:
     return [load.encode(), Instruction(Op.HALT).encode()]
 
 
-def _outputs(bundle: RtlBundle) -> set[str]:
-    """Names of the core's output ports."""
-    body = bundle.verilog[bundle.verilog.index(f"module {bundle.top} ") :]
-    port = r"^\s*output (?:reg |wire )?(?:signed )?(?:\[[^]]*\] )?(\w+)[;,]?$"
-    return set(re.findall(port, body[: body.index("endmodule")], re.MULTILINE))
-
-
 def _verilog_signals(bundle: RtlBundle) -> str:
-    outputs, lines = _outputs(bundle), []
+    lines = []
     for name, signal in Ports(bundle.accelerator).as_dict().items():
         width = f"[{len(signal) - 1}:0] " if len(signal) > 1 else ""
-        start = "" if name in outputs else " = 0"
-        lines.append(f"  {'wire' if name in outputs else 'reg'} {width}{name}{start};")
+        driven = name in Ports.OUTPUTS
+        lines.append(f"  {'wire' if driven else 'reg'} {width}{name}{'' if driven else ' = 0'};")
     return "\n".join(lines)
 
 

@@ -151,10 +151,10 @@ def delay_line(clk, d, q, cycles):
             stages[k].next = stages[k - 1]
 
     @always_comb
-    def out():
+    def tail():
         q.next = stages[last]
 
-    return shift, out
+    return shift, tail
 
 
 @block
@@ -175,10 +175,10 @@ def valid_line(clk, rst, d, q, cycles):
             line.next[cycles:1] = line[cycles - 1 :]
 
     @always_comb
-    def out():
+    def tail():
         q.next = line[cycles - 1]
 
-    return shift, out
+    return shift, tail
 
 
 @block
@@ -201,10 +201,10 @@ def deskew(clk, skewed, word, bits):
     joined = join([*late, skewed(lanes * bits, (lanes - 1) * bits)], ConcatSignal)
 
     @always_comb
-    def out():
+    def whole():
         word.next = joined
 
-    return blocks, out
+    return blocks, whole
 
 
 @block

@@ -168,7 +168,7 @@ def registers(
             )
 
     @always_comb
-    def program():
+    def upload():
         take_address.next = write and write_at == AT_PROGRAM
         take_data.next = write and write_at == AT_DATA
 
@@ -236,4 +236,4 @@ def registers(
         else:
             lawful.next = False
 
-    return loads, run, law, program, hold, note, interrupts, read
+    return loads, run, law, upload, hold, note, interrupts, read

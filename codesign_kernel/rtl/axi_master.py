@@ -96,7 +96,7 @@ def burst_ends(clk, rst, asked, address, beats, moves, last, word_bytes):
     left = Signal(counter(EXTERNAL_BITS))
 
     @always_comb
-    def end():
+    def ends():
         last.next = at == final or left == 1
 
     @always_seq(clk.posedge, reset=rst)
@@ -108,7 +108,7 @@ def burst_ends(clk, rst, asked, address, beats, moves, last, word_bytes):
             at.next = at + 1
             left.next = left - 1
 
-    return end, count
+    return ends, count
 
 
 @block

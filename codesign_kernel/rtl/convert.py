@@ -20,6 +20,8 @@ from codesign_kernel.accelerator.types import Accelerator
 from codesign_kernel.rtl.axi import AxiPorts, axi_accelerator
 from codesign_kernel.rtl.core import Ports
 from codesign_kernel.rtl.core_os import core_of
+from codesign_kernel.rtl.frames import bare_stack
+from codesign_kernel.rtl.generate import PREFIX
 from codesign_kernel.rtl.hierarchy import Conversion
 from codesign_kernel.rtl.lawful import check_block
 from codesign_kernel.rtl.memory import ram
@@ -46,11 +48,13 @@ def convert(accelerator: Accelerator, top: str) -> tuple[dict[str, str], list[tu
         warnings.simplefilter("error", ToVerilogWarning)
         warnings.simplefilter("error", ToVHDLWarning)
         block, ports = (axi_accelerator, AxiPorts) if top == "axi" else (core_of(accelerator), Ports)
-        check_block(block(**ports(accelerator).as_dict(), accelerator=accelerator))
+        with bare_stack():
+            whole = block(**ports(accelerator).as_dict(), accelerator=accelerator)
+        check_block(whole)
         for language in ("Verilog", "VHDL"):
             conversion = Conversion(language, Path(folder))
             conversion.run(block, {**ports(accelerator).as_dict(), "accelerator": accelerator})
-            written, found = sources(conversion.modules, TOPS[top], language, ram.func.__name__)
+            written, found = sources(conversion.modules, TOPS[top], language, ram.func.__name__, PREFIX)
             if language == "Verilog":
                 files.update({f"{source.name}.v": source.text for source in written})
                 memories = found

@@ -16,6 +16,10 @@ from codesign_kernel.rtl.sequencer import Control, sequencer
 class Ports:
     """The ports of :func:`core`, with the widths that ``accelerator`` gives them."""
 
+    OUTPUTS = (
+        "busy", "cycles", "error", "ext_addr", "ext_we", "ext_wdata", "ext_request", "ext_write", "ext_beats",
+    )  # fmt: skip
+
     def __init__(self, accelerator):
         self.clk = Signal(bool(0))
         self.rst = ResetSignal(0, active=1, isasync=False)
@@ -119,7 +123,7 @@ def activation_memory(clk, ctl, read, loading, loaded, storing, result, waddr, f
     blocks = []
     outputs = []
     for b in range(count):
-        we, data, out = Signal(bool(0)), Signal(unsigned(narrow)), Signal(unsigned(narrow))
+        we, data, kept = Signal(bool(0)), Signal(unsigned(narrow)), Signal(unsigned(narrow))
         if by_bank:
             blocks.append(bank_write(storing, loading, ctl.bank, we, b))
             blocks.append(choose_word(loading, loaded, result, data, b * narrow))
@@ -128,8 +132,8 @@ def activation_memory(clk, ctl, read, loading, loaded, storing, result, waddr, f
             blocks.append(either(loading, storing, we))
             blocks.append(bits_of(result, part, b * narrow, (b + 1) * narrow))
             blocks.append(choose_word(loading, loaded, part, data, b * narrow))
-        blocks.append(ram(clk, we, waddr, data, read, out, depth))
-        outputs.append(out)
+        blocks.append(ram(clk, we, waddr, data, read, kept, depth))
+        outputs.append(kept)
     word = join(outputs, ConcatSignal)
 
     @always_comb

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 
 
@@ -14,3 +17,14 @@ def frames() -> list[tuple[FrameType, str, int, str]]:
         found.append((frame, frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name))
         frame = frame.f_back
     return found
+
+
+@contextmanager
+def bare_stack() -> Iterator[None]:
+    """Within it MyHDL, which looks at the stack for every block and process, gets that without lines of the source."""
+    whole = inspect.stack
+    inspect.stack = frames  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        inspect.stack = whole

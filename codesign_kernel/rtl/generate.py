@@ -24,6 +24,8 @@ from codesign_kernel.files import write_folder
 TIMEOUT_S = 1800
 #: What can be the top of the sources.
 TOPS = ("core", "axi")
+#: What the names of all modules begin with, so that they meet none of the design that they become a part of.
+PREFIX = "codesign_"
 #: The one file of a bundle in the cache.
 KEPT = "files.json"
 

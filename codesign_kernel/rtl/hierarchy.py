@@ -38,7 +38,7 @@ from codesign_kernel.rtl.arguments import (
     likeness,
     signals_of,
 )
-from codesign_kernel.rtl.frames import frames
+from codesign_kernel.rtl.frames import bare_stack
 from codesign_kernel.rtl.parts import Actual, Instance, Module, Port, Vector
 
 LANGUAGES = {"Verilog": ".v", "VHDL": ".vhd"}
@@ -69,7 +69,9 @@ class Decorator(block_decorator):
             if not self.inline:
                 return Conversion.active.instance(self, name, args, kwargs, sys._getframe(1))
             body = _Body
-        return body(self.func, self, name, self.srcfile, self.srcline, self.skipname, *args, **kwargs)
+        made = body(self.func, self, name, self.srcfile, self.srcline, self.skipname, *args, **kwargs)
+        made.inline = self.inline
+        return made
 
 
 class _Scope:
@@ -256,13 +258,11 @@ class Conversion:
             myhdl.ConversionError: a construct cannot be converted.
         """
         Conversion.active = self
-        whole = inspect.stack
-        # MyHDL looks at the stack for every block and process, but not at the lines of the source
-        inspect.stack = frames  # type: ignore[assignment]
         try:
-            return self._converted(top, arguments, keep_ports=True)
+            with bare_stack():
+                return self._converted(top, arguments, keep_ports=True)
         finally:
-            Conversion.active, inspect.stack = None, whole
+            Conversion.active = None
 
     @property
     def scope(self) -> _Scope:

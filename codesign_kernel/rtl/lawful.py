@@ -54,6 +54,10 @@ class _Checker:
         code = block.func.__code__
         self.tell(code.co_filename, _line_of(block, name), reason, remedy)
 
+    def _is_module(self, block: Any) -> bool:
+        """Whether what ``block`` has keeps its name: MyHDL prefixes that of inner blocks, but some become modules."""
+        return block is self.top or not getattr(block, "inline", True)
+
     def blocks(self, block: Any) -> Iterator[Any]:
         yield block
         for sub in block.subs:
@@ -99,7 +103,7 @@ class _Checker:
         def tell(node: ast.AST, reason: str, remedy: str) -> None:
             self.tell(code.co_filename, getattr(node, "lineno", code.co_firstlineno), reason, remedy)
 
-        for reason in name_faults(function.__name__, block is self.top):
+        for reason in name_faults(function.__name__, self._is_module(block)):
             tell(tree, f"the process {function.__name__} {reason}", "rename it")
         self._held_variables(block, tree, names)
         self._interfaces(names, tree, tell)
@@ -147,7 +151,7 @@ class _Checker:
         named.update(map(id, new.values()))
         given: dict[str, str] = {}
         for name in new:
-            for reason in name_faults(name, block is self.top):
+            for reason in name_faults(name, self._is_module(block)):
                 self.tell_name(block, name, f"the signal {name} {reason}", "rename it")
             other = given.setdefault(name.lower(), name)
             if other != name:

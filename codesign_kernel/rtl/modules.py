@@ -10,14 +10,11 @@ from inspect import cleandoc
 from itertools import chain, count
 from typing import Any
 
+from codesign_kernel.rtl.compact import compact
 from codesign_kernel.rtl.families import Fit, families
 from codesign_kernel.rtl.parts import Instance, Module
-from codesign_kernel.rtl.repeats import INDEX, LINE, NUMBER, Statement, loop, runs, wrap
+from codesign_kernel.rtl.repeats import INDEX, NUMBER, Statement, loop, runs, wrap
 
-#: One assignment between begin and end.
-_SINGLE = re.compile(
-    r"^( *)((?:else )?if \(.*\)|else|for \(.*\)|[\w']+:) begin\n\1    (\w[^=;\n]* <?= [^\n;]*;)\n\1end$", re.MULTILINE
-)
 _CONTEXT = """library IEEE;
 use IEEE.std_logic_1164.all;
 use IEEE.numeric_std.all;
@@ -42,12 +39,15 @@ class Source:
     text: str
 
 
-def sources(modules: Sequence[Module], top: str, language: str, memory: str) -> tuple[list[Source], list[Memory]]:
+def sources(
+    modules: Sequence[Module], top: str, language: str, memory: str, prefix: str = ""
+) -> tuple[list[Source], list[Memory]]:
     """The text of every module, what it is made of before it, and all memories.
 
     Args:
         modules: what it is made of before each; the last one is named ``top``.
         memory: name of the block that is a memory: its array of words is ``mem``, its argument ``depth`` their number.
+        prefix: what the names of all modules but the top begin with.
     """
     writer = _Writer(language, modules)
     taken: set[str] = {top}
@@ -55,7 +55,7 @@ def sources(modules: Sequence[Module], top: str, language: str, memory: str) -> 
     for function in _from_the_leaves(modules):
         members = [module for module in modules if module.function is function]
         for group, fitted in families([(module, writer.skeleton(module)) for module in members]):
-            name = top if modules[-1] in group else _free(group[0], taken)
+            name = top if modules[-1] in group else _free(prefix, group[0], taken)
             writer.introduce(name, group, fitted)
             found.append(Source(name, writer.text(name, group[0], fitted)))
     return found, writer.memories(modules[-1], memory)
@@ -76,8 +76,8 @@ def _from_the_leaves(modules: Sequence[Module]) -> list[Callable[..., Any]]:
     return order
 
 
-def _free(module: Module, taken: set[str]) -> str:
-    base = "_".join(filter(None, (module.function.__name__, module.variant)))
+def _free(prefix: str, module: Module, taken: set[str]) -> str:
+    base = prefix + "_".join(filter(None, (module.function.__name__, module.variant)))
     name = next(name for name in chain([base], (f"{base}_{n}" for n in count(2))) if name not in taken)
     taken.add(name)
     return name
@@ -89,6 +89,7 @@ class _Writer:
     def __init__(self, language: str, modules: Sequence[Module]) -> None:
         self.verilog = language == "Verilog"
         self.comment = "//" if self.verilog else "--"
+        self.top = modules[-1]
         self.live = _live(modules)
         self._bodies: dict[int, str] = {}
         #: name and parameters of what each module became
@@ -135,13 +136,12 @@ class _Writer:
         ports, body = NUMBER.sub(replace, self.skeleton(module)).split("\n@\n")
         # a bound needs no brackets of its own
         ports, body = (re.sub(r"([\[(:] ?)\((\w+[-+]\d)\)(?=[\]:)]| downto)", r"\1\2", part) for part in (ports, body))
+        ports = self._grouped(ports, in_order=module is self.top)
         doc = re.sub(r":\w+:`([^`]*)`|`", r"\1", cleandoc(module.function.__doc__ or ""))
         comment = "".join(f"{self.comment} {line}".rstrip() + "\n" for line in doc.splitlines())
         if self.verilog:
-            parameters = ",\n".join(
-                f"    parameter {shown} = {module.numbers[key]}" for key, shown in fitted.names.items()
-            )
-            head = f"module {name} #(\n{parameters}\n) (\n" if parameters else f"module {name} (\n"
+            parameters = ", ".join(f"parameter {shown} = {module.numbers[key]}" for key, shown in fitted.names.items())
+            head = wrap(f"module {name} #({parameters}) (" if parameters else f"module {name} (") + "\n"
             return f"{comment}{head}{ports}\n);\n\n{body}\nendmodule\n"
         generics = ";\n".join(f"        {shown}: natural" for shown in fitted.names.values())
         generic = f"    generic (\n{generics}\n    );\n" if generics else ""
@@ -172,6 +172,23 @@ class _Writer:
                     lines.append(f"        {name}: {'out' if port.is_output else 'in'} {kind}")
         return (",\n" if self.verilog else ";\n").join(lines)
 
+    def _grouped(self, ports: str, in_order: bool) -> str:
+        """``ports`` with one declaration for those of a direction and a type: of all, or of those side by side."""
+        indent = ports[: len(ports) - len(ports.lstrip())]
+        found: list[tuple[str, list[str]]] = []
+        for line in ports.split("\n"):
+            declared = line.strip(" ,;")
+            name, kind = reversed(declared.rsplit(" ", 1)) if self.verilog else declared.split(": ")
+            places = [names for other, names in (found[-1:] if in_order else found) if other == kind]
+            if places:
+                places[0].append(name)
+            else:
+                found.append((kind, [name]))
+        lines = [
+            f"{kind} {', '.join(names)}" if self.verilog else f"{', '.join(names)}: {kind}" for kind, names in found
+        ]
+        return (",\n" if self.verilog else ";\n").join(wrap(line, indent) for line in lines)
+
     def _body(self, module: Module) -> str:
         """What stands between the header and the end."""
         if self.verilog:
@@ -185,7 +202,9 @@ class _Writer:
         text = self._split(module, text)
         text = "".join(f"{line}\n" for line in self._declared(module, text)) + text
         if self.verilog:
-            text = re.sub(r"\bend\n +else\b", "end else", _SINGLE.sub(_alone, _by_type(text)))
+            text = compact(text)
+        else:
+            text = re.sub(r"^( *)(.+)$", lambda m: wrap(m[2], m[1], after=", | or | and "), text, flags=re.MULTILINE)
         return re.sub(r"\n{3,}", "\n\n", text).strip("\n") + "\n"
 
     def _declared(self, module: Module, text: str) -> list[str]:
@@ -235,7 +254,7 @@ class _Writer:
             loops = f" {INDEX} < " in statements
             if loops:
                 first = statements.index(f"for ({INDEX} = 0")
-                statements = f"{statements[:first]}genvar {INDEX};\n\n{statements[first:]}"
+                statements = f"{statements[:first]}genvar {INDEX};\n{statements[first:]}"
             return statements
         return f"{declarations}\nbegin\n{statements}"
 
@@ -308,25 +327,6 @@ class _Writer:
             start = f"@: entity work.{name} {f'generic map ({given}) ' if given else ''}port map ("
             ports = [f"{port} => {signal}" for port, signal in actuals]
         return f"{start}{', '.join(ports)});"
-
-
-def _by_type(text: str) -> str:
-    """Verilog with one declaration for all signals of a type, where they stand together."""
-
-    def merged(found: re.Match[str]) -> str:
-        names: dict[str, list[str]] = {}
-        for line in found[0].splitlines():
-            kind, name = line.removesuffix(";").rsplit(" ", 1)
-            names.setdefault(kind, []).append(name)
-        return "".join(wrap(f"{kind} {', '.join(of_kind)};") + "\n" for kind, of_kind in names.items())
-
-    return re.sub(r"(?:^(?:wire|reg) (?:signed )?(?:\[\d+:0\] )?\w+;\n)+", merged, text, flags=re.MULTILINE)
-
-
-def _alone(found: re.Match[str]) -> str:
-    """One assignment without its begin and end, where that gives a line."""
-    line = f"{found[1]}{found[2]} {found[3]}"
-    return line if len(line) <= LINE else found[0]
 
 
 def _part(port: str, high: int, low: int) -> str:

@@ -63,10 +63,10 @@ def spread(clk, ctl, leaving, word, beat):
                 held.next = held >> bus
 
     @always_comb
-    def out():
+    def lowest():
         beat.next = held[bus:]
 
-    return shift, out
+    return shift, lowest
 
 
 @block

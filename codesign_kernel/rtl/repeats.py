@@ -22,11 +22,11 @@ class Statement:
     text: str
 
 
-def wrap(text: str, indent: str = "") -> str:
-    """``text``, one line of things between commas, in lines of a house's width."""
+def wrap(text: str, indent: str = "", after: str = ", ") -> str:
+    """``text``, one line, in lines of a house's width that end ``after`` such places."""
     lines = [indent]
-    for piece in re.split(r"(?<=, )", text):
-        if len(lines[-1]) + len(piece.rstrip()) > LINE:
+    for piece in re.findall(rf".+?(?:{after}|$)", text):
+        if lines[-1].strip() and len(lines[-1]) + len(piece.rstrip()) > LINE:
             lines.append(f"{indent}    ")
         lines[-1] += piece
     return "\n".join(line.rstrip() for line in lines)

@@ -154,7 +154,7 @@ def weight_walk(clk, rst, ctl, word, last, loaded, rows):
     reads = weight_reads(ctl, fetching, last, rows)
 
     @always_comb
-    def end():
+    def ends():
         ctl.weights_last.next = ctl.weights and row == rows_end
 
     @always_seq(clk.posedge, reset=rst)
@@ -175,7 +175,7 @@ def weight_walk(clk, rst, ctl, word, last, loaded, rows):
             elif ctl.weights:
                 row.next = row + 1
 
-    return reads, end, walk
+    return reads, ends, walk
 
 
 @block

@@ -75,7 +75,7 @@ def slots(clk, rst, ctl, tap_end, last, group_end, fresh, rows):
         tap_end.next = ctl.sum and slot == rows_end
 
     @always_comb
-    def group():
+    def sums():
         group_end.next = tap_end and last
 
     @always_seq(clk.posedge, reset=rst)
@@ -97,8 +97,8 @@ def slots(clk, rst, ctl, tap_end, last, group_end, fresh, rows):
         def start():
             ctl.tap_start.next = slot == 0
 
-        return tap, group, count, start
-    return tap, group, count
+        return tap, sums, count, start
+    return tap, sums, count
 
 
 @block(inline=True)

@@ -178,7 +178,7 @@ def tap_walk(clk, rst, ctl, word, taps, origin, start_x, start_y, last, accelera
         tile_end.next = fx == taps.x_end and fy == taps.y_end
 
     @always_comb
-    def end():
+    def finish():
         last.next = tile_end and ct == ct_end
 
     @always_seq(clk.posedge, reset=rst)
@@ -222,7 +222,7 @@ def tap_walk(clk, rst, ctl, word, taps, origin, start_x, start_y, last, accelera
                 start_x.next = ix0
                 start_y.next = iy0
 
-    return banks, ends, end, hold, walk
+    return banks, ends, finish, hold, walk
 
 
 @block

@@ -47,11 +47,11 @@ def window_walk(clk, rst, ctl, word, taps, step, place, ended):
         closes.next = kx == kx_end and ky == ky_end
 
     @always_comb
-    def out():
+    def show():
         place.next = joined
 
     @always_comb
-    def end():
+    def finish():
         ended.next = passed or (step and closes and x == x_end and y == y_end)
 
     @always_comb
@@ -133,7 +133,7 @@ def window_walk(clk, rst, ctl, word, taps, step, place, ended):
                 line.next = from_line + row_step
                 top_line.next = from_line + row_step
 
-    return look, locate, out, end, steps, hold, walk
+    return look, locate, show, finish, steps, hold, walk
 
 
 @block(inline=True)
@@ -173,7 +173,7 @@ def read_walk(clk, rst, ctl, word, place, origin, start_x, start_y, running, wor
         py.next = place[there:y_low] + start_y
 
     @always_comb
-    def end():
+    def finish():
         words_end.next = count == 0 and ctl.beat_last
 
     @always_seq(clk.posedge, reset=rst)
@@ -191,7 +191,7 @@ def read_walk(clk, rst, ctl, word, place, origin, start_x, start_y, running, wor
             count.next = count - 1
             ctl.addr.next = ctl.addr + 1
 
-    return shift, end, walk
+    return shift, finish, walk
 
 
 @block

@@ -52,7 +52,7 @@ def map_walk(clk, rst, ctl, word, taps, op, running, origin, start_x, start_y, f
         side.next[ADDRESS_BITS:STEP_BITS] = 0
 
     @always_comb
-    def start_over():
+    def bases():
         if ctl.tap_start:
             base.next = origin
             base_x.next = start_x
@@ -155,4 +155,4 @@ def map_walk(clk, rst, ctl, word, taps, op, running, origin, start_x, start_y, f
                 window_y.next = window_y + sy
                 py.next = window_y + sy
 
-    return bounds, kinds, start_over, turns, finish, hold, walk
+    return bounds, kinds, bases, turns, finish, hold, walk

@@ -23,6 +23,7 @@ from codesign_kernel.accelerator import Accelerator
 from codesign_kernel.cache import scratch_folder
 from codesign_kernel.errors import InvalidInputError, SynthesisError
 from codesign_kernel.rtl import generate_rtl
+from codesign_kernel.rtl.generate import PREFIX
 from codesign_kernel.session.watched import run_watched
 from codesign_kernel.session.worst_slack import fmax
 
@@ -223,7 +224,7 @@ def _count(folder: Path, top: str, target: str, area: bool) -> tuple[tuple[Block
     for name in instances:
         if name in stat:
             kind = source.get(name, {}).get("attributes", {}).get("block") or name
-            kinds.setdefault("top" if name == top else kind, []).append(name)
+            kinds.setdefault("top" if name == top else kind.removeprefix(PREFIX), []).append(name)
     blocks = []
     for kind, names in kinds.items():
         cells: Counter[str] = Counter()
