@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from cases import TINY, builds
 
-from codesign_kernel.cosim.mutants import Mutant, block_pair, canonical, mutants, mutated, with_switch
+from codesign_kernel.cosim.mutants import Mutant, block_pair, canonical, mutants, mutated, settings, with_switch
 from codesign_kernel.rtl import generate_rtl
 
 __all__ = ["builds"]  # a fixture for the whole session
@@ -83,6 +83,37 @@ class TestMutants:
         ]  # fmt: skip
         assert canonical(SOURCE) == SOURCE
 
+    def test_one_declaration_to_a_line(self) -> None:
+        text = """\
+module small #(parameter WIDTH = 8, parameter DEPTH = 4) (
+    input clk, rst,
+        start,
+    input signed [WIDTH-1:0] a, b,
+    output reg y
+);
+wire c, d;
+reg signed [3:0] e [0:DEPTH-1];
+"""
+        assert (
+            canonical(text)
+            == """\
+module small #(
+parameter WIDTH = 8,
+parameter DEPTH = 4
+) (
+    input clk,
+    input rst,
+    input start,
+    input signed [WIDTH-1:0] a,
+    input signed [WIDTH-1:0] b,
+    output reg y
+);
+wire c;
+wire d;
+reg signed [3:0] e [0:DEPTH-1];
+"""
+        )
+
     def test_ports_with_their_types_in_the_header(self) -> None:
         source = SOURCE.replace("    y\n);", "    output signed [7:0] y,\n    output low\n);")
         text = with_switch(source, "small", mutants(source))
@@ -125,6 +156,38 @@ class TestEquivalence:
             "reg signed [7:0]", "reg signed [9:0]"
         )
         assert self.proven(source) == []
+
+    def test_a_module_with_parameters_is_compared_for_all_their_values(self) -> None:
+        source = """\
+module narrow #(parameter WIDTH = 8) (
+    input [WIDTH-1:0] a,
+    output y
+);
+assign y = (a < 5);
+endmodule
+"""
+        use = "module top (\n    input [7:0] x\n);\nnarrow #(.WIDTH({})) narrow0 (.a(x));\n"
+        loop = "for (index = 0; index < 3; index = index + 1) begin: narrows\n    " + use.split("\n")[3] + "\nend\n"
+        always, unknown = use.format("2"), use.format("index + 1")
+        assert settings(source, "narrow") == [{}]
+        assert settings(source + always + loop.format(4), "narrow") == [{"WIDTH": "2"}, {"WIDTH": "4"}]
+        assert settings(source + always + unknown, "narrow") == []
+        # two bits are below four, five and six alike
+        assert [m.kind for m in self.proven(source + always + "endmodule\n")] == [
+            "< becomes <=",
+            "constant",
+            "constant",
+        ]
+        assert self.proven(source + always + loop.format(4) + "endmodule\n") == []
+        assert self.proven(source + always + unknown + "endmodule\n") == []
+
+    def test_an_assignment_of_a_loop_is_not_compared(self) -> None:
+        source = SOURCE.replace(
+            "assign low =", "for (index = 0; index < 1; index = index + 1) begin: lows\n    assign low ="
+        ).replace("(a[3:0] < 4);", "(a[index] < 1);\nend")
+        chosen = [mutant for mutant in mutants(source) if mutant.before.startswith("assign low")]
+        assert chosen
+        assert [block_pair(source, mutant) for mutant in chosen] == [None] * len(chosen)
 
     def test_a_process_as_a_module(self) -> None:
         mutant = next(mutant for mutant in mutants(SOURCE) if mutant.after == "y <= (a - 1);")
