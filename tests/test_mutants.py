@@ -224,12 +224,13 @@ def test_the_sample_kills_mutants(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.verilator
 def test_the_sample_covers_lines(tmp_path: Path) -> None:
+    """A module of nothing but instances and wires has no lines that run."""
     out = tmp_path / "found.json"
     bench("coverage.py", "--machines", "2x2-ws", "--cases", "8", "--out", str(out))
     found = json.loads(out.read_text())["2x2-ws"]
-    hit, every = (sum(module["line"][at] for module in found.values()) for at in (0, 1))
+    hit, every = (sum(module.get("line", (0, 0))[at] for module in found.values()) for at in (0, 1))
     assert every > 150
-    assert 0.9 < hit / every < 1  # reads beyond the end of a memory are never asked for
+    assert 0.9 < hit / every < 1  # the delay lines of the smallest array have one stage, and no loop
     assert all(module["toggle"][0] <= module["toggle"][1] for module in found.values())
 
 
@@ -239,7 +240,7 @@ def test_points_of_verilators_file() -> None:
     text = (
         "# SystemC::Coverage-3\n"
         "C '\x01f\x02core.v\x01l\x0212\x01t\x02branch\x01page\x02v_branch/core\x01o\x02if\x01h\x02TOP.core.a' 3\n"
-        "C '\x01f\x02core.v\x01l\x0212\x01t\x02branch\x01page\x02v_branch/core\x01o\x02if\x01h\x02TOP.core.b' 4\n"
+        "C '\x01f\x02core.v\x01l\x0212\x01t\x02branch\x01page\x02v_branch/core__W8\x01o\x02if\x01h\x02TOP.core.b' 4\n"
         "C '\x01f\x02core.v\x01l\x027\x01t\x02toggle\x01page\x02v_toggle/core\x01o\x02x[1]:0->1\x01h\x02TOP.core' 0\n"
     )
     assert points(text) == {("core", "branch", 12, "if"): 7, ("core", "toggle", 7, "x[1]:0->1"): 0}
