@@ -140,11 +140,17 @@ def in_parts(program: Program) -> Program:
     lowering has no need of the latter."""
     main: list[Instruction] = []
     owners: list[str] = []
+    banks = max(1, program.accelerator.cols // program.accelerator.rows)
     for i, owner in zip(program.main, program.owners, strict=True):
         parts = [i]
         if i.op == Op.CONV and i["nct"] > 1:
             rows = i["nfy"] * i["nfx"] * program.accelerator.rows
-            more = {"acc": 1, "nct": i["nct"] - 1, "addr": i["addr"] + i["ct_step"], "waddr": i["waddr"] + rows}
+            # the second tile is in the next bank, or one map further behind the last bank
+            word, bank = divmod(i["bank"] + 1, banks) if banks > 1 else (1, i["bank"])
+            more = {
+                "acc": 1, "nct": i["nct"] - 1, "addr": i["addr"] + word * i["ct_step"], "bank": bank,
+                "waddr": i["waddr"] + rows,
+            }  # fmt: skip
             parts = [Instruction(i.op, {**i.fields, "nct": 1}), Instruction(i.op, {**i.fields, **more})]
         main += parts
         owners += [owner] * len(parts)

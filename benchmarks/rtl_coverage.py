@@ -42,7 +42,10 @@ class Covered(Troubled):
 
 
 def points(text: str) -> Counter[tuple[str, str, int, str]]:
-    """The points of Verilator's file of coverage: {(module, kind, line, what): count}; instances of a module add up."""
+    """The points of Verilator's file of coverage: {(module, kind, line, what): count}; instances of a module add up.
+
+    Verilator names a module behind ``__`` for each set of values that its parameters have; they are one here.
+    """
     found: Counter[tuple[str, str, int, str]] = Counter()
     for line in text.splitlines():
         match = _POINT.match(line)
@@ -50,6 +53,7 @@ def points(text: str) -> Counter[tuple[str, str, int, str]]:
             continue
         field = dict(part.split("\x02", 1) for part in match[1].split("\x01") if "\x02" in part)
         kind, _, module = field["page"].partition("/")
+        module = module.partition("__")[0]
         found[module, kind.removeprefix("v_"), int(field["l"]), field.get("o", "")] += int(match[2])
     return found
 

@@ -141,7 +141,7 @@ def network_case(accelerator) -> dict:
         "wipe": len(program.words), "entry": program.entry, "memory": memory.tobytes(),
         "boot_cycles": sum(program.cycles_of(i) for i in program.boot), "cycles": program.cycles, "laws": laws,
         "inputs": [row.tobytes() for row in program.pack(x)], "input_at": program.bytes_of(program.maps[-1]).start,
-        "outputs": [row.tobytes() for row in program.pack(golden.reshape(*golden.shape[:2], 1, 1))],
+        "outputs": [row.tobytes() for row in program.bytes_at(place, golden.reshape(*golden.shape[:2], 1, 1))],
         "output_at": program.bytes_of(place).start,
     }  # fmt: skip
 

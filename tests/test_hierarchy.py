@@ -13,6 +13,7 @@ from codesign_kernel.accelerator import Accelerator
 from codesign_kernel.rtl import generate_rtl
 from codesign_kernel.rtl.array import delay_line
 from codesign_kernel.rtl.bits import signed, unsigned
+from codesign_kernel.rtl.compact import compact
 from codesign_kernel.rtl.hierarchy import Conversion, block
 from codesign_kernel.rtl.modules import sources
 from codesign_kernel.rtl.repeats import Statement, loop, runs
@@ -141,6 +142,55 @@ def test_a_process_reads_no_part_of_a_signed_vector(tmp_path):
     with pytest.raises(ConversionError, match="a process reads one, which is one of a list of signed signals"):
         converted(outer, tmp_path, y=Signal(bool(0)))
     assert Conversion.active is None
+
+
+def test_ports_of_a_type_share_a_declaration(tmp_path):
+    """In the order of the block's arguments at the top, by type in every other module."""
+    ports = {"clk": Signal(bool(0)), "d": Signal(unsigned(4)), "go": Signal(bool(0)), "q": Signal(unsigned(4))}
+
+    @block
+    def inner(clk, d, go, q):
+        """Takes d when go is high."""
+
+        @always(clk.posedge)
+        def take():
+            if go:
+                q.next = d
+
+        return take
+
+    @block
+    def outer(clk, d, go, q):
+        """Hands everything on."""
+        return inner(clk, d, go, q)
+
+    found = converted(outer, tmp_path, **ports)
+    assert "    input clk,\n    input [3:0] d,\n    input go,\n    output [3:0] q\n" in found["top"]
+    assert "    input clk, go,\n    input [3:0] d,\n    output reg [3:0] q\n" in found["inner"]
+    vhdl = converted(outer, tmp_path, "VHDL", **ports)
+    assert "        clk, go: in std_logic;\n        d: in unsigned(3 downto 0);\n" in vhdl["inner"]
+
+
+def test_else_with_nothing_but_an_if_is_a_chain():
+    before = """\
+if (rst == 1) begin
+    y <= 0;
+end
+else begin
+    if (a) begin
+        y <= 1;
+        z <= 2;
+    end
+    else begin
+        ends <= 3;
+    end
+end
+"""
+    chain = "if (rst == 1) y <= 0;\nelse if (a) begin\n    y <= 1;\n    z <= 2;\nend else ends <= 3;\n"
+    assert compact(before) == chain
+    # what follows the if is in the else, too
+    more = before.replace("        ends <= 3;\n    end\n", "        ends <= 3;\n    end\n    ends <= 4;\n")
+    assert "else begin\n    if (a) begin\n" in compact(more)
 
 
 def test_statements_in_step_become_a_loop():

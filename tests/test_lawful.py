@@ -11,11 +11,13 @@ import pytest
 import tworoads
 from cases import MACHINES
 from myhdl import ConversionError as MyhdlError
+from myhdl import Signal, always_comb
 from traps import PAGE, TRAPS, page
 
 from codesign_kernel.errors import ConversionError
 from codesign_kernel.rtl.core import Ports
 from codesign_kernel.rtl.core_os import core_of
+from codesign_kernel.rtl.hierarchy import block
 from codesign_kernel.rtl.lawful import check_block, findings
 
 #: What MyHDL raises for what it does not convert, on purpose or not.
@@ -99,6 +101,28 @@ def test_all_findings_are_told_at_once():
         ConversionError, match=r"wrong has 2 constructs that MyHDL converts wrongly:\n  traps.py:\d+: a \+ a"
     ):
         check_block(made)
+
+
+@pytest.mark.parametrize("inline", [False, True])
+def test_a_block_that_becomes_a_module_has_bare_names(inline):
+    """A process of it is called in the module as in its source; one of an inline block has the block's name before."""
+
+    @block(inline=inline)
+    def inner(a, y):
+        @always_comb
+        def begin():
+            y.next = not a
+
+        return begin
+
+    @block
+    def outer(a, y):
+        return inner(a, y)
+
+    found = findings(outer(Signal(bool(0)), Signal(bool(0))))
+    assert [finding.reason for finding in found] == (
+        [] if inline else ["the process begin is called like a reserved word of Verilog and VHDL"]
+    )
 
 
 @pytest.mark.parametrize("name", ["2x2", "4x2", "2x8", "2x2 int16", "4x4 int4", "8x8", "2x2 os", "4x2 os", "2x8 os"])

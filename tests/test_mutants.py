@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from cases import TINY, builds
 
-from codesign_kernel.cosim.mutants import Mutant, block_pair, canonical, mutants, mutated, with_switch
+from codesign_kernel.cosim.mutants import Mutant, block_pair, canonical, mutants, mutated, settings, with_switch
 from codesign_kernel.rtl import generate_rtl
 
 __all__ = ["builds"]  # a fixture for the whole session
@@ -83,6 +83,37 @@ class TestMutants:
         ]  # fmt: skip
         assert canonical(SOURCE) == SOURCE
 
+    def test_one_declaration_to_a_line(self) -> None:
+        text = """\
+module small #(parameter WIDTH = 8, parameter DEPTH = 4) (
+    input clk, rst,
+        start,
+    input signed [WIDTH-1:0] a, b,
+    output reg y
+);
+wire c, d;
+reg signed [3:0] e [0:DEPTH-1];
+"""
+        assert (
+            canonical(text)
+            == """\
+module small #(
+parameter WIDTH = 8,
+parameter DEPTH = 4
+) (
+    input clk,
+    input rst,
+    input start,
+    input signed [WIDTH-1:0] a,
+    input signed [WIDTH-1:0] b,
+    output reg y
+);
+wire c;
+wire d;
+reg signed [3:0] e [0:DEPTH-1];
+"""
+        )
+
     def test_ports_with_their_types_in_the_header(self) -> None:
         source = SOURCE.replace("    y\n);", "    output signed [7:0] y,\n    output low\n);")
         text = with_switch(source, "small", mutants(source))
@@ -126,6 +157,38 @@ class TestEquivalence:
         )
         assert self.proven(source) == []
 
+    def test_a_module_with_parameters_is_compared_for_all_their_values(self) -> None:
+        source = """\
+module narrow #(parameter WIDTH = 8) (
+    input [WIDTH-1:0] a,
+    output y
+);
+assign y = (a < 5);
+endmodule
+"""
+        use = "module top (\n    input [7:0] x\n);\nnarrow #(.WIDTH({})) narrow0 (.a(x));\n"
+        loop = "for (index = 0; index < 3; index = index + 1) begin: narrows\n    " + use.split("\n")[3] + "\nend\n"
+        always, unknown = use.format("2"), use.format("index + 1")
+        assert settings(source, "narrow") == [{}]
+        assert settings(source + always + loop.format(4), "narrow") == [{"WIDTH": "2"}, {"WIDTH": "4"}]
+        assert settings(source + always + unknown, "narrow") == []
+        # two bits are below four, five and six alike
+        assert [m.kind for m in self.proven(source + always + "endmodule\n")] == [
+            "< becomes <=",
+            "constant",
+            "constant",
+        ]
+        assert self.proven(source + always + loop.format(4) + "endmodule\n") == []
+        assert self.proven(source + always + unknown + "endmodule\n") == []
+
+    def test_an_assignment_of_a_loop_is_not_compared(self) -> None:
+        source = SOURCE.replace(
+            "assign low =", "for (index = 0; index < 1; index = index + 1) begin: lows\n    assign low ="
+        ).replace("(a[3:0] < 4);", "(a[index] < 1);\nend")
+        chosen = [mutant for mutant in mutants(source) if mutant.before.startswith("assign low")]
+        assert chosen
+        assert [block_pair(source, mutant) for mutant in chosen] == [None] * len(chosen)
+
     def test_a_process_as_a_module(self) -> None:
         mutant = next(mutant for mutant in mutants(SOURCE) if mutant.after == "y <= (a - 1);")
         gold, gate = block_pair(SOURCE, mutant) or ("", "")
@@ -161,12 +224,13 @@ def test_the_sample_kills_mutants(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.verilator
 def test_the_sample_covers_lines(tmp_path: Path) -> None:
+    """A module of nothing but instances and wires has no lines that run."""
     out = tmp_path / "found.json"
     bench("rtl_coverage.py", "--machines", "2x2-ws", "--cases", "8", "--out", str(out))
     found = json.loads(out.read_text())["2x2-ws"]
-    hit, every = (sum(module["line"][at] for module in found.values()) for at in (0, 1))
+    hit, every = (sum(module.get("line", (0, 0))[at] for module in found.values()) for at in (0, 1))
     assert every > 150
-    assert 0.9 < hit / every < 1  # reads beyond the end of a memory are never asked for
+    assert 0.9 < hit / every < 1  # the delay lines of the smallest array have one stage, and no loop
     assert all(module["toggle"][0] <= module["toggle"][1] for module in found.values())
 
 
@@ -176,7 +240,7 @@ def test_points_of_verilators_file() -> None:
     text = (
         "# SystemC::Coverage-3\n"
         "C '\x01f\x02core.v\x01l\x0212\x01t\x02branch\x01page\x02v_branch/core\x01o\x02if\x01h\x02TOP.core.a' 3\n"
-        "C '\x01f\x02core.v\x01l\x0212\x01t\x02branch\x01page\x02v_branch/core\x01o\x02if\x01h\x02TOP.core.b' 4\n"
+        "C '\x01f\x02core.v\x01l\x0212\x01t\x02branch\x01page\x02v_branch/core__W8\x01o\x02if\x01h\x02TOP.core.b' 4\n"
         "C '\x01f\x02core.v\x01l\x027\x01t\x02toggle\x01page\x02v_toggle/core\x01o\x02x[1]:0->1\x01h\x02TOP.core' 0\n"
     )
     assert points(text) == {("core", "branch", 12, "if"): 7, ("core", "toggle", 7, "x[1]:0->1"): 0}

@@ -162,7 +162,7 @@ class TestCache:
         """The accelerators that were converted."""
         found = []
 
-        def convert(accelerator):
+        def convert(accelerator, top):
             found.append(accelerator)
             return RtlBundle(accelerator, "top", {"top.v": "module é;\n", "a.vhd": "entity\n"})
 

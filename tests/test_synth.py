@@ -119,7 +119,7 @@ def test_what_yosys_reads_is_the_same_hardware(name: str, tmp_path: Path, builds
     shared = (
         "/* verilator lint_off WIDTH */ /* verilator lint_off CASEOVERLAP */\n" + (tmp_path / "shared.v").read_text()
     )
-    assert len(re.findall(r"^module requantise\b", shared, re.MULTILINE)) == 1
+    assert len(re.findall(r"^module codesign_requantise\b", shared, re.MULTILINE)) == 1
     assert "$paramod" not in shared
     again = bundle.with_verilog(shared)
     network = pair()

@@ -1694,8 +1694,7 @@ only what it returns; expressions whose width MyHDL alone can tell are passed ov
 
 
 def _snippet(function: Any) -> str:
-    lines = textwrap.dedent(inspect.getsource(function.func)).replace("  # trap", "").splitlines()
-    return "\n".join(line for line in lines if line.strip())
+    return textwrap.dedent(inspect.getsource(function.func)).replace("  # trap", "").rstrip()
 
 
 def page() -> str:
