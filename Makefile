@@ -29,7 +29,7 @@ apps: $(VENV)/.all ## serve the apps with Voila on this machine only (PORT=numbe
 	JUPYTER_PATH=widgets $(BIN)/voila voila_apps --template=codesign --Voila.ip=127.0.0.1 --port=$(PORT) --no-browser
 
 test: $(VENV)/.all system-packages lint ## format, lint, types and every test
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n auto --dist loadfile $(PYTEST_ARGS)
 
 lint: $(VENV)/.all ## format, lint and types only
 	$(BIN)/ruff check .
