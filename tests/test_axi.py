@@ -214,7 +214,7 @@ class TestTools:
     @pytest.mark.parametrize("name", BY_NAME)
     def test_verilator_has_no_complaint(self, name, tmp_path):
         bundle = generate_rtl(WRAPPED[name], top="axi")
-        assert lint(bundle.verilog, bundle.top, tmp_path) == ""
+        assert lint(bundle.files, bundle.top, tmp_path) == ""
 
     @pytest.mark.ghdl
     @pytest.mark.parametrize("name", BY_NAME)
