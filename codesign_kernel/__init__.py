@@ -25,6 +25,7 @@ if TYPE_CHECKING:  # what _HOME says, in the words that type checkers and editor
     from codesign_kernel.profiler import Profile, profile, zoo
     from codesign_kernel.rtl import RtlBundle, generate_rtl
     from codesign_kernel.session import cosimulate, sweep
+    from codesign_kernel.store import Store
     from codesign_kernel.workload import Layer, Workload
 
 _HOME = {
@@ -40,6 +41,7 @@ _HOME = {
     "RtlBundle": "rtl",
     "SpatialArray": "accelerator",
     "SpatialSpace": "design",
+    "Store": "store",
     "Workload": "workload",
     "accelerator": "accelerator",
     "cosimulate": "session",
@@ -69,6 +71,7 @@ __all__ = [
     "RtlBundle",
     "SpatialArray",
     "SpatialSpace",
+    "Store",
     "Workload",
     "__version__",
     "accelerator",
