@@ -1,8 +1,8 @@
 """One file that holds a study or everything: a zip of Parquet tables, artefacts, and a manifest with all digests.
 
 ``manifest.json``: ``format``; ``schema``; ``created_at``; ``versions``; ``files`` {path: {sha256, bytes}}; ``records``
-and ``studies``. ``studies/N/evaluations.parquet`` has a row a design: its number (``design``), the columns of the study,
-and the number of the batch that it was written in (``_batch``). ``studies/N/states/M`` is a sampler's state, and
+and ``studies``. ``studies/N/evaluations.parquet`` has a row a design: its number (``design``), the columns of the
+study, and the number of the batch that it was written in (``_batch``). ``studies/N/states/M`` is a sampler's state, and
 ``artefacts/DIGEST`` what it says.
 """
 

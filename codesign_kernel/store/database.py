@@ -131,7 +131,7 @@ class Database:
         else:
             waits = {"connect_timeout": 5, "keepalives_idle": 30, "tcp_user_timeout": 30_000}
             given = {name: value for name, value in waits.items() if name not in url.query}
-            self.engine = create_engine(url, connect_args=given, pool_pre_ping=True)
+            self.engine = create_engine(url, connect_args=given, pool_pre_ping=True, use_insertmanyvalues=False)
         _ENGINES.add(self.engine)
 
     @property
@@ -171,8 +171,9 @@ class Database:
         if not rows:
             return 0
         dialect = sqlite if self.path is not None else postgresql
-        done = connection.execute(dialect.insert(table).on_conflict_do_nothing(), list(rows))
-        return max(done.rowcount, 0)
+        statement = dialect.insert(table).on_conflict_do_nothing().inline()  # nobody wants the new keys back
+        done = connection.execute(statement, list(rows), execution_options={"preserve_rowcount": True})
+        return done.rowcount
 
     def replace(self, connection: Connection, table: type[Table], row: Mapping[str, Any]) -> None:
         """Insert ``row``, or take the place of the one with its key."""
