@@ -61,8 +61,12 @@ class Store:
         patience_s: float = 30.0,
     ) -> None:
         self._database = Database(address(url), patience_s)
-        #: the version of the database's schema
-        self.schema = migrate.upgrade(self._database)
+        try:
+            #: the version of the database's schema
+            self.schema = migrate.upgrade(self._database)
+        except BaseException:
+            self._database.close()
+            raise
         self._artefacts = Artefacts(self._database)
         self._kept = DatabaseTier(self._database)
         redis_url = redis_url or os.environ.get("CODESIGN_REDIS_URL")

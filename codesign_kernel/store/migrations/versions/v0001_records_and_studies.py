@@ -35,7 +35,7 @@ def _records() -> None:
         sa.Column("id", sa.Integer, primary_key=True),
         sa.Column("token", sa.String(32), nullable=False, unique=True),
         sa.Column("seed", sa.BigInteger),
-        sa.Column("wall_s", sa.Float),
+        sa.Column("wall_s", sa.Double),
         sa.Column("versions", sa.JSON, nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
     )
