@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, select
 
@@ -41,8 +41,8 @@ MANIFEST = "manifest.json"
 class _Writer:
     """The zip, and the digests of what went into it."""
 
-    def __init__(self, stream: IO[bytes]) -> None:
-        self._zip = zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED)
+    def __init__(self, opened: zipfile.ZipFile) -> None:
+        self._zip = opened
         self.files: dict[str, dict[str, Any]] = {}
 
     def add(self, path: str, content: bytes) -> str:
@@ -51,9 +51,8 @@ class _Writer:
             self._zip.writestr(path, content)
         return path
 
-    def close(self, manifest: Mapping[str, Any]) -> None:
+    def finish(self, manifest: Mapping[str, Any]) -> None:
         self._zip.writestr(MANIFEST, json.dumps({**manifest, "files": self.files}, indent=1, allow_nan=False))
-        self._zip.close()
 
 
 def export(
@@ -75,8 +74,9 @@ def export(
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
         with os.fdopen(handle, "wb") as stream:
-            writer = _Writer(stream)
-            writer.close(_contents(artefacts, connection, writer, schema, found, everything=study is None))
+            with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as opened:
+                writer = _Writer(opened)
+                writer.finish(_contents(artefacts, connection, writer, schema, found, everything=study is None))
             stream.flush()
             os.fsync(stream.fileno())
         umask = os.umask(0)
