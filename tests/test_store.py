@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -36,7 +37,7 @@ def store(store_url: str) -> ck.Store:
 
 def test_a_record_comes_back(store: ck.Store) -> None:
     before = datetime.now(UTC)
-    data = {"name": "ü", "bits": [4, 8], "energy_pj": 0.1 + 0.2, "none": None, "deep": {"on": True}}
+    data = {"name": "ü", "bits": [4, 8], "energy_pj": 0.1 + 0.2, "none": None, "deep": {"on": True}, "nul": "\0"}
     network = store.keep("network", data, name="digits", files={"net.npz": b"\0\1", "notes": b""}, seed=7, wall_s=1.5)
     report = store.keep("report", {"mismatches": 0}, links=[("network", network)])
     found = store.record("network", network)
@@ -81,6 +82,7 @@ def test_what_is_no_record_is_refused(store: ck.Store) -> None:
         ({"kind": "banana", "data": 1}, "kinds are network"),
         ({"kind": "design", "data": np.ones(2)}, "plain data"),
         ({"kind": "design", "data": float("nan")}, "plain data"),
+        ({"kind": "design", "data": [{1: "a number as key"}]}, "the key 1 of a dict is no text"),
         ({"kind": "design", "data": 1, "digest": "../../etc"}, "64 digits"),
         ({"kind": "design", "data": 1, "name": "a\0b"}, "printable"),
         ({"kind": "design", "data": 1, "files": {"a": "text"}}, "a file is bytes"),
@@ -134,19 +136,25 @@ def test_evaluations_come_back(store: ck.Store) -> None:
     recorder = store.study("s", SPACE, ["latency_ms"]).recorder(seed=3)
     assert recorder.done().empty
     assert recorder.done().index.name == "design"
-    assert recorder.add(frame.sample(frac=1, random_state=0)) == 50
+    recorder.add(frame.sample(frac=1, random_state=0))
+    recorder.add(frame.iloc[:0])
+    assert recorder.added == 50
     pd.testing.assert_frame_equal(recorder.done(), frame, check_exact=True)
-    assert recorder.add(frame.iloc[:0]) == 0
 
 
 def test_a_design_is_counted_once(store: ck.Store) -> None:
     study = store.study("s", SPACE, ["latency_ms"])
     recorder = study.recorder()
-    assert recorder.add(evaluations(0, 10)) == 10
-    assert recorder.add(evaluations(5, 10).assign(latency_ms=-1.0)) == 5
-    assert recorder.add(evaluations(0, 15)) == 0
+    for frame, added in (
+        (evaluations(0, 10), 10),
+        (evaluations(5, 10).assign(latency_ms=-1.0), 15),
+        (evaluations(0, 15), 15),
+    ):
+        recorder.add(frame)
+        assert recorder.added == added
     twice = pd.concat([evaluations(20, 1), evaluations(20, 1).assign(latency_ms=9.0)])
-    assert recorder.add(twice) == 1
+    recorder.add(twice)
+    assert recorder.added == 16
     assert len(study) == 16
     done = study.frame()
     assert done.index.tolist() == [*range(15), 20]
@@ -164,6 +172,35 @@ def test_batches_of_other_columns_stand_together(store: ck.Store) -> None:
     assert done["b"].dropna().to_dict() == {2: True}
 
 
+def test_threads_record_into_one_study(store: ck.Store) -> None:
+    study = store.study("s", SPACE, ["a"])
+    recorders = [study.recorder() for _ in range(4)]
+
+    def record(start: int) -> None:
+        for batch in range(start, start + 10):
+            recorders[start].add(evaluations(10 * batch, 10))
+            store.put(b"%d" % batch)
+            len(study)
+
+    threads = [threading.Thread(target=record, args=(start,)) for start in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    pd.testing.assert_frame_equal(study.frame(), evaluations(0, 130))
+    assert sum(recorder.added for recorder in recorders) == 130
+
+
+def test_a_recorder_is_what_an_exploration_wants(tmp_path: Path) -> None:
+    """The names and parameters of the protocol, which this room may not import."""
+    with ck.Store(tmp_path / "s.db") as store:
+        recorder = store.study("s", SPACE, ["a"]).recorder()
+        recorder.add(frame=evaluations(0, 1))
+        recorder.keep(name="sampler", value=b"x")
+        assert recorder.state(name="sampler") == b"x"
+        assert recorder.done().index.tolist() == [0]
+
+
 def test_what_is_no_evaluation_is_refused(store: ck.Store) -> None:
     recorder = store.study("s", SPACE, ["a"]).recorder()
     for frame, told in (
@@ -171,6 +208,7 @@ def test_what_is_no_evaluation_is_refused(store: ck.Store) -> None:
         (pd.DataFrame({"a": [1]}, index=["x"]), "design's number"),
         (pd.DataFrame({"a": [[1]]}), "numbers, truth values or text, but 'a'"),
         (pd.DataFrame({"a": [1j]}), "convert it"),
+        (pd.DataFrame({"a": pd.array([1, None], dtype="Int64")}), "'a' is Int64"),
         (pd.DataFrame({0: [1]}), "text as its name"),
         (pd.DataFrame({"design": [1]}), "none of design"),
         (pd.DataFrame([[1, 2]], columns=["a", "a"]), "two are the same"),

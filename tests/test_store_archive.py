@@ -236,6 +236,7 @@ def _columns(**types: str) -> Callable[[dict[str, bytes], dict[str, Any]], None]
         (_say("studies/0/evaluations", "artefacts/none"), "which it does not list"),
         (_say("studies/0/evaluations", ["list"]), "which it does not list"),
         (_say("studies/0/name", 5), "is int, not str"),
+        (_say("studies/0/records", [["report", "0" * 64]]), "is about a report that is not in it"),
         (_say("records/0/files", {"a": "1" * 64}), "has a file that is not in it"),
         (_say("records/0/links", "abc"), "is str, not list"),
     ],

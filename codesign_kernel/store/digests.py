@@ -26,12 +26,24 @@ def plain_text(data: object) -> str:
         InvalidInputError: it holds something other than None, bool, int, float (finite), str, list, tuple or dict.
     """
     try:
+        _check_keys(data)
         return json.dumps(data, sort_keys=True, separators=(",", ":"), allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidInputError(
             f"the store keeps plain data (finite numbers, text, lists, dicts with text as keys), but {error}; "
             "convert arrays with .tolist(), and leave out or name what is not finite"
         ) from error
+
+
+def _check_keys(data: object) -> None:
+    """JSON would make a text of a number that is a key, and another thing come back than was kept."""
+    if isinstance(data, dict):
+        for key in data:
+            if not isinstance(key, str):
+                raise TypeError(f"the key {key!r:.40} of a dict is no text")
+    if isinstance(data, (dict, list, tuple)):
+        for part in data.values() if isinstance(data, dict) else data:
+            _check_keys(part)
 
 
 def digest_of(data: object) -> str:

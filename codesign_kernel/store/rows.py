@@ -69,7 +69,7 @@ def _encoded(name: str, series: pd.Series) -> tuple[str, list[Any]]:
         if dtype.kind != "f" or np.isfinite(values).all():
             return dtype.name, values.tolist()
         return dtype.name, [None if v != v else _INFINITE.get(v, v) for v in values.tolist()]
-    values = [None if value is None or value != value else value for value in series.tolist()]
+    values = [None if gone else value for value, gone in zip(series.tolist(), series.isna().tolist(), strict=True)]
     if all(value is None or isinstance(value, str) for value in values):
         return TEXT, values
     odd = next(value for value in values if value is not None and not isinstance(value, str))

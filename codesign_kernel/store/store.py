@@ -42,7 +42,7 @@ class Store:
         redis_url: of the cache's second tier; ``$CODESIGN_REDIS_URL`` without; there is none if that is not set either.
         memory_bytes: of the cache's first tier.
         redis_ttl_s: seconds for which Redis keeps a value.
-        patience_s: how long the recording of evaluations waits for a lost database to come back.
+        patience_s: how long writing waits for a lost database to come back.
 
     Raises:
         SchemaError: the database was written by a newer release. An older one is brought up to date.
@@ -60,6 +60,8 @@ class Store:
         redis_ttl_s: float = WEEK_S,
         patience_s: float = 30.0,
     ) -> None:
+        redis_url = redis_url or os.environ.get("CODESIGN_REDIS_URL")
+        self._redis = RedisTier(redis_url, redis_ttl_s) if redis_url else None
         self._database = Database(address(url), patience_s)
         try:
             #: the version of the database's schema
@@ -69,8 +71,6 @@ class Store:
             raise
         self._artefacts = Artefacts(self._database)
         self._kept = DatabaseTier(self._database)
-        redis_url = redis_url or os.environ.get("CODESIGN_REDIS_URL")
-        self._redis = RedisTier(redis_url, redis_ttl_s) if redis_url else None
         tiers: list[Tier] = [MemoryTier(memory_bytes), self._kept]
         if self._redis is not None:
             tiers.insert(1, self._redis)
@@ -134,10 +134,14 @@ class Store:
         digests = {given: sha256(content) for given, content in files.items()}
         found_under = content_digest(kind, data, digests, links) if digest is None else digest
         record = Record(kind, found_under, name, data, digests, links, Provenance(seed, wall_s))
-        with self._database.write() as connection:
-            for content in files.values():
-                self._artefacts.insert(connection, content)
-            insert_record(self._database, connection, record)
+
+        def write() -> None:
+            with self._database.write() as connection:
+                for content in files.values():
+                    self._artefacts.insert(connection, content)
+                insert_record(self._database, connection, record)
+
+        self._database.patiently(write)
         return found_under
 
     def record(self, kind: str, digest: str) -> Record:
@@ -174,8 +178,12 @@ class Store:
             StoreFullError: the disk is full.
             StoreError: the database refused.
         """
-        with self._database.write() as connection:
-            return self._artefacts.insert(connection, content)
+
+        def write() -> str:
+            with self._database.write() as connection:
+                return self._artefacts.insert(connection, content)
+
+        return self._database.patiently(write)
 
     def get(self, digest: str) -> bytes:
         """The bytes of a digest, checked against it.

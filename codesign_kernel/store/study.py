@@ -21,7 +21,7 @@ from codesign_kernel.store.schema import BatchRow, EvaluationRow, ProvenanceRow,
 if TYPE_CHECKING:
     import pandas as pd
 
-#: Rows that are decoded at once.
+#: Rows that are written or decoded at once.
 _CHUNK = 50_000
 #: What both databases take in one value.
 _STATE_BYTES = 900 << 20
@@ -82,6 +82,8 @@ class Recorder:
     """
 
     def __init__(self, study: Study, seed: int | None = None) -> None:
+        #: designs that were new to the store when this recorder added them
+        self.added = 0
         self._study, self._number, self._database = study, study.number, study._database
         self._seed = seed
         self._since_s = time.monotonic()
@@ -90,8 +92,8 @@ class Recorder:
         """What is known: one row a design, its number the index."""
         return self._database.patiently(self._study.frame)
 
-    def add(self, frame: pd.DataFrame) -> int:
-        """Keep the evaluations of ``frame``, whose index is the design's number: all or none; how many were new.
+    def add(self, frame: pd.DataFrame) -> None:
+        """Keep the evaluations of ``frame``, whose index is the design's number: all or none.
 
         A design that is there already stays as it is. The provenance gets the time since the previous call.
 
@@ -104,15 +106,14 @@ class Recorder:
         types, numbers, results = rows.encode(frame)
         provenance = Provenance(self._seed, now_s - self._since_s)
         if not numbers:
-            return 0
+            return
 
         def write() -> int:
             with self._database.write() as connection:
                 return insert_batch(self._database, connection, self._number, provenance, types, numbers, results)
 
-        new = self._database.patiently(write)
+        self.added += self._database.patiently(write)
         self._since_s = now_s
-        return new
 
     def state(self, name: str) -> bytes | None:
         """The bytes that were kept last under ``name``."""
@@ -124,23 +125,22 @@ class Recorder:
 
         return self._database.patiently(read)
 
-    def keep(self, name: str, content: bytes) -> None:
-        """Keep ``content`` under ``name``, in the place of what was there.
+    def keep(self, name: str, value: bytes) -> None:
+        """Keep ``value`` under ``name``, in the place of what was there.
 
         Raises:
             InvalidInputError: it is no bytes, or too many.
             StoreUnavailableError, StoreFullError: as :meth:`add`.
         """
-        checked_name(name, "a state's name")
-        if not isinstance(content, bytes) or len(content) > _STATE_BYTES:
+        if not isinstance(value, bytes) or len(value) > _STATE_BYTES:
             raise InvalidInputError(
                 f"a state is at most {_STATE_BYTES:,} bytes, but {name!r} is "
-                f"{len(content) if isinstance(content, bytes) else type(content).__name__}; encode it, or keep less"
+                f"{len(value) if isinstance(value, bytes) else type(value).__name__}; encode it, or keep less"
             )
 
         def write() -> None:
             with self._database.write() as connection:
-                insert_state(self._database, connection, self._number, name, content)
+                insert_state(self._database, connection, self._number, name, value)
 
         self._database.patiently(write)
 
@@ -160,14 +160,12 @@ def insert_batch(
         row = {"study_id": study, "provenance_id": origin, "columns": dict(types)}
         database.insert_new(connection, BatchRow, [row])
     batch = connection.execute(select(BatchRow.id).where(BatchRow.provenance_id == origin)).scalar_one()
-    new = database.insert_new(
-        connection,
-        EvaluationRow,
-        [
-            {"study_id": study, "number": number, "batch_id": batch, "results": result}
-            for number, result in zip(numbers, results, strict=True)
-        ],
-    )
+    new = 0
+    for start in range(0, len(numbers), _CHUNK):
+        part = slice(start, start + _CHUNK)
+        cells = zip(numbers[part], results[part], strict=True)
+        rows_of_part = [{"study_id": study, "number": n, "batch_id": batch, "results": text} for n, text in cells]
+        new += database.insert_new(connection, EvaluationRow, rows_of_part)
     if new_origin and not new:
         connection.execute(delete(BatchRow).where(BatchRow.id == batch))
         connection.execute(delete(ProvenanceRow).where(ProvenanceRow.id == origin))
@@ -175,8 +173,17 @@ def insert_batch(
 
 
 def insert_state(database: Database, connection: Connection, study: int, name: str, content: bytes) -> None:
-    """Write a state within a transaction, in the place of the one of that name."""
-    row = {"study_id": study, "name": name, "content": content, "updated_at": datetime.now(UTC)}
+    """Write a state within a transaction, in the place of the one of that name.
+
+    Raises:
+        InvalidInputError: the name is none.
+    """
+    row = {
+        "study_id": study,
+        "name": checked_name(name, "a state's name"),
+        "content": content,
+        "updated_at": datetime.now(UTC),
+    }
     database.replace(connection, StateRow, row)
 
 

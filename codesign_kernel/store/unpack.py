@@ -28,7 +28,7 @@ from codesign_kernel.store.database import Database
 from codesign_kernel.store.digests import checked_digest
 from codesign_kernel.store.parquet import bounded_frame
 from codesign_kernel.store.provenance import Provenance
-from codesign_kernel.store.records import Record, checked_key, insert_record
+from codesign_kernel.store.records import Record, checked_key, insert_record, read_record
 from codesign_kernel.store.studies import insert_study, study_named
 from codesign_kernel.store.study import attach, insert_batch, insert_state
 
@@ -222,6 +222,8 @@ def _study(
     insert_study(database, connection, name, space, entry.get("objectives"), entry.get("data"), origin)
     number = study_named(database, connection, name).number
     for key in contents.typed(entry.get("records"), list, "a study's records"):
+        if read_record(connection, checked_key(key)) is None:
+            raise contents.wrong(f"the study {name!r:.60} is about a {key[0]} that is not in it")
         attach(database, connection, number, checked_key(key))
     if states:
         for state, path in contents.typed(entry.get("states"), dict, "states").items():
