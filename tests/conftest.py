@@ -98,7 +98,7 @@ def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """A store that is not there yet: a test that takes it runs on both databases."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'store.db'}"
-    return request.getfixturevalue("postgres").new_database()
+    return request.getfixturevalue("postgres").new_store()
 
 
 @pytest.fixture(scope="session")

@@ -213,7 +213,7 @@ def test_redis_is_killed_in_the_middle(own_redis: Redis, tmp_path: Path) -> None
 @pytest.mark.postgres
 def test_postgresql_is_lost_and_the_cache_goes_on() -> None:
     clock = Clock()
-    with Postgres() as server, ck.Store(server.new_database()) as store:
+    with Postgres() as server, ck.Store(server.new_store()) as store:
         cache = Cache([MemoryTier(1000), DatabaseTier(store._database)], lambda: Breaker(clock=clock))
         cache.put(KEY, b"value")
         server.kill()

@@ -67,6 +67,7 @@ def sound(path: Path) -> None:
     connection.close()
 
 
+@pytest.mark.slow
 def test_a_client_is_killed_while_it_writes(store_url: str, tmp_path: Path) -> None:
     finished: set[int] = set()
     for _ in range(3):
@@ -88,6 +89,7 @@ def test_a_client_is_killed_while_it_writes(store_url: str, tmp_path: Path) -> N
         check(store, there)
 
 
+@pytest.mark.slow
 def test_two_processes_write_at_once(store_url: str, tmp_path: Path) -> None:
     """Each has batches of its own and batches that the other has too; every design is counted once."""
     running = [client(store_url, 0, 1, 60), client(store_url, 0, 2, 120)]
@@ -125,12 +127,13 @@ def own_postgres() -> Iterator[Postgres]:
         yield server
 
 
+@pytest.mark.slow
 @pytest.mark.postgres
 def test_postgresql_is_killed_in_the_middle(own_postgres: Postgres) -> None:
     """The recording waits for it, and goes on where it was."""
     recorded: list[int] = []
     stop = threading.Event()
-    with ck.Store(own_postgres.new_database(), patience_s=100) as store:
+    with ck.Store(own_postgres.new_store(), patience_s=100) as store:
         study = store.study("s", SPACE, ["latency_ms"])
 
         def record() -> None:
@@ -165,7 +168,7 @@ def test_postgresql_is_killed_in_the_middle(own_postgres: Postgres) -> None:
 
 @pytest.mark.postgres
 def test_patience_ends(own_postgres: Postgres) -> None:
-    with ck.Store(own_postgres.new_database(), patience_s=0.2) as store:
+    with ck.Store(own_postgres.new_store(), patience_s=0.2) as store:
         recorder = store.study("s", SPACE, ["latency_ms"]).recorder()
         recorder.add(evaluations(0))
         own_postgres.kill()
@@ -240,7 +243,7 @@ def test_a_full_disk(tmp_path: Path) -> None:
 @pytest.mark.postgres
 def test_a_full_disk_of_postgresql(postgres: Postgres) -> None:
     """The server says so with a code of its own, which is raised here: to fill its disk takes rights that few have."""
-    with ck.Store(postgres.new_database()) as store:
+    with ck.Store(postgres.new_store()) as store:
         before, half = store.put(b"before"), hashlib.sha256(b"half").hexdigest()
         full = "DO $$ BEGIN RAISE EXCEPTION 'could not extend file' USING ERRCODE = 'disk_full'; END $$"
 

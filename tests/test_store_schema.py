@@ -113,6 +113,7 @@ def test_other_tables_stand_beside(store_url: str) -> None:
     database.close()
 
 
+@pytest.mark.slow
 def test_processes_that_open_a_new_store_at_once(store_url: str) -> None:
     code = (
         "import sys, codesign_kernel as ck; s = ck.Store(sys.argv[1]); print(s.schema, s.keep('design', {'rows': 4}))"
