@@ -197,9 +197,10 @@ def read_evaluations(connection: Connection, study: int, *, batches: bool = Fals
     kinds = connection.execute(select(BatchRow.id, BatchRow.columns).where(BatchRow.study_id == study))
     columns = {row.id: tuple(row.columns.items()) for row in kinds}
     found = connection.execute(
-        select(EvaluationRow.batch_id, EvaluationRow.number, EvaluationRow.results)
-        .where(EvaluationRow.study_id == study)
-        .order_by(EvaluationRow.number),
+        # not in order: PostgreSQL would sort in files, for which a full disk has no room
+        select(EvaluationRow.batch_id, EvaluationRow.number, EvaluationRow.results).where(
+            EvaluationRow.study_id == study
+        ),
         execution_options={"yield_per": _CHUNK},
     )
     frames = []
