@@ -172,14 +172,16 @@ def test_batches_of_other_columns_stand_together(store: ck.Store) -> None:
     assert done["b"].dropna().to_dict() == {2: True}
 
 
-def test_threads_record_into_one_study(store: ck.Store) -> None:
+def test_threads_write_at_once(store_url: str) -> None:
+    """They wait for one another; that none has to try again is why the patience is none."""
+    store = ck.Store(store_url, patience_s=0)
     study = store.study("s", SPACE, ["a"])
     recorders = [study.recorder() for _ in range(4)]
 
     def record(start: int) -> None:
         for batch in range(start, start + 10):
             recorders[start].add(evaluations(10 * batch, 10))
-            store.put(b"%d" % batch)
+            store.keep("design", {"number": batch})
             len(study)
 
     threads = [threading.Thread(target=record, args=(start,)) for start in range(4)]
@@ -189,6 +191,8 @@ def test_threads_record_into_one_study(store: ck.Store) -> None:
         thread.join()
     pd.testing.assert_frame_equal(study.frame(), evaluations(0, 130))
     assert sum(recorder.added for recorder in recorders) == 130
+    assert len(store.records()) == 13
+    store.close()
 
 
 def test_a_recorder_is_what_an_exploration_wants(tmp_path: Path) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 from alembic import command
@@ -116,15 +118,38 @@ def test_other_tables_stand_beside(store_url: str) -> None:
 @pytest.mark.slow
 def test_processes_that_open_a_new_store_at_once(store_url: str) -> None:
     code = (
-        "import sys, codesign_kernel as ck; s = ck.Store(sys.argv[1]); print(s.schema, s.keep('design', {'rows': 4}))"
+        "import sys, codesign_kernel.store as c; print('ready', flush=True); sys.stdin.readline(); "
+        "s = c.Store(sys.argv[1], patience_s=0); print(s.schema, s.keep('design', {'rows': 4}))"
     )
-    command_line = [sys.executable, "-c", code, store_url]
-    running = [subprocess.Popen(command_line, cwd=ROOT, stdout=subprocess.PIPE, text=True) for _ in range(4)]
+    pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    running = [subprocess.Popen([sys.executable, "-c", code, store_url], cwd=ROOT, **pipes) for _ in range(6)]
+    assert [process.stdout.readline() for process in running] == ["ready\n"] * 6
+    for process in running:
+        process.stdin.write("go\n")
+        process.stdin.flush()
     told = {process.communicate(timeout=100)[0] for process in running}
-    assert [process.returncode for process in running] == [0] * 4
+    assert [process.returncode for process in running] == [0] * 6
     assert len(told) == 1
     with ck.Store(store_url) as store:
         assert len(store.records()) == 1
+
+
+def test_threads_that_open_new_stores_at_once(tmp_path: Path) -> None:
+    """Alembic's own state is global, so that they take turns."""
+    schemas = []
+    barrier = threading.Barrier(4)
+
+    def open_one(number: int) -> None:
+        barrier.wait()
+        with ck.Store(tmp_path / f"{number % 2}.db") as store:
+            schemas.append(store.schema)
+
+    threads = [threading.Thread(target=open_one, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert schemas == [migrate.known()[-1]] * 4
 
 
 def test_the_migrations_are_found_where_they_are_installed() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from functools import cache
 from pathlib import Path
 
@@ -17,6 +18,10 @@ from codesign_kernel.store.schema import VERSION_TABLE
 
 #: Any number, the same everywhere: two processes that open a new PostgreSQL store take turns by it.
 _LOCK = 0x636F646573
+
+
+#: Alembic runs one migration at a time in a process: what its files call is global.
+_ALEMBIC = threading.Lock()
 
 
 def config() -> Config:
@@ -50,7 +55,7 @@ def upgrade(database: Database) -> str:
         _refuse_newer(database, version(connection))
         if version(connection) == newest:
             return newest
-    with database.write() as connection:
+    with _ALEMBIC, database.write() as connection:
         if database.path is None:
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
         _refuse_newer(database, version(connection))  # another process may have come first

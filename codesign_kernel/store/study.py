@@ -21,8 +21,10 @@ from codesign_kernel.store.schema import BatchRow, EvaluationRow, ProvenanceRow,
 if TYPE_CHECKING:
     import pandas as pd
 
-#: Rows that are written or decoded at once.
-_CHUNK = 50_000
+#: Rows that are written at once.
+_WRITTEN = 50_000
+#: Rows that are read at once: few enough for PostgreSQL to hand them over from memory, for a full disk has no room.
+_READ = 5_000
 #: What both databases take in one value.
 _STATE_BYTES = 900 << 20
 
@@ -161,8 +163,8 @@ def insert_batch(
         database.insert_new(connection, BatchRow, [row])
     batch = connection.execute(select(BatchRow.id).where(BatchRow.provenance_id == origin)).scalar_one()
     new = 0
-    for start in range(0, len(numbers), _CHUNK):
-        part = slice(start, start + _CHUNK)
+    for start in range(0, len(numbers), _WRITTEN):
+        part = slice(start, start + _WRITTEN)
         cells = zip(numbers[part], results[part], strict=True)
         rows_of_part = [{"study_id": study, "number": n, "batch_id": batch, "results": text} for n, text in cells]
         new += database.insert_new(connection, EvaluationRow, rows_of_part)
@@ -197,11 +199,11 @@ def read_evaluations(connection: Connection, study: int, *, batches: bool = Fals
     kinds = connection.execute(select(BatchRow.id, BatchRow.columns).where(BatchRow.study_id == study))
     columns = {row.id: tuple(row.columns.items()) for row in kinds}
     found = connection.execute(
-        # not in order: PostgreSQL would sort in files, for which a full disk has no room
+        # not in order, which would be PostgreSQL's to make in files
         select(EvaluationRow.batch_id, EvaluationRow.number, EvaluationRow.results).where(
             EvaluationRow.study_id == study
         ),
-        execution_options={"yield_per": _CHUNK},
+        execution_options={"yield_per": _READ},
     )
     frames = []
     for chunk in found.partitions():
