@@ -25,6 +25,7 @@ if TYPE_CHECKING:  # what _HOME says, in the words that type checkers and editor
     from codesign_kernel.profiler import Profile, profile, zoo
     from codesign_kernel.rtl import RtlBundle, check_block
     from codesign_kernel.session import VerifyReport, cosimulate, generate_rtl, sweep, verify
+    from codesign_kernel.store import Store
     from codesign_kernel.workload import Layer, Workload
 
 _HOME = {
@@ -40,6 +41,7 @@ _HOME = {
     "RtlBundle": "rtl",
     "SpatialArray": "accelerator",
     "SpatialSpace": "design",
+    "Store": "store",
     "VerifyReport": "session",
     "Workload": "workload",
     "accelerator": "accelerator",
@@ -72,6 +74,7 @@ __all__ = [
     "RtlBundle",
     "SpatialArray",
     "SpatialSpace",
+    "Store",
     "VerifyReport",
     "Workload",
     "__version__",

@@ -35,3 +35,23 @@ class SynthesisError(CodesignError):
 
 class OutputError(CodesignError, OSError):
     """A result cannot be written where it was asked for."""
+
+
+class StoreError(CodesignError):
+    """The store's database refused, or is damaged, or is none."""
+
+
+class StoreUnavailableError(StoreError):
+    """The store's database cannot be reached, or another process holds it; what was to be written was not."""
+
+
+class StoreFullError(StoreError, OSError):
+    """The disk of the store is full; what was to be written was not, and what was there is untouched."""
+
+
+class SchemaError(StoreError):
+    """The store was written by a newer release."""
+
+
+class ArchiveError(CodesignError, ValueError):
+    """A file to import is not an export of a store, or was changed since."""

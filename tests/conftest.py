@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from codesign_kernel.session.doctor import doctor
+
+if TYPE_CHECKING:
+    from servers import Postgres, Redis
 
 #: Marker -> the check of `codesign doctor` that must be good for the test to run.
 NEEDS = {
     "browser": "chromium",
     "icarus": "icarus",
     "ghdl": "ghdl",
+    "postgres": "postgresql",
+    "redis": "redis server",
     "sta": "opensta",
     "verilator": "verilator",
     "yosys": "pyosys",
@@ -23,7 +29,7 @@ NEEDS = {
 
 #: Words by which a skip gives away that a program of tests/apt.txt or a package of constraints.txt is missing.
 PROGRAMS = re.compile(
-    r"\b(icarus|iverilog|vvp|ghdl|verilator|chromium|playwright|browser|perl|make|g\+\+)", re.IGNORECASE
+    r"\b(icarus|iverilog|vvp|ghdl|verilator|chromium|playwright|browser|perl|make|g\+\+|postgres|redis)", re.IGNORECASE
 )
 
 
@@ -67,6 +73,32 @@ def _programs_are_there(request: pytest.FixtureRequest, machine: dict[str, tuple
     for marker, name in NEEDS.items():
         if request.node.get_closest_marker(marker) and not machine[name][0]:
             pytest.skip(f"{name}: {machine[name][1]}")
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A PostgreSQL that tests share; it goes when they are done. Who uses it has the marker ``postgres``."""
+    from servers import Postgres
+
+    with Postgres() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def redis() -> Iterator[Redis]:
+    """A Redis that tests share; it goes when they are done. Who uses it has the marker ``redis``."""
+    from servers import Redis
+
+    with Redis() as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
+def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A store that is not there yet: a test that takes it runs on both databases."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'store.db'}"
+    return request.getfixturevalue("postgres").new_store()
 
 
 @pytest.fixture(scope="session")

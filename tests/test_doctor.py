@@ -19,6 +19,7 @@ ROOT = Path(__file__).parent.parent
 def test_a_bare_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing installed: every check but Python's fails, and says what to do."""
     monkeypatch.setenv("PATH", "")
+    monkeypatch.setattr(doctor, "POSTGRESQL", ROOT / "no such folder")
 
     def missing(name: str) -> None:
         raise doctor.metadata.PackageNotFoundError(name)
@@ -29,6 +30,7 @@ def test_a_bare_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     assert {name for name, check in checks.items() if check.found} == {"python"}
     assert all(check.remedy for name, check in checks.items() if name != "python")
     assert checks["optuna"].remedy == 'pip install -c constraints.txt -e ".[search]"'
+    assert checks["postgresql"].remedy == "apt-get install postgresql"
     assert checks["icarus"].remedy == "apt-get install g++ iverilog"
     assert {name for name, check in checks.items() if check.required} == {
         "python", "numpy", "onnx", "pandas", "torch", "plotly", "scikit-learn", "myhdl", "numba"
@@ -53,6 +55,16 @@ def test_icarus_needs_the_module_of_myhdl(monkeypatch: pytest.MonkeyPatch, tmp_p
     check = doctor._icarus()
     assert not check.found
     assert "myhdl.c" in check.detail
+
+
+def test_the_newest_postgresql_is_taken(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setattr(doctor, "POSTGRESQL", tmp_path)
+    for release, programs in (("9", ["postgres", "initdb"]), ("15", ["postgres", "initdb"]), ("16", ["psql"])):
+        (tmp_path / release / "bin").mkdir(parents=True)
+        for program in programs:
+            (tmp_path / release / "bin" / program).touch()
+    assert doctor.postgresql_programs() == tmp_path / "15" / "bin"
 
 
 @pytest.mark.parametrize("name", SIMULATORS)

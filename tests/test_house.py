@@ -56,7 +56,8 @@ APART = {
     "rtl": {"cost", "design", "explore"},
     "cost": {"rtl", "lower", "cosim"},
     "design": {"rtl", "lower", "cosim"},
-    "explore": {"cost", "cluster", "rtl", "lower", "cosim"},
+    "explore": {"cost", "cluster", "store", "rtl", "lower", "cosim"},
+    "store": {"cluster", "profiler", "optimize", "cost", "design", "rtl", "lower"},  # it is handed plain data and bytes
 }
 
 #: Heavy library -> the rooms that may import it.
@@ -71,6 +72,9 @@ HOMES = {
     "numba": {"cost"},
     "pyosys": {"session"},
     "sqlalchemy": {"store"},
+    "alembic": {"store"},
+    "psycopg": {"store"},
+    "pyarrow": {"store"},
     "redis": {"store"},
     "plotly": {"figures", "widgets"},
     "ipywidgets": {"widgets"},

