@@ -35,3 +35,11 @@ class SynthesisError(CodesignError):
 
 class OutputError(CodesignError, OSError):
     """A result cannot be written where it was asked for."""
+
+
+class EvaluationError(CodesignError):
+    """An evaluator gave what is no result: NaN for a design that it calls feasible, a missing column, a wrong length."""
+
+
+class MissingPackageError(CodesignError, ImportError):
+    """What was asked for needs a package of an extra that is not installed; the message says which."""
