@@ -38,7 +38,7 @@ class OutputError(CodesignError, OSError):
 
 
 class EvaluationError(CodesignError):
-    """An evaluator gave what is no result: NaN for a design that it calls feasible, a missing column, a wrong length."""
+    """An evaluator gave what is no result: NaN for a design that it calls feasible, or a column that does not fit."""
 
 
 class MissingPackageError(CodesignError, ImportError):

@@ -89,3 +89,9 @@ def column_text(name: str, value: float) -> str:
     known = SUFFIXES.get("_" + name.rpartition("_")[2]) if not name.endswith("_gb_s") else None
     scale, unit = known or (1.0, "")
     return quantity(float(value) * scale, unit) if unit else three_digits(float(value))
+
+
+def column_word(name: str) -> str:
+    """The name of a column without its unit: ``column_word("latency_ms") == "latency"``."""
+    head, _, tail = name.rpartition("_")
+    return (head if head and f"_{tail}" in SUFFIXES else name).replace("_", " ")

@@ -43,12 +43,14 @@ class Streamed:
         numbers, costs: its designs in order of their numbers, and their costs as :class:`Goal` counts them.
         tally: over all designs so far.
         stopped: "complete", or "stopped" where it was told to.
+        evaluated: designs evaluated now; the others were done before.
     """
 
     numbers: Array
     costs: Array
     tally: Tally = field(default_factory=Tally)
     stopped: str = "complete"
+    evaluated: int = 0
 
 
 @dataclass(frozen=True)
@@ -128,6 +130,7 @@ def exact_front(
     if recorder is not None:
         state.resume(recorder.state(name))
     todo = np.flatnonzero(~state.now[0])
+    before = state.now[1].tally.designs
     written, stopped = time.monotonic(), "complete"
     try:
         for positions, answer in _answers(Block(evaluate, goal), pieces, todo, executor):
@@ -144,7 +147,8 @@ def exact_front(
     finally:
         if recorder is not None:
             recorder.keep(name, state.dump())
-    return replace(state.now[1], stopped=stopped)
+    found = state.now[1]
+    return replace(found, stopped=stopped, evaluated=found.tally.designs - before)
 
 
 def _pieces(space: DesignSpace, chunk: int) -> list[Piece]:

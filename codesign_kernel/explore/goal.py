@@ -35,7 +35,7 @@ class Judged(NamedTuple):
     @property
     def legal(self) -> Array:
         """[N] bool: the design runs and keeps every limit."""
-        return (self.broken <= 0).all(axis=1)
+        return np.asarray((self.broken <= 0).all(axis=1))
 
 
 @dataclass(frozen=True)

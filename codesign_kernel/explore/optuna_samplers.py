@@ -25,7 +25,8 @@ try:
     from optuna.storages.journal import BaseJournalBackend
 except ImportError as error:
     raise MissingPackageError(
-        "the samplers nsga2, nsga3, tpe and gp are Optuna's, which is not installed; pip install 'codesign-playground[search]'"
+        "the samplers nsga2, nsga3, tpe and gp are Optuna's, which is not installed; "
+        "pip install 'codesign-playground[search]'"
     ) from error
 
 Array = NDArray[Any]
@@ -102,7 +103,7 @@ class OptunaSampler:
         if known:
             self._study = optuna.load_study(study_name=known[0].study_name, storage=storage)
             return
-        directions = ["minimize"] * self._settings.objectives
+        directions = [optuna.study.StudyDirection.MINIMIZE] * self._settings.objectives
         self._study = optuna.create_study(storage=storage, study_name="exploration", directions=directions)
         for genes in self._settings.genome.genes(self._settings.first).tolist():
             self._study.enqueue_trial(dict(zip(self._space, genes, strict=True)))

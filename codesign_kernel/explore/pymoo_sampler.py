@@ -58,7 +58,7 @@ class PymooSampler:
         return self._settings.genome.numbers(np.round(self._asked.get("X").astype(float)).astype(np.int64))
 
     def tell(self, numbers: Array, costs: Array, broken: Array) -> None:
-        """A design that cannot run counts by the limits that it breaks; the worst costs seen stand for those it lacks."""
+        """A design that cannot run counts by the limits that it breaks; the worst costs seen stand for its own."""
         known = costs[~np.isnan(costs).any(axis=1)]
         if len(known):
             self._worst = np.maximum(self._worst, known.max(axis=0))

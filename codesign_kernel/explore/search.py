@@ -71,8 +71,6 @@ class Known:
     """Designs whose results are known: those of a recorder at first, and every one evaluated since."""
 
     def __init__(self, evaluation: Evaluation, recorder: Recorder | None, executor: Executor | None) -> None:
-        import pandas as pd
-
         self._evaluation, self._recorder, self._executor = evaluation, recorder, executor
         self._goal = evaluation.goal
         self.evaluated = 0

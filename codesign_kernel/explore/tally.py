@@ -77,7 +77,7 @@ class Tally:
         if not self.runs:
             told = "; ".join(f"{reason} ({count:,})" for reason, count in self.reasons.most_common(3))
             reasons = f". Reasons: {told}" if told else ""
-            return f"an exploration needs a design that can run, but none of {self.designs:,} can{reasons}; widen the space"
+            return f"a design has to run, but none of {self.designs:,} can{reasons}; widen the space"
         parts = []
         impossible = [name for name in goal.limits if not self.alone[name]]
         for name in impossible:

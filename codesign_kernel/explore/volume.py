@@ -61,7 +61,7 @@ def box(costs: Array, reference: Array) -> float:
 
 
 def growing(costs: Array, steps: Iterable[int]) -> Iterator[tuple[int, Array]]:
-    """(n, the front of the first n rows of ``costs``) for each n of ``steps``, ascending; rows with NaN count as none."""
+    """(n, the front of the first n rows of ``costs``) for each n of ``steps``, ascending; rows with NaN are none."""
     front, done = costs[:0], 0
     for step in steps:
         more = costs[done:step]

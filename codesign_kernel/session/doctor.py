@@ -31,7 +31,9 @@ PACKAGES = {
     "voila": "apps",
     "dask": "scale",
     "distributed": "scale",
+    "moocore": "search",
     "optuna": "search",
+    "pymoo": "search",
     "pyosys": "synth",
 }
 
