@@ -32,17 +32,19 @@ class PymooSampler:
 
     def __init__(self, settings: Settings) -> None:
         genome = settings.genome
-        self.batch = settings.population or BATCH
+        size = settings.population or BATCH
         self._settings = settings
         random = np.random.default_rng(settings.seed)
         top = np.array(genome.lengths)
-        first = genome.genes(settings.first)[: self.batch]
-        start = np.concatenate([first, random.integers(top, size=(self.batch - len(first), len(top)))])
+        first = genome.genes(settings.first)
+        start = np.concatenate([first, random.integers(top, size=(max(0, size - len(first)), len(top)))])
+        # the first generation holds all that is known, however much that is
+        self.batch, self._size = len(start), size
         problem = Problem(
             n_var=len(top), n_obj=settings.objectives, n_ieq_constr=settings.limits, xl=0, xu=top - 1, vtype=int
         )
         self._algorithm: Any = NSGA2(
-            pop_size=self.batch,
+            pop_size=size,
             sampling=start,
             crossover=UniformCrossover(repair=RoundingRepair()),
             mutation=PolynomialMutation(prob_var=1.0 / max(1, len(top)), eta=3, repair=RoundingRepair()),
@@ -67,6 +69,7 @@ class PymooSampler:
         for one in self._asked:
             one.evaluated.update({"F", "G"})
         self._algorithm.tell(infills=self._asked)
+        self.batch = self._size
 
     def journal(self) -> bytes:
         return b""

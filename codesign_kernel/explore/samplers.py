@@ -113,12 +113,10 @@ class Random:
         asked: list[int] = []
         count = min(count, self._size - len(self._seen))
         while len(asked) < count:
-            more = self._next or self._random.integers(self._size, size=count).tolist()
-            self._next = []
-            for number in more:
-                if number not in self._seen and len(asked) < count:
-                    self._seen.add(number)
-                    asked.append(number)
+            number = self._next.pop(0) if self._next else int(self._random.integers(self._size))
+            if number not in self._seen:
+                self._seen.add(number)
+                asked.append(number)
         return np.array(asked, dtype=np.int64)
 
     def tell(self, numbers: Array, costs: Array, broken: Array) -> None:
