@@ -65,7 +65,7 @@ def test_the_recommendation_by_hand() -> None:
     told = tiny().recommend()
     assert told.chosen.name == 3
     assert told.why == (
-        "Take design 3, rows 2, cols 2: the knee of 4 designs. It has latency 5.00 ms (150 % more than the best), "
+        "Take design 3, rows 2, cols 2: the knee of 4 compromises. It has latency 5.00 ms (150 % more than the best), "
         "area 2.00 mm² (100 % more than the best)."
     )
     assert told.cheaper is not None
@@ -101,7 +101,7 @@ def test_the_sensitivity_by_hand() -> None:
 def test_the_best_of_one_objective() -> None:
     told = tiny().recommend(best="latency_ms", cheaper="power_mw")
     assert told.chosen.name == 2
-    assert "the one of least latency among 4 designs" in told.why
+    assert "the one of least latency among 4 compromises" in told.why
     assert "latency 2.00 ms (the best)" in told.why
     assert told.cheaper is not None
     assert told.cheaper.name == 5  # the nearest in latency and area of those with less power

@@ -122,6 +122,21 @@ def test_two_searches_of_one_study_share_results_and_no_state() -> None:
     assert second.provenance.evaluated == BUDGETS["nsga2"] - len(shared) == len(evaluate.seen) - BUDGETS["nsga2"]
 
 
+def test_what_a_database_made_of_results_is_read() -> None:
+    """0 and 1 for truth, no parameters, other columns beside, a design twice: as tables of databases come back."""
+    first = run("random", seed=1)
+    stored = first.frame[["area_mm2", "latency_ms", "feasible"]].astype({"feasible": int}).assign(accuracy=0.5)
+    recorder, evaluate = Memory(), Counting()
+    recorder.done = lambda: pd.concat([stored, stored.iloc[:3]])  # type: ignore[method-assign]
+    again = run("random", seed=1, evaluate=evaluate, recorder=recorder)
+    assert (again.provenance.evaluated, evaluate.batches) == (0, [])
+    pd.testing.assert_frame_equal(again.frame[first.front.columns[:7]], first.frame[first.front.columns[:7]])
+    elsewhere = Memory()
+    elsewhere.add(stored.set_index(stored.index + 700))
+    with pytest.raises(InvalidInputError, match="designs are numbered 0 to 719"):
+        run("random", recorder=elsewhere)
+
+
 def test_what_a_study_knows_of_other_columns_is_evaluated() -> None:
     recorder = Memory()
     recorder.add(pd.DataFrame({"accuracy": [0.5]}, index=pd.Index([3], name="design")))

@@ -88,15 +88,16 @@ def recommend(
     goal = _goal(exploration, within)
     candidates = _candidates(exploration, goal)
     loss = losses(candidates, goal.objectives)
+    distinct = len(candidates.drop_duplicates([*goal.objectives]))  # equal ones once
     if best is None:
         place = candidates.index.get_loc(knee(candidates, goal.objectives).name)
-        title = f"the knee of {len(candidates):,} designs"
+        title = f"the knee of {distinct:,} compromises"
     elif best in goal.objectives:
         at = [*goal.objectives].index(best)
         costs = goal.signed(candidates[[*goal.objectives]].to_numpy(dtype=float))
         place = int(np.lexsort([(loss**2).sum(axis=1), costs[:, at]])[0])
         which = "least" if goal.objectives[best] == "min" else "most"
-        title = f"the one of {which} {column_word(best)} among {len(candidates):,} designs"
+        title = f"the one of {which} {column_word(best)} among {distinct:,} compromises"
     else:
         raise InvalidInputError(f"best is one of the objectives {', '.join(goal.objectives)}, but got {best!r}")
     chosen = candidates.iloc[place]

@@ -81,7 +81,18 @@ class Known:
         if recorder is not None:
             done = recorder.done()
             if set(self._goal.columns) <= set(done.columns) and len(done):
-                self._add(done.astype({"feasible": bool}) if "feasible" in done.columns else done)
+                self._add(self._read(done))
+
+    def _read(self, done: pd.DataFrame) -> pd.DataFrame:
+        """Results as they were kept, with the parameters of their designs as the space has them, whatever was kept."""
+        import pandas as pd
+
+        done = done[~done.index.duplicated()]
+        parameters = self._evaluation.space.columns(done.index.to_numpy())
+        kept = {name: done[name].to_numpy() for name in done.columns if name not in parameters}
+        if "feasible" in kept:
+            kept["feasible"] = kept["feasible"].astype(bool)  # a database may know 0 and 1 only
+        return pd.DataFrame({**parameters, **kept}, index=pd.Index(done.index.to_numpy(), name="design"))
 
     def frame(self, numbers: Array) -> pd.DataFrame:
         """The rows of ``numbers``, all known, in this order."""
