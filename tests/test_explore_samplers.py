@@ -207,6 +207,14 @@ def test_a_batch_that_fails_keeps_what_was_finished() -> None:
     assert len(recorder.done()) == 2 * SIZES["random"]
 
 
+def test_a_generation_is_a_part_of_the_budget() -> None:
+    for budget, size in ((60, 20), (720, 20)):
+        evaluate = Counting()
+        explore(SPACE, evaluate, objectives=OBJECTIVES, sampler="nsga2", budget=budget)
+        assert evaluate.batches[0] >= 0.9 * size  # a few are drawn twice
+        assert max(evaluate.batches) <= size
+
+
 def test_it_stops_when_the_front_stands_still() -> None:
     found = run("nsga2", budget=720, patience=100)
     assert found.stopped in ("stalled", "exhausted")

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 Array = NDArray[Any]
 #: Designs that a sampled search looks at where the user does not say.
 BUDGET = 10_000
+#: Samplers that breed, and the generations that a budget is divided into: a population of 20 to 100 designs. On the
+#: spaces of benchmarks/samplers.py small populations find more of the front with few designs.
+BREEDING, GENERATIONS = frozenset({"pymoo", "nsga2", "nsga3"}), 40
 #: Designs of a space that "auto" still sweeps: some minutes of the cheap cost model.
 SWEPT = 200_000_000
 #: Other designs that an exact sweep keeps beside its front, for pictures and for sensitivities.
@@ -68,7 +71,8 @@ def explore(
             else pymoo, else nsga2, else random, whichever is installed.
         budget: distinct designs that a sampled search looks at; 10,000 without.
         seed: of everything random: the same arguments give the same designs.
-        population: designs of a generation; the sampler's own number without.
+        population: designs of a generation; without, a 40th of the budget, 20 to 100, for samplers that breed, and the
+            sampler's own number for the others.
         executor: where designs are evaluated; here without.
         recorder: keeps results and state; given again, the exploration goes on where it was, and results that it knows
             are not evaluated again.
@@ -117,6 +121,8 @@ def explore(
             recorder.add(frame.loc[found.numbers])
         return Exploration.of(space, goal, frame, found.tally, found.stopped, told(found.evaluated), again)
     first = _first(space, warm_start)
+    if population is None and chosen in BREEDING:
+        population = min(100, max(20, (budget or BUDGET) // GENERATIONS))
     name = search_name(chosen, space, goal, {"seed": seed, "population": population, "first": first.tolist()})
     proposer = make_sampler(chosen, space, len(goal.objectives), len(goal.limits) + 1, seed, first, population)
     searched: Searched = search(
