@@ -208,7 +208,7 @@ def test_a_batch_that_fails_keeps_what_was_finished() -> None:
 
 
 def test_a_generation_is_a_part_of_the_budget() -> None:
-    for budget, size in ((60, 20), (720, 20)):
+    for budget, size in ((60, 20), (160, 20)):
         evaluate = Counting()
         explore(SPACE, evaluate, objectives=OBJECTIVES, sampler="nsga2", budget=budget)
         assert evaluate.batches[0] >= 0.9 * size  # a few are drawn twice
@@ -221,6 +221,11 @@ def test_it_stops_when_the_front_stands_still() -> None:
     assert 100 <= len(found.frame) < 720
     same = run("pymoo", budget=400, patience=100, objectives=["area_mm2"])
     assert (same.stopped, len(same.frame) < 400) == ("stalled", True)
+
+
+def test_a_sampler_that_repeats_itself_is_ended() -> None:
+    found = explore(SPACE, Counting(), objectives=OBJECTIVES, sampler="pymoo", budget=720, population=4)
+    assert found.stopped in ("exhausted", "complete")
 
 
 def test_it_stops_when_it_is_told() -> None:

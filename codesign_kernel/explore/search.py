@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Array = NDArray[Any]
-#: Batches without a new design after which a sampler has nothing more to propose.
-BARREN = 20
+#: A sampler has nothing more to propose when of its last so many batches less than this share were new designs.
+BARREN, NEW = 20, 0.05
 #: A hypervolume that grows by less than this share has stalled.
 STALL = 1e-3
 
@@ -37,7 +38,7 @@ class Searched(NamedTuple):
     Attributes:
         frame: the distinct designs that it looked at, in this order; index: their numbers.
         evaluated: how many of them were evaluated now, and not known before.
-        stopped: "budget", "stalled", "stopped", or "exhausted" where the sampler had no new design.
+        stopped: "budget", "stalled", "stopped", or "exhausted" where the sampler hardly had new designs.
     """
 
     frame: pd.DataFrame
@@ -165,7 +166,8 @@ def search(
     budget = min(budget, space.size)
     seen: dict[int, None] = {}
     track = _Track(patience)
-    stopped, batch, barren = "budget", 0, 0
+    stopped, batch = "budget", 0
+    fresh: deque[float] = deque(maxlen=BARREN)  # the share of new designs, by batch
     while len(seen) < budget:
         count = min(sampler.batch, budget - len(seen))
         state = f"{name}/{batch}"
@@ -188,21 +190,21 @@ def search(
         batch += 1
         before = len(seen)
         seen.update(dict.fromkeys(asked.tolist()))
-        barren = 0 if len(seen) > before else barren + 1
+        fresh.append((len(seen) - before) / len(asked))
         track.add(len(seen), judged.costs[judged.legal])
         if progress is not None:
             progress(len(seen), budget, f"designs evaluated, {len(track.front):,} on the front")
-        reason = _reason(stop, track, barren)
+        reason = _reason(stop, track, len(fresh) == BARREN and sum(fresh) < NEW * BARREN)
         if reason and len(seen) < budget:
             stopped = reason
             break
     return Searched(known.frame(np.array([*seen], dtype=np.int64)), known.evaluated, stopped)
 
 
-def _reason(stop: Callable[[], bool] | None, track: _Track, barren: int) -> str:
+def _reason(stop: Callable[[], bool] | None, track: _Track, barren: bool) -> str:
     if stop is not None and stop():
         return "stopped"
-    if barren >= BARREN:
+    if barren:
         return "exhausted"
     return "stalled" if track.stalled() else ""
 
