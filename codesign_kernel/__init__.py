@@ -8,7 +8,9 @@ behind it import one another directly and never through here.
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
@@ -20,11 +22,13 @@ if TYPE_CHECKING:  # what _HOME says, in the words that type checkers and editor
     from codesign_kernel.cost import Cost
     from codesign_kernel.cost.evaluate import evaluate
     from codesign_kernel.design import Design, DesignSpace, SpatialSpace
+    from codesign_kernel.explore import Exploration, compare
     from codesign_kernel.optimize import IntegerNetwork, quantize
     from codesign_kernel.pareto import knee, pareto_front
     from codesign_kernel.profiler import Profile, profile, zoo
     from codesign_kernel.rtl import RtlBundle, check_block
     from codesign_kernel.session import VerifyReport, cosimulate, generate_rtl, sweep, verify
+    from codesign_kernel.session.explore import explore
     from codesign_kernel.store import Store
     from codesign_kernel.workload import Layer, Workload
 
@@ -34,6 +38,7 @@ _HOME = {
     "CosimReport": "cosim",
     "Design": "design",
     "DesignSpace": "design",
+    "Exploration": "explore",
     "IntegerNetwork": "optimize",
     "Layer": "workload",
     "MemoryLevel": "accelerator",
@@ -46,8 +51,10 @@ _HOME = {
     "Workload": "workload",
     "accelerator": "accelerator",
     "check_block": "rtl",
+    "compare": "explore",
     "cosimulate": "session",
     "evaluate": "cost",
+    "explore": "session.explore",
     "figures": "figures",
     "generate_rtl": "session",
     "knee": "pareto",
@@ -67,6 +74,7 @@ __all__ = [
     "Cost",
     "Design",
     "DesignSpace",
+    "Exploration",
     "IntegerNetwork",
     "Layer",
     "MemoryLevel",
@@ -80,8 +88,10 @@ __all__ = [
     "__version__",
     "accelerator",
     "check_block",
+    "compare",
     "cosimulate",
     "evaluate",
+    "explore",
     "figures",
     "generate_rtl",
     "knee",
@@ -108,3 +118,14 @@ def __getattr__(name: str) -> object:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
+
+
+class _Door(ModuleType):
+    """Importing a room writes its name here; a function of the same name (``explore``) is not to be hidden by it."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if name not in _HOME or name in _MODULES or not isinstance(value, ModuleType):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Door

@@ -55,3 +55,11 @@ class SchemaError(StoreError):
 
 class ArchiveError(CodesignError, ValueError):
     """A file to import is not an export of a store, or was changed since."""
+
+
+class EvaluationError(CodesignError):
+    """An evaluator gave what is no result: NaN for a design that it calls feasible, or a column that does not fit."""
+
+
+class MissingPackageError(CodesignError, ImportError):
+    """What was asked for needs a package of an extra that is not installed; the message says which."""

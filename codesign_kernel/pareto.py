@@ -116,17 +116,22 @@ def knee(front: pd.DataFrame, objectives: Objectives | None = None) -> pd.Series
             )
         objectives = front.attrs[OBJECTIVES]
     front = pareto_front(front, objectives)
+    distance = (losses(front, objectives) ** 2).sum(axis=1)
+    return front.iloc[int(np.argmin(distance))]
+
+
+def losses(front: pd.DataFrame, objectives: Objectives) -> NDArray[np.float64]:
+    """[rows, objectives]: how far each row is from the best, scaled as :func:`knee` says: 0 best, 1 worst."""
     directions = _directions(objectives)
-    distance = np.zeros(len(front))
-    for column, direction in directions.items():
+    scaled = np.zeros((len(front), len(directions)))
+    for place, (column, direction) in enumerate(directions.items()):
         values = front[column].to_numpy(dtype=float)
         if values.min() > 0 and values.max() > LOG_SPAN * values.min():
             values = np.log10(values)
         span = values.max() - values.min()
         if span > 0:
-            loss = values - values.min() if direction == "min" else values.max() - values
-            distance += (loss / span) ** 2
-    return front.iloc[int(np.argmin(distance))]
+            scaled[:, place] = (values - values.min() if direction == "min" else values.max() - values) / span
+    return scaled
 
 
 def hypervolume(points: NDArray[Any], reference: Sequence[float]) -> float:

@@ -59,3 +59,39 @@ def quantity(value: float, unit: str) -> str:
             return f"{three_digits(value / scale)} {prefix}{unit}"
     scale, prefix = _PREFIXES[-1]
     return f"{three_digits(value / scale)} {prefix}{unit}"
+
+
+#: Suffix of a column's name -> (what turns its values into the base unit, the base unit).
+SUFFIXES = {
+    "_cycle": (1.0, "cycle"),
+    "_s": (1.0, "s"),
+    "_ms": (1e-3, "s"),
+    "_us": (1e-6, "s"),
+    "_ns": (1e-9, "s"),
+    "_j": (1.0, "J"),
+    "_mj": (1e-3, "J"),
+    "_uj": (1e-6, "J"),
+    "_nj": (1e-9, "J"),
+    "_pj": (1e-12, "J"),
+    "_w": (1.0, "W"),
+    "_mw": (1e-3, "W"),
+    "_mm2": (1e-6, "m²"),
+    "_um2": (1e-12, "m²"),
+}
+
+
+def column_text(name: str, value: float) -> str:
+    """``value`` of a column whose name ends in its unit: ``column_text("latency_ms", 1.2) == "1.20 ms"``.
+
+    The number alone, with three digits, where the name has no such suffix.
+    """
+    # gigabytes a second are a rate, no time
+    known = SUFFIXES.get("_" + name.rpartition("_")[2]) if not name.endswith("_gb_s") else None
+    scale, unit = known or (1.0, "")
+    return quantity(float(value) * scale, unit) if unit else three_digits(float(value))
+
+
+def column_word(name: str) -> str:
+    """The name of a column without its unit: ``column_word("latency_ms") == "latency"``."""
+    head, _, tail = name.rpartition("_")
+    return (head if head and f"_{tail}" in SUFFIXES else name).replace("_", " ")

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from codesign_kernel.cli.evaluate import evaluate_answer
+from codesign_kernel.cli.explore import explore_answer
 from codesign_kernel.cli.output import Answer, plain, rows_text, table_text
 from codesign_kernel.cli.parser import DESIGN_OPTIONS
 from codesign_kernel.cli.progress import Progress
@@ -150,6 +151,13 @@ def sweep(args: argparse.Namespace, progress: Progress) -> Answer:
         "out": args.out,
     }
     return Answer(f"{table_text(['', *columns], shown)}\n\n{rows_text(totals)}", body)
+
+
+def explore(args: argparse.Namespace, progress: Progress) -> Answer:
+    """``codesign explore``: the best compromises among the designs of a space, and which of them to take."""
+    if args.out is not None:
+        check_file(args.out)
+    return explore_answer(_profile(args.network, progress), args, progress)
 
 
 def _design_fields(args: argparse.Namespace) -> dict[str, Any]:
@@ -326,6 +334,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace, Progress], Answer]] = {
     "profile": profile,
     "evaluate": evaluate,
     "sweep": sweep,
+    "explore": explore,
     "rtl": rtl,
     "synth": synth,
     "cosim": cosim,

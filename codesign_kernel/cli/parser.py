@@ -28,6 +28,9 @@ OBJECTIVES = {
 NETWORK = "a network of the zoo, digits, or an .onnx or .pt2 file"
 
 
+SAMPLERS = ("auto", "exact", "random", "pymoo", "nsga2", "nsga3", "tpe", "gp")
+
+
 class DesignOption(NamedTuple):
     """One option of the accelerator: the field of ``Accelerator`` that it sets, the default there, the help."""
 
@@ -102,6 +105,50 @@ def _objectives(text: str) -> dict[str, str]:
             raise argparse.ArgumentTypeError(f"{column!r} is named twice")
         objectives[column] = direction or OBJECTIVES[column]
     return objectives
+
+
+def _limit(text: str) -> tuple[str, tuple[float | None, float | None]]:
+    """``area_mm2<=2.5`` or ``utilization>=0.5`` as (column, (least, most))."""
+    column, sign, bound = (part.strip() for part in text.partition("<=" if "<=" in text else ">="))
+    try:
+        value = float(bound)
+    except ValueError:
+        value = float("nan")
+    if column not in OBJECTIVES or not sign or not abs(value) < float("inf"):
+        raise argparse.ArgumentTypeError(
+            f"is COLUMN<=NUMBER or COLUMN>=NUMBER with one of {', '.join(OBJECTIVES)}, but got {text!r}"
+        )
+    return column, (None, value) if sign == "<=" else (value, None)
+
+
+def _add_explore(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("network", metavar="NETWORK", help=NETWORK)
+    parser.add_argument(
+        "--objectives",
+        type=_objectives,
+        default="latency_ms,energy_uj,area_mm2",
+        metavar="A,B",
+        help="what to trade, as for sweep (default latency_ms,energy_uj,area_mm2)",
+    )
+    parser.add_argument(
+        "--limit", type=_limit, action="append", default=[], metavar="COLUMN<=N", help="a constraint; again for more"
+    )
+    parser.add_argument(
+        "--best", type=_objective, metavar="COLUMN", help="recommend the best of this objective (default: the knee)"
+    )
+    parser.add_argument("--sampler", choices=SAMPLERS, default="auto", help="default: exact where no --budget is given")
+    parser.add_argument("--budget", type=_count, metavar="N", help="designs that a sampler looks at (default 10000)")
+    parser.add_argument("--seed", type=_seed, default=0, metavar="N", help="of the sampler (default 0)")
+    parser.add_argument(
+        "--spatial", action="store_true", help="explore spatial arrays, each layer with its best mapping"
+    )
+    parser.add_argument("--out", type=Path, metavar="FILE.csv", help="write the front")
+
+
+def _objective(text: str) -> str:
+    if text not in OBJECTIVES:
+        raise argparse.ArgumentTypeError(f"{text!r} is no objective; choose from {', '.join(OBJECTIVES)}")
+    return text
 
 
 def _add_design(parser: argparse.ArgumentParser) -> None:
@@ -199,6 +246,8 @@ def build_parser() -> argparse.ArgumentParser:
         f"(default latency_ms,energy_uj,area_mm2; also {', '.join(name for name in OBJECTIVES)})",
     )
     sweep.add_argument("--out", type=Path, metavar="FILE.csv", help="write every design with its results")
+
+    _add_explore(command("explore", "find the best compromises, exactly or by a sampler, and recommend a design"))
 
     rtl = command("rtl", "write the Verilog and VHDL of an accelerator")
     rtl.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the files go")

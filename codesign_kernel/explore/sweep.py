@@ -76,12 +76,17 @@ def _chunks(space: DesignSpace, indices: Any, chunk: int) -> Iterator[dict[str, 
 
 
 def _grids(space: DesignSpace, room: int) -> Iterator[Grid]:
-    """The whole space in order: of the last parameters all choices, of one before them a run, of the first one each;
-    at most ``room`` designs at a time."""
+    """The whole space in order: see :func:`grid_choices`."""
+    for choices in itertools.product(*grid_choices(space, room)):
+        yield Grid(dict(zip(space.parameters, choices, strict=True)))
+
+
+def grid_choices(space: DesignSpace, room: int) -> list[list[Any]]:
+    """The choices of each parameter in runs, so that the product of one run each has at most ``room`` designs, which
+    follow one another: of the last parameters all choices, of one before them a run, of the first one each."""
     pieces: list[list[Any]] = []
     for values in reversed(space.choices.values()):
         run = max(1, min(room, len(values)))
         pieces.insert(0, [np.array(values)[i : i + run] for i in range(0, len(values), run)])
         room //= len(values)
-    for choices in itertools.product(*pieces):
-        yield Grid(dict(zip(space.parameters, choices, strict=True)))
+    return pieces

@@ -1,6 +1,13 @@
 """Results as figures: ``*_info`` says what there is to see, ``plot_*`` draws it, ``report`` tells the whole loop."""
 
+from codesign_kernel.figures.attainment import AttainmentInfo, attainment_figure, attainment_info, plot_attainment
 from codesign_kernel.figures.causes import CauseBar, CausesInfo, causes_figure, causes_info, plot_causes
+from codesign_kernel.figures.convergence import (
+    ConvergenceInfo,
+    convergence_figure,
+    convergence_info,
+    plot_convergence,
+)
 from codesign_kernel.figures.cosim import CosimInfo, cosim_figure, cosim_info, plot_cosim
 from codesign_kernel.figures.front import ParetoInfo, Point, pareto_info
 from codesign_kernel.figures.layers import LayerBar, LayersInfo, layers_figure, layers_info, plot_layers
@@ -11,8 +18,10 @@ from codesign_kernel.figures.roofline import RooflineInfo, RoofPoint, plot_roofl
 from codesign_kernel.figures.theme import dark, narrowed
 
 __all__ = [
+    "AttainmentInfo",
     "CauseBar",
     "CausesInfo",
+    "ConvergenceInfo",
     "CosimInfo",
     "LayerBar",
     "LayersInfo",
@@ -22,8 +31,12 @@ __all__ = [
     "Point",
     "RoofPoint",
     "RooflineInfo",
+    "attainment_figure",
+    "attainment_info",
     "causes_figure",
     "causes_info",
+    "convergence_figure",
+    "convergence_info",
     "cosim_figure",
     "cosim_info",
     "dark",
@@ -34,7 +47,9 @@ __all__ = [
     "pareto_info",
     "parity_figure",
     "parity_info",
+    "plot_attainment",
     "plot_causes",
+    "plot_convergence",
     "plot_cosim",
     "plot_layers",
     "plot_pareto",

@@ -31,12 +31,14 @@ PACKAGES = {
     "voila": "apps",
     "dask": "scale",
     "distributed": "scale",
+    "moocore": "search",
     "optuna": "search",
     "sqlalchemy": "store",
     "alembic": "store",
     "psycopg": "store",
     "redis": "store",
     "pyarrow": "store",
+    "pymoo": "search",
     "pyosys": "synth",
 }
 
