@@ -16,6 +16,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:  # what _HOME says, in the words that type checkers and editors read
     from codesign_kernel import accelerator, figures
     from codesign_kernel.accelerator import Accelerator, MemoryLevel, SpatialArray
+    from codesign_kernel.cluster import Cluster, cluster
     from codesign_kernel.cosim import CosimReport
     from codesign_kernel.cost import Cost
     from codesign_kernel.cost.evaluate import evaluate
@@ -29,6 +30,7 @@ if TYPE_CHECKING:  # what _HOME says, in the words that type checkers and editor
 
 _HOME = {
     "Accelerator": "accelerator",
+    "Cluster": "cluster",
     "Cost": "cost",
     "CosimReport": "cosim",
     "Design": "design",
@@ -42,6 +44,7 @@ _HOME = {
     "SpatialSpace": "design",
     "Workload": "workload",
     "accelerator": "accelerator",
+    "cluster": "cluster",
     "cosimulate": "session",
     "evaluate": "cost",
     "figures": "figures",
@@ -53,11 +56,12 @@ _HOME = {
     "sweep": "session",
     "zoo": "profiler.zoo",
 }
-#: Names that are modules themselves.
-_MODULES = frozenset({"accelerator", "figures", "zoo"})
+#: Names that are modules themselves (``cluster`` is one that can be called).
+_MODULES = frozenset({"accelerator", "cluster", "figures", "zoo"})
 
 __all__ = [
     "Accelerator",
+    "Cluster",
     "CosimReport",
     "Cost",
     "Design",
@@ -72,6 +76,7 @@ __all__ = [
     "Workload",
     "__version__",
     "accelerator",
+    "cluster",
     "cosimulate",
     "evaluate",
     "figures",

@@ -31,6 +31,8 @@ PACKAGES = {
     "voila": "apps",
     "dask": "scale",
     "distributed": "scale",
+    "cryptography": "scale",
+    "dask-jobqueue": "hpc",
     "optuna": "search",
     "pyosys": "synth",
 }
