@@ -84,7 +84,8 @@ class _Run:
         self.running: list[tuple[float, int]] = []
         self.submitted = self.finished = 0
         self.task_s = self.response_sum_s = self.worker_s = self.last_s = 0.0
-        self.overload_s: float | None = None
+        self.overloaded = False
+        self.overload_s: float | None = None  # while nothing has come of it
         self.reactions: list[float] = []
 
     def advance(self, until_s: float) -> None:
@@ -120,10 +121,11 @@ class _Run:
         while self.waiting and len(self.running) < self.arrived:
             task = self.waiting.popleft()
             heapq.heappush(self.running, (now_s + float(self.trace.lasts_s[task]), task))
-        if len(self.waiting) > OVERLOAD and self.overload_s is None:
-            self.overload_s = now_s
-        elif len(self.waiting) <= OVERLOAD:
+        if len(self.waiting) <= OVERLOAD:
             self._relieved(now_s)
+            self.overloaded = False
+        elif not self.overloaded:
+            self.overloaded, self.overload_s = True, now_s
 
     def _relieved(self, now_s: float) -> None:
         if self.overload_s is not None:
@@ -188,13 +190,15 @@ def simulate(
     now_s = 0.0
     # a policy that leaves work undone for a day after the trace will never do it
     end_s = trace.length_s + trace.work_s + 86_400
-    while now_s < trace.length_s or run.finished < len(trace.arrives_s):
+    while True:
+        run.advance(now_s)
+        if now_s >= trace.length_s and run.finished == len(trace.arrives_s):
+            return _outcome(run, decisions, moments)
         if now_s > end_s:
             raise InvalidInputError(
                 f"a policy has to get all tasks done, but {len(trace.arrives_s) - run.finished} of {trace.name!r} are "
                 "left a day after the last one could have ended; raise minimum"
             )
-        run.advance(now_s)
         decision = decider.decide(run.snapshot(now_s))
         if decision.changes:
             decisions.append(decision)
@@ -203,7 +207,6 @@ def simulate(
         moments.append(Moment(now_s, run.planned, run.arrived, len(run.waiting), len(run.running)))
         run.worker_s += run.planned * TICK_S
         now_s += TICK_S
-    return _outcome(run, decisions, moments)
 
 
 def _outcome(run: _Run, decisions: list[Decision], moments: list[Moment]) -> Outcome:
