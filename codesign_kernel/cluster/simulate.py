@@ -186,7 +186,9 @@ def simulate(
     if not 0 <= startup_s < math.inf:
         raise InvalidInputError(f"a worker takes 0 s or longer to start, but got {startup_s!r}; give seconds")
     decider = policy(mode, minimum, maximum, limits) if isinstance(mode, str) else mode
-    run, decisions, moments = _Run(trace, minimum, startup_s), [], []
+    run = _Run(trace, minimum, startup_s)
+    decisions: list[Decision] = []
+    moments: list[Moment] = []
     now_s = 0.0
     # a policy that leaves work undone for a day after the trace will never do it
     end_s = trace.length_s + trace.work_s + 86_400
