@@ -137,6 +137,17 @@ def test_the_scheduler_tells_what_policies_ask(two: Cluster) -> None:
 
 
 @pytest.mark.slow
+def test_an_address_does_as_well(two: Cluster) -> None:
+    """Somebody else's scheduler: its workers work, and stay when we go."""
+    with cluster(backend=two.address, security=two.client.security) as joined:
+        assert dict(joined.executor().run(abs, [-1, 2])) == {0: 1, 1: 2}
+        assert joined.decisions == []
+    assert two.workers == 2
+    with pytest.raises(ClusterError, match="is closed"):
+        joined.executor()
+
+
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_an_item_that_kills_is_told() -> None:
     with cluster("balanced", 1, 1) as started, pytest.raises(ClusterError, match=r"items 0 to 0 .*died.*memory_limit"):

@@ -20,6 +20,8 @@ from codesign_kernel.cluster.policies import (
 #: A worker goes that was spare for this share of the time that one takes to start: keeping one costs as much as its
 #: work, and most are wanted back soon or not at all.
 HOLD = 1 / 3
+#: Fewer than this share of the workers go only after the whole of it, so that the plan does not follow every wobble.
+FEW = 0.15
 #: A forecast is acted upon from this confidence on.
 CONFIDENT = 0.6
 
@@ -75,7 +77,8 @@ class Predictive:
             return hold(now, reason)
         if self._spare_s is None:
             self._spare_s = now.time_s
-        if now.time_s - self._spare_s < HOLD * now.startup_s:
+        few = now.planned - target <= FEW * now.planned
+        if now.time_s - self._spare_s < (1.0 if few else HOLD) * now.startup_s:
             return hold(now, reason)
         return Decision(now.time_s, now.planned, target, "forecast", reason, load)
 

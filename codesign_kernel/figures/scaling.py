@@ -105,7 +105,8 @@ def decisions_info(decisions: Sequence[Step]) -> DecisionsInfo:
     why = max(by_signal, key=lambda signal: by_signal[signal])
     count = f"{len(steps)} step" + ("s" if len(steps) > 1 else "")
     what = SIGNALS.get(why, (why, ""))[0]
-    finding = f"From {start} to {most} workers and then {end}: {count}, most often because of {what}"
+    way = f"From {start} to {most} workers" + (f" and then {end}" if end != most else "")
+    finding = f"{way}: {count}, most often by {what}"
     return DecisionsInfo(steps, start, most, end, ups, len(steps) - ups, by_signal, finding)
 
 
@@ -137,9 +138,9 @@ def decisions_figure(info: DecisionsInfo) -> go.Figure:
             name=words,
             marker={
                 "symbol": ["triangle-up" if step.target > step.workers else "triangle-down" for step in steps],
-                "size": 12 if len(info.steps) < 60 else 8,
+                "size": 12 if len(info.steps) < 60 else 6,
                 "color": colour,
-                "line": {"color": theme.LIGHT["ground"], "width": 1},
+                "line": {"color": theme.LIGHT["ground"], "width": 1 if len(info.steps) < 60 else 0},
             },
             customdata=[
                 f"{quantity(step.time_s, 's')}: {step.workers} → {step.target} workers, {theme.plain(step.reason)}"
@@ -224,7 +225,11 @@ def policies_figure(info: PoliciesInfo) -> go.Figure:
         )
     figure.add_vline(x=1, line={"color": theme.LIGHT["text"], "width": 2})
     everything = [value for found in info.ratios.values() for value in found.values()]
-    ticks = [tick for tick in (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50) if min(everything) / 2 < tick < max(everything) * 2]
+    ticks = [
+        tick
+        for tick in (0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.5, 2, 3, 5, 7, 10, 20, 50)
+        if min(everything) / 1.3 < tick < max(everything) * 1.3
+    ]
     label = "Dask's Adaptive" if info.baseline == "dask" else info.baseline
     figure.update_layout(
         xaxis={
