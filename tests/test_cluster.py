@@ -154,6 +154,45 @@ def test_an_item_that_kills_is_told() -> None:
         list(started.executor().run(die, [1]))
 
 
+SERVES = """
+import time
+import distributed
+if __name__ == "__main__":
+    served = distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address="127.0.0.1:0"
+    )
+    print(served.scheduler_address, flush=True)
+    time.sleep(100)
+"""
+
+
+@pytest.mark.slow
+def test_a_scheduler_that_dies_is_told(tmp_path: Path) -> None:
+    script = tmp_path / "serves.py"
+    script.write_text(SERVES)
+    with subprocess.Popen(
+        [sys.executable, str(script)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as server:
+        assert server.stdout is not None
+        address = server.stdout.readline().strip()
+        found: list[int] = []
+
+        def take_and_kill(joined: Cluster) -> None:
+            # a function that workers know who are not ours
+            for position, _ in joined.executor().run(time.sleep, [0.05] * 2000):
+                found.append(position)
+                if len(found) == 20:
+                    server.kill()
+
+        try:
+            with cluster(backend=address) as joined, pytest.raises(ClusterError, match="the scheduler is gone"):
+                take_and_kill(joined)
+        finally:
+            server.kill()
+    assert len(set(found)) == len(found)
+    assert 20 <= len(found) < 2000
+
+
 LEAVES = """
 import sys
 from codesign_kernel.cluster import cluster

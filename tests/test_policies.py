@@ -276,6 +276,17 @@ def test_predictive_acts_before_the_burst() -> None:
     assert "period" in early.reason
 
 
+def test_predictive_heeds_memory() -> None:
+    decider, found = Predictive(2, 32), []
+    for second in range(600):
+        now = QUIET._replace(time_s=float(second), memory=0.9 if second > 300 else 0.5, startup_s=30.0)
+        found.append(decider.decide(now))
+    assert found[250].signal in ("forecast", "hold")
+    assert "not trusted" not in found[250].reason
+    first = next(decision for decision in found if decision.signal == "memory")
+    assert (first.time_s, first.target > 8) == (361.0, True)
+
+
 def test_predictive_is_balanced_where_it_knows_nothing() -> None:
     unsure = predictive_after(wild(), queued=40)
     assert "not trusted" in unsure.reason

@@ -38,7 +38,7 @@ class Fixed:
 @pytest.mark.parametrize("name", SHAPES)
 @pytest.mark.parametrize("mode", MODES)
 def test_what_goes_in_comes_out(name: str, mode: str) -> None:
-    trace = shape(name, hours=0.7, seed=3)
+    trace = shape(name, hours=0.4, seed=3)
     outcome = simulate(trace, mode, minimum=1, maximum=20)
     assert outcome.tasks == len(trace.arrives_s)
     assert outcome.busy_hours == pytest.approx(trace.work_s / 3600)

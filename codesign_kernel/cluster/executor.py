@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from uuid import uuid4
 
 import distributed
+from distributed.comm import CommClosedError
 from distributed.protocol.pickle import dumps, loads
 
 from codesign_kernel.errors import ClusterError
@@ -102,7 +103,8 @@ class DaskExecutor:
                 item_s = max(measured, 1e-6) if not item_s else 0.7 * item_s + 0.3 * measured
                 yield from zip(range(first, last), results, strict=True)
         finally:
-            self.client.cancel([future for _, _, future in under_way.values()])
+            if self.client.status == "running":
+                self.client.cancel([future for _, _, future in under_way.values()])
 
     def _window(self, item_s: float) -> int:
         """Batches that may be in flight: of one item each, no more than there are workers, before one is measured."""
@@ -120,14 +122,17 @@ class DaskExecutor:
         return max(1, min(math.ceil(self.batch_s / item_s), max(fair, math.ceil(0.1 / item_s)), left))
 
     def _result(self, future: distributed.Future, first: int, last: int) -> tuple[list[Any], float]:
-        if future.status == "cancelled":
+        try:
+            if future.status in ("cancelled", "lost"):
+                raise CommClosedError("it was lost")
+            error = future.exception()
+            if error is None:
+                return future.result()
+        except OSError as gone:  # on the way from the scheduler; what the function raised is in ``error``
             raise ClusterError(
-                f"the scheduler is gone, and with it items {first} to {last - 1}; what was yielded before is complete: "
-                "start a cluster again and give it the rest"
-            )
-        error = future.exception()
-        if error is None:
-            return future.result()
+                f"the scheduler is gone, and with it items {first} to {last - 1} ({gone}); what was yielded before is "
+                "complete: start a cluster again and give it the rest"
+            ) from gone
         if isinstance(error, distributed.KilledWorker):
             raise ClusterError(
                 f"items {first} to {last - 1} were on {error.allowed_failures + 1} workers one after the other that "

@@ -53,7 +53,7 @@ class Cluster:
         if self.backend.startswith(ADDRESSES):
             self._log = adapter.Log(decider, 0.0)
             self.client = connect(self.backend, **options)
-            stack.callback(self.client.close)
+            stack.callback(_close_quietly, self.client)
             self.address = self.backend
             return
         where = BACKENDS[self.backend]
@@ -61,7 +61,7 @@ class Cluster:
         dask_cluster = where.make(self.minimum, options)
         stack.callback(_close_quietly, dask_cluster)
         self.client = dask_cluster.get_client() if self.backend == "gateway" else _client(dask_cluster)
-        stack.callback(self.client.close)
+        stack.callback(_close_quietly, self.client)
         self.address = str(dask_cluster.scheduler_address)
         if where.in_process:
             dask_cluster.adapt(
@@ -145,13 +145,13 @@ def connect(address: str, **options: Any) -> Any:
         logs.setLevel(level)
 
 
-def _close_quietly(dask_cluster: Any) -> None:
-    """Close without the words of workers that notice it before they are told."""
+def _close_quietly(what: Any) -> None:
+    """Close without the words of those that notice it before they are told, or that a lost scheduler cannot be told."""
     logs = logging.getLogger("distributed")
     level = logs.level
     logs.setLevel(logging.CRITICAL)
     try:
-        dask_cluster.close()
+        what.close()
     finally:
         logs.setLevel(level)
 

@@ -60,6 +60,8 @@ class Predictive:
         slow = now.startup_s / (now.startup_s + now.task_s) if now.startup_s else 0.0
         staffed = outlook.load + slow * math.sqrt(outlook.load)
         wanted = math.ceil(max(wanted_for_work(now, outlook.load), staffed / now.slots))
+        if otherwise.signal == "memory":
+            return otherwise  # no forecast of arrivals speaks of memory that fills
         target = min(self.maximum, max(self.minimum, wanted))
         reason = (
             f"{outlook.load:.1f} busy workers expected ({outlook.model}, confidence {outlook.confidence:.0%}), "
