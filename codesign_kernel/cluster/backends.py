@@ -77,7 +77,7 @@ def _jobs(kind: str) -> Callable[[int, Mapping[str, Any]], Any]:
             "memory": "4GB",
             "security": security(),
             "protocol": "tls://",
-            # the nodes have to read the certificate, so it lies in the user's own folder and not in this machine's /tmp
+            # the nodes have to read the certificate, so it lies in the user's own folder, which they share
             "shared_temp_directory": os.path.expanduser("~"),
             "scheduler_options": {"dashboard": False, "dashboard_address": "127.0.0.1:0"},
             **options,
