@@ -18,6 +18,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:  # what _HOME says, in the words that type checkers and editors read
     from codesign_kernel import accelerator, figures
     from codesign_kernel.accelerator import Accelerator, MemoryLevel, SpatialArray
+    from codesign_kernel.cluster import Cluster, cluster
     from codesign_kernel.cosim import CosimReport
     from codesign_kernel.cost import Cost
     from codesign_kernel.cost.evaluate import evaluate
@@ -34,6 +35,7 @@ if TYPE_CHECKING:  # what _HOME says, in the words that type checkers and editor
 
 _HOME = {
     "Accelerator": "accelerator",
+    "Cluster": "cluster",
     "Cost": "cost",
     "CosimReport": "cosim",
     "Design": "design",
@@ -52,6 +54,7 @@ _HOME = {
     "accelerator": "accelerator",
     "check_block": "rtl",
     "compare": "explore",
+    "cluster": "cluster",
     "cosimulate": "session",
     "evaluate": "cost",
     "explore": "session.explore",
@@ -65,11 +68,12 @@ _HOME = {
     "verify": "session",
     "zoo": "profiler.zoo",
 }
-#: Names that are modules themselves.
-_MODULES = frozenset({"accelerator", "figures", "zoo"})
+#: Names that are modules themselves (``cluster`` is one that can be called).
+_MODULES = frozenset({"accelerator", "cluster", "figures", "zoo"})
 
 __all__ = [
     "Accelerator",
+    "Cluster",
     "CosimReport",
     "Cost",
     "Design",
@@ -88,6 +92,7 @@ __all__ = [
     "__version__",
     "accelerator",
     "check_block",
+    "cluster",
     "compare",
     "cosimulate",
     "evaluate",

@@ -33,6 +33,10 @@ class SynthesisError(CodesignError):
     """yosys is missing or failed; the message says what to install or what it complained of."""
 
 
+class ClusterError(CodesignError):
+    """A cluster cannot be started, reached or relied on; the message says which, and what to do."""
+
+
 class OutputError(CodesignError, OSError):
     """A result cannot be written where it was asked for."""
 

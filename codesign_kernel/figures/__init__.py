@@ -15,6 +15,16 @@ from codesign_kernel.figures.pareto import pareto_figure, plot_pareto
 from codesign_kernel.figures.parity import ParityInfo, parity_figure, parity_info, plot_parity
 from codesign_kernel.figures.report import LoopResult, render_report
 from codesign_kernel.figures.roofline import RooflineInfo, RoofPoint, plot_roofline, roofline_figure, roofline_info
+from codesign_kernel.figures.scaling import (
+    DecisionsInfo,
+    PoliciesInfo,
+    decisions_figure,
+    decisions_info,
+    plot_decisions,
+    plot_policies,
+    policies_figure,
+    policies_info,
+)
 from codesign_kernel.figures.theme import dark, narrowed
 
 __all__ = [
@@ -23,12 +33,14 @@ __all__ = [
     "CausesInfo",
     "ConvergenceInfo",
     "CosimInfo",
+    "DecisionsInfo",
     "LayerBar",
     "LayersInfo",
     "LoopResult",
     "ParetoInfo",
     "ParityInfo",
     "Point",
+    "PoliciesInfo",
     "RoofPoint",
     "RooflineInfo",
     "attainment_figure",
@@ -40,6 +52,8 @@ __all__ = [
     "cosim_figure",
     "cosim_info",
     "dark",
+    "decisions_figure",
+    "decisions_info",
     "layers_figure",
     "layers_info",
     "narrowed",
@@ -51,10 +65,14 @@ __all__ = [
     "plot_causes",
     "plot_convergence",
     "plot_cosim",
+    "plot_decisions",
     "plot_layers",
     "plot_pareto",
     "plot_parity",
+    "plot_policies",
     "plot_roofline",
+    "policies_figure",
+    "policies_info",
     "render_report",
     "roofline_figure",
     "roofline_info",

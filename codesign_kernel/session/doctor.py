@@ -32,6 +32,8 @@ PACKAGES = {
     "dask": "scale",
     "distributed": "scale",
     "moocore": "search",
+    "cryptography": "scale",
+    "dask-jobqueue": "hpc",
     "optuna": "search",
     "sqlalchemy": "store",
     "alembic": "store",
