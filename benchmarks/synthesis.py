@@ -17,7 +17,7 @@ compared with ``accelerator/technology.py``. Cells are those of NanGate's 45 nm 
 
 Usage: synthesis.py [--write FILE]. It takes five minutes and needs ``pip install pyosys==0.70``, which is no dependency
 of the project; without it nothing is done. ``--write`` puts the data file there. The exit status is 1 where the fit is
-more than 3 % off on a shape that it has not seen.
+more than 6 % off on a shape that it has not seen.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ HELD_OUT: tuple[Shape, ...] = (
 #: What ``accelerator/control.py`` gives.
 CONTROL = ("control", "hold", "ports", "path")
 #: Held-out shapes lie within this of the fit.
-TOLERANCE = 0.03
+TOLERANCE = 0.06
 
 #: Widths of NanGate's X1 cells in µm (all are 1.4 µm high) and their functions, for the mapping.
 #: Source: ``test/Nangate45/Nangate45_stdcell.lef`` of github.com/The-OpenROAD-Project/OpenROAD (SIZE of the macros).

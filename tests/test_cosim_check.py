@@ -198,7 +198,8 @@ MUTANTS = {
     "drain of CONV": (r"('h5: \S+ = .*waited == )4", r"\g<1>5", None),
     "drain of STORE": (r"('h6: \S+ = .*waited == )4", r"\g<1>5", None),
     "drain of LOADQ": (r"('h4: \S+ = .*waited == )0", r"\g<1>1", None),
-    "drain of a move": (r"(default: \S+ = .*waited == )1", r"\g<1>2", None),
+    # not of a SAVE, which stands still from there on
+    "drain of a move": (r"(default: \S+ = .*waited == )1", r"\g<1>((op == 3) ? 1 : 2)", None),
     "count of cycles": (r"cycles <= \(cycles \+ 1\);", "cycles <= (cycles + 2);", None),
 }
 #: Which instruction each change of the cycles shows in first, and how much longer it seems.

@@ -18,10 +18,21 @@ _NESTED = re.compile(
 
 def compact(text: str) -> str:
     """``text`` with one declaration for signals of a type, no block for one assignment, and chains of ``else if``."""
-    text = re.sub(r"\bend\n +else\b", "end else", _SINGLE.sub(_alone, _by_type(text)))
+    text = re.sub(r"\bend\n +else\b", "end else", _SINGLE.sub(_alone, _by_type(_scalars(text))))
     before = ""
     while before != text:
         before, text = text, _NESTED.sub(_chained, text)
+    return text
+
+
+def _scalars(text: str) -> str:
+    """An array of one element as the element: Icarus Verilog cannot run a process that waits for one."""
+    for kind, name in re.findall(r"^((?:wire|reg) .*?)?\b(\w+) \[0:0\];$", text, re.MULTILINE):
+        # not the ports of instances, which may be called alike
+        here = rf"(?<![.\w]){name}\b"
+        if len(re.findall(here, text)) == 1 + len(re.findall(rf"{here}\[0\]", text)):
+            text = text.replace(f"{kind}{name} [0:0];", f"{kind}{name};")
+            text = re.sub(rf"{here}\[0\]", name, text)
     return text
 
 

@@ -122,8 +122,9 @@ def cosimulate(
         check_file(waves)
     elif window is not None:
         raise InvalidInputError(f"window is the part of a waveform to write, but got {window!r} without vcd=")
-    lower(network, design, batch=batch)  # what does not fit is refused before the RTL is made
-    cost = evaluate(network.workload.with_batch(batch), design)
+    # what does not fit is refused before the RTL is made
+    cost = evaluate(network.workload.with_batch(batch) if batch != 1 else network, design)
+    lower(network, design, batch=batch)
     bundle = generate_rtl(design)
     return check(
         bundle, network, inputs, chosen,
