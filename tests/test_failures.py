@@ -85,7 +85,7 @@ class TestCompiler:
     def test_what_failed_once_builds_the_next_time(self, script, told, tmp_path, monkeypatch):
         monkeypatch.setenv("CODESIGN_CACHE_DIR", str(tmp_path / "cache"))
         monkeypatch.setattr(verilated, "_HARNESS", 'extern "C" int answer() { return 42; }\n')
-        monkeypatch.setattr(verilated, "_build_runtime", lambda folder, traced: None)  # half a minute; nothing is run
+        monkeypatch.setattr(verilated, "_build_runtime", lambda *_: None)  # half a minute; nothing is run
         before = children()
         with monkeypatch.context() as broken:
             broken.setenv("PATH", _fake_compiler(tmp_path / "bin", script))

@@ -12,7 +12,7 @@ from myhdl import Signal, intbv
 from proof import counterexample
 
 from codesign_kernel.rtl import lanes
-from codesign_kernel.rtl.bits import signed, unsigned
+from codesign_kernel.rtl.bits import signed, unsigned, wrapping
 
 pytestmark = pytest.mark.yosys
 
@@ -113,19 +113,21 @@ def test_accumulate_is_its_specification(tmp_path):
     assert counterexample([rtl, law], "check", 0, tmp_path) is None
 
 
-def test_the_running_maximum_is_the_largest_since_the_first(tmp_path):
-    """By one step: the largest so far, or the new value where it is larger or the first."""
-    stored, best = Signal(unsigned(2 * DATA)), Signal(signed(DATA))
-    rtl = verilog(lanes.running_max(Signal(bool(0)), stored, Signal(bool(0)), best, DATA, 2 * DATA), tmp_path)
+def test_pooling_takes_the_largest_or_the_sum_since_the_first(tmp_path):
+    """By one step: of what is valid the first value, the larger one, or the sum, which wraps around."""
+    value, best = Signal(signed(DATA)), Signal(wrapping(DATA))
+    flags = [Signal(bool(0)) for _ in range(3)]
+    rtl = verilog(lanes.pool(Signal(bool(0)), value, *flags, best), tmp_path)
     law = f"""
-    module check(input clk, input [{2 * DATA - 1}:0] stored, input first);
+    module check(input clk, input signed [{DATA - 1}:0] value, input first, input valid, input adding);
       wire signed [{DATA - 1}:0] best;
-      dut rtl(.clk(clk), .stored(stored), .first(first), .best(best));
-      wire signed [{DATA - 1}:0] value = stored >> {DATA};
-      reg signed [{DATA - 1}:0] before, given;
-      reg begun;
-      always @(posedge clk) begin before <= best; given <= value; begun <= first; end
-      always @(*) assert(best == (begun || given > before ? given : before));
+      dut rtl(.clk(clk), .value(value), .first(first), .valid(valid), .adding(adding), .best(best));
+      reg signed [{DATA - 1}:0] before, given, sum;
+      reg begun, counts, adds;
+      always @(posedge clk) begin
+        before <= best; given <= value; sum <= best + value; begun <= first; counts <= valid; adds <= adding;
+      end
+      always @(*) assert(best == (!counts ? before : begun ? given : adds ? sum : given > before ? given : before));
     endmodule"""
     assert counterexample([rtl, law], "check", 1, tmp_path) is None
     mutant = rtl.replace("> best", "< best")

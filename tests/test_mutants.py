@@ -235,7 +235,7 @@ def test_the_sample_covers_lines(tmp_path: Path) -> None:
 
 
 def test_points_of_verilators_file() -> None:
-    from coverage import points
+    from rtl_coverage import points
 
     text = (
         "# SystemC::Coverage-3\n"

@@ -201,7 +201,7 @@ def started_in(folder: Path) -> list[int]:
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks for processes in /proc")
 @pytest.mark.parametrize(("sent", "status"), [(signal.SIGINT, 130), (signal.SIGKILL, -9)])
 def test_nothing_outlives_an_interrupt_or_a_kill(sent: signal.Signals, status: int, tmp_path: Path):
-    command = [sys.executable, "-m", "codesign_kernel.cli", "synth", "--rows", "2", "--cols", "2"]
+    command = [sys.executable, "-m", "codesign_kernel.cli", "synth", "--rows", "16", "--cols", "16"]
     environment = {**os.environ, "TMPDIR": str(tmp_path), "PYTHONUNBUFFERED": "1"}
     environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)

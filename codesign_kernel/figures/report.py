@@ -267,15 +267,12 @@ def _rtl(result: LoopResult) -> page.Section:
     lines = {name: text.count("\n") for name, text in bundle.files.items()}
     text = page.paragraph(
         f"The accelerator as synthesisable text, {sum(lines.values()):,} lines in {len(lines)} files; "
-        f"the top module is {bundle.top}. Equal designs "
-        f"give equal text: its digest is {bundle.digest[:16]}."
+        f"the top module is {bundle.top}. Equal designs give equal text: its digest is {bundle.digest[:16]}."
     )
     rows = [(name, f"{count:,}", quantity(len(bundle.files[name].encode()), "B")) for name, count in lines.items()]
-    body = page.table("Generated files", ("File", "Lines", "Size"), rows)
-    for name, source in bundle.files.items():
-        if name.endswith(".v"):
-            first = "\n".join(source.splitlines()[:RTL_LINES])
-            body += page.details(f"The first {RTL_LINES} lines of {name}", page.code(first))
+    body = page.details(f"All {len(rows)} files", page.table("Generated files", ("File", "Lines", "Size"), rows))
+    first = "\n".join(bundle.files[f"{bundle.top}.v"].splitlines()[:RTL_LINES])
+    body += page.details(f"The first {RTL_LINES} lines of {bundle.top}.v", page.code(first))
     return page.Section("rtl", "The generated RTL", text + body)
 
 

@@ -80,6 +80,13 @@ class RtlBundle:
         return {name: text.count("\n") for name, text in self.files.items()}
 
     @property
+    def in_words(self) -> str:
+        """How much there is of each language."""
+        modules = [count for name, count in self.lines.items() if name.endswith(".v")]
+        entities = sum(count for name, count in self.lines.items() if name.endswith(".vhd"))
+        return f"{sum(modules):,} lines of Verilog in {len(modules)} modules, {entities:,} lines of VHDL"
+
+    @property
     def texts(self) -> dict[str, str]:
         """Everything, by path: the sources, and the test bench in ``testbench/``."""
         return {**self.files, **{f"testbench/{name}": text for name, text in self.testbench.items()}}
@@ -93,7 +100,7 @@ class RtlBundle:
         return write_folder(Path(folder), self.texts)
 
     def __repr__(self) -> str:
-        return f"RtlBundle({self.top}, {self.accelerator}, {self.lines}, digest {self.digest[:12]})"
+        return f"RtlBundle({self.top}, {self.accelerator}, {self.in_words}, digest {self.digest[:12]})"
 
 
 @lru_cache(maxsize=16)

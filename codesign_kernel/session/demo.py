@@ -85,7 +85,7 @@ class DemoResult:
             ("latency", f"{quantity(cost.latency_s, 's')}, {cycles} cycles, {cost.utilization:.1%} utilised"),
             ("energy", f"{quantity(cost.energy_pj * pico, 'J')} an inference, {energy}"),
             ("area", quantity(cost.area_um2 * pico, "m²")),
-            ("RTL", ", ".join(f"{name} {lines:,} lines" for name, lines in loop.bundle.lines.items())),
+            ("RTL", loop.bundle.in_words),
             ("simulated", f"{report.vectors:,} images on {report.simulator}"),
             ("bits", f"{report.mismatches} mismatches"),
             ("cycles", f"RTL {report.cycles_rtl:,} | model {cycles} | program {report.cycles_program:,}"),
