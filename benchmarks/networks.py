@@ -23,7 +23,7 @@ from codesign_kernel.optimize import train_digits
 
 ARRAY = ck.Accelerator.systolic(8, 8, instruction_kib=64)
 #: The maps of LeNet-5 take up to 6.1 KiB (6 channels in words of 8), its weights 61 KiB.
-TIGHT = replace(ARRAY, activation_kib=1.5, weight_kib=1.5, accumulator_kib=0.5)
+TIGHT = replace(ARRAY, activation_kib=1.5, weight_kib=4, accumulator_kib=1)
 
 
 class Case(NamedTuple):

@@ -107,8 +107,9 @@ def measure_cocotb(net: ck.IntegerNetwork) -> tuple[float, float]:
         bundle.write(folder)
         (folder / "job").write_bytes(pickle.dumps(job))
         runner.build(
-            sources=sorted(folder.glob("*.v")), hdl_toplevel=bundle.top, build_dir=folder, log_file=folder / "build.log"
-        )
+            sources=sorted(folder.glob("*.v")), hdl_toplevel=bundle.top, build_dir=folder,
+            log_file=folder / "build.log", timescale=("1ns", "1ps"),
+        )  # fmt: skip
         results = runner.test(
             test_module="cocotb_core", hdl_toplevel=bundle.top, build_dir=folder, test_dir=folder,
             log_file=folder / "log", extra_env={"CORE_JOB": str(folder / "job")}, timescale=("1ns", "1ps"),
