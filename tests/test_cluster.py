@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -50,7 +51,12 @@ def die(item: int) -> int:
 
 def workers_of(process: psutil.Process) -> set[int]:
     """Children that are no helper of Python's own multiprocessing, which ends with the interpreter."""
-    return {child.pid for child in process.children(recursive=True) if "resource_tracker" not in str(child.cmdline())}
+    found = set()
+    for child in process.children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):  # it has ended, or is a zombie of another test
+            if "resource_tracker" not in str(child.cmdline()):
+                found.add(child.pid)
+    return found
 
 
 def listening() -> list[str]:

@@ -187,7 +187,7 @@ MUTANTS = {
     "bias": (r"\(x \+ bias\)", "(x)", "a"),
     "ReLU always": (r"\(relu && ", "(1'b1 && ", "a"),
     "multiply": (r"total <= \(p_in \+", "total <= (p_in -", "a"),
-    "deskew": (r"joined\[31:0\] = late\[0\];", "joined[31:0] = 0;", "a"),
+    "deskew": (r"joined\[31:0\] = late;", "joined[31:0] = 0;", "a"),
     "padding": (r"assign ctl_live = .*;", "assign ctl_live = 1'b1;", "b"),
     "accumulate never": (r"keep <= \(ctl_accumulate \|\| later_tap\);", "keep <= 1'b0;", "b"),
     "weights in use change": (r"if \(swap\)", "if (1'b1)", "b"),
