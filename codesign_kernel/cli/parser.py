@@ -195,6 +195,56 @@ def _add_verify(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, metavar="FILE.json", help="write the result, as --json prints it")
 
 
+def _add_demo(parser: argparse.ArgumentParser) -> None:
+    """Where the demo goes, and how much of it runs."""
+    parser.add_argument(
+        "--out", type=Path, default=Path("demo_out"), metavar="DIR", help="where results go (default demo_out)"
+    )
+    parser.add_argument("--seed", type=_seed, default=0, metavar="N", help="of the training (default 0)")
+    parser.add_argument(
+        "--images",
+        type=_count,
+        metavar="N",
+        help="images to prove in RTL (default: as many as the simulator is good for)",
+    )
+
+
+def _add_evaluate(parser: argparse.ArgumentParser) -> None:
+    """The network, the machine, and how the network is mapped."""
+    parser.add_argument("network", metavar="NETWORK", help=NETWORK)
+    parser.add_argument("--machine", required=True, metavar="NAME", help="tpu_v1, gemmini_default, generator_8x8, ...")
+    parser.add_argument("--mapping", metavar="TEXT", help="what every mapping must be, like 'k=64 inner=y'")
+    parser.add_argument("--mappings", action="store_true", help="print the loop nest of every layer")
+    parser.add_argument("--objective", choices=("latency", "energy"), default="latency", help="of the mappings")
+    parser.add_argument("--no-fusion", action="store_true", help="no map stays on chip between layers")
+
+
+def _add_sweep(parser: argparse.ArgumentParser) -> None:
+    """The network, what to trade, and where the table goes."""
+    parser.add_argument("network", metavar="NETWORK", help=NETWORK)
+    parser.add_argument(
+        "--objectives",
+        type=_objectives,
+        default="latency_ms,energy_uj,area_mm2",
+        metavar="A,B",
+        help="what to trade, separated by commas, each with :min or :max where the usual direction is not meant "
+        f"(default latency_ms,energy_uj,area_mm2; also {', '.join(name for name in OBJECTIVES)})",
+    )
+    parser.add_argument("--out", type=Path, metavar="FILE.csv", help="write every design with its results")
+
+
+def _add_synth(parser: argparse.ArgumentParser) -> None:
+    """What to synthesise for, and where the netlist goes."""
+    parser.add_argument(
+        "--target", choices=TARGETS, default="generic", help="gates or cells, or an FPGA (default generic)"
+    )
+    parser.add_argument(
+        "--liberty", type=Path, action="append", metavar="LIB", help="cells of a library; again for more of its files"
+    )
+    parser.add_argument("--out", type=Path, metavar="DIR", help="write netlist, report and log")
+    _add_design(parser)
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The parser of ``codesign``; ``args.command`` names the command."""
     parser = OneLineParser(
@@ -211,41 +261,16 @@ def build_parser() -> argparse.ArgumentParser:
         return sub
 
     demo = command("demo", "train a digits network, choose an accelerator, generate it and prove it; about a minute")
-    demo.add_argument(
-        "--out", type=Path, default=Path("demo_out"), metavar="DIR", help="where results go (default demo_out)"
-    )
-    demo.add_argument("--seed", type=_seed, default=0, metavar="N", help="of the training (default 0)")
-    demo.add_argument(
-        "--images",
-        type=_count,
-        metavar="N",
-        help="images to prove in RTL (default: as many as the simulator is good for)",
-    )
+    _add_demo(demo)
 
     profile = command("profile", "count the operations, parameters and bytes of a network, layer by layer")
     profile.add_argument("network", metavar="NETWORK", help=NETWORK)
 
     evaluate = command("evaluate", "cost a network on a machine of the catalogue, layer by layer")
-    evaluate.add_argument("network", metavar="NETWORK", help=NETWORK)
-    evaluate.add_argument(
-        "--machine", required=True, metavar="NAME", help="tpu_v1, gemmini_default, generator_8x8, ..."
-    )
-    evaluate.add_argument("--mapping", metavar="TEXT", help="what every mapping must be, like 'k=64 inner=y'")
-    evaluate.add_argument("--mappings", action="store_true", help="print the loop nest of every layer")
-    evaluate.add_argument("--objective", choices=("latency", "energy"), default="latency", help="of the mappings")
-    evaluate.add_argument("--no-fusion", action="store_true", help="no map stays on chip between layers")
+    _add_evaluate(evaluate)
 
     sweep = command("sweep", "evaluate every design of the default space and print the best compromises")
-    sweep.add_argument("network", metavar="NETWORK", help=NETWORK)
-    sweep.add_argument(
-        "--objectives",
-        type=_objectives,
-        default="latency_ms,energy_uj,area_mm2",
-        metavar="A,B",
-        help="what to trade, separated by commas, each with :min or :max where the usual direction is not meant "
-        f"(default latency_ms,energy_uj,area_mm2; also {', '.join(name for name in OBJECTIVES)})",
-    )
-    sweep.add_argument("--out", type=Path, metavar="FILE.csv", help="write every design with its results")
+    _add_sweep(sweep)
 
     _add_explore(command("explore", "find the best compromises, exactly or by a sampler, and recommend a design"))
 
@@ -257,14 +282,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_design(rtl)
 
     synth = command("synth", "synthesise the RTL of an accelerator with yosys: cells, area, memories, block by block")
-    synth.add_argument(
-        "--target", choices=TARGETS, default="generic", help="gates or cells, or an FPGA (default generic)"
-    )
-    synth.add_argument(
-        "--liberty", type=Path, action="append", metavar="LIB", help="cells of a library; again for more of its files"
-    )
-    synth.add_argument("--out", type=Path, metavar="DIR", help="write netlist, report and log")
-    _add_design(synth)
+    _add_synth(synth)
 
     cosim = command("cosim", "run a digits network on the RTL and compare bits and cycles with the model")
     _add_cosim(cosim)
