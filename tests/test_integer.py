@@ -368,3 +368,19 @@ def test_save_says_where_it_cannot_write(tmp_path):
     with pytest.raises(OutputError, match="cannot write"):
         small().save(tmp_path / "folder")
     assert [p.name for p in tmp_path.iterdir()] == ["folder"]
+
+
+def test_a_layer_may_have_narrower_weights_of_its_own():
+    layer = conv_layer(np.random.default_rng(3))
+    narrow = dataclasses.replace(layer, weight=np.clip(layer.weight, -8, 7).astype(np.int8), weight_bits=4)
+    network = IntegerNetwork("n", (2, 6, 6), 1.0, 8, (narrow,))
+    assert [nest.weight_bits for nest in network.workload.layers] == [4] + [8] * (len(network.workload.layers) - 1)
+    assert (
+        network.digest != IntegerNetwork("n", (2, 6, 6), 1.0, 8, (dataclasses.replace(narrow, weight_bits=0),)).digest
+    )
+    with pytest.raises(InvalidInputError, match="of 4 bits lies between -8 and 7"):
+        dataclasses.replace(layer, weight_bits=4)
+    with pytest.raises(InvalidInputError, match="weight_bits is one of"):
+        dataclasses.replace(layer, weight_bits=5)
+    with pytest.raises(InvalidInputError, match="at most as wide as the network's 8 bits"):
+        IntegerNetwork("n", (2, 6, 6), 1.0, 8, (dataclasses.replace(layer, weight_bits=16),))

@@ -5,20 +5,37 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from codesign_kernel.optimize.dataset import Dataset
 from codesign_kernel.optimize.integer import IntegerNetwork
 from codesign_kernel.optimize.layer import IntegerLayer
 
 if TYPE_CHECKING:
-    from codesign_kernel.optimize.digits import DigitsData, load_digits, train_digits
+    from codesign_kernel.optimize.digits import load_digits, train_digits
     from codesign_kernel.optimize.networks import DigitsCNN
     from codesign_kernel.optimize.quantizer import quantize
+    from codesign_kernel.optimize.training import Recipe, accuracy, fit, logits
 
-__all__ = ["DigitsCNN", "DigitsData", "IntegerLayer", "IntegerNetwork", "load_digits", "quantize", "train_digits"]
+__all__ = [
+    "Dataset",
+    "DigitsCNN",
+    "IntegerLayer",
+    "IntegerNetwork",
+    "Recipe",
+    "accuracy",
+    "fit",
+    "load_digits",
+    "logits",
+    "quantize",
+    "train_digits",
+]
 
 _HOME = {
     "DigitsCNN": "networks",
-    "DigitsData": "digits",
+    "Recipe": "training",
+    "accuracy": "training",
+    "fit": "training",
     "load_digits": "digits",
+    "logits": "training",
     "quantize": "quantizer",  # a module called quantize would hide the function
     "train_digits": "digits",
 }

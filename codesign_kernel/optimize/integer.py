@@ -41,7 +41,7 @@ class IntegerNetwork:
         name: of the network.
         input_shape: (C, H, W), element.
         input_scale: what one step of the input stands for.
-        bits: width of weights and activations (bit): 4, 8 or 16.
+        bits: width of activations, and of weights where a layer has no ``weight_bits`` of its own (bit): 4, 8 or 16.
         layers: in execution order.
 
     Raises:
@@ -87,6 +87,11 @@ class IntegerNetwork:
             raise InvalidInputError(
                 f"weights of {self.bits} bits lie between {low} and {high}, but those of layer {layer.name!r} "
                 f"reach from {layer.weight.min()} to {layer.weight.max()}"
+            )
+        if layer.weight_bits > self.bits:
+            raise InvalidInputError(
+                f"weights are at most as wide as the network's {self.bits} bits, but layer {layer.name!r} has "
+                f"weight_bits = {layer.weight_bits}; quantise the network with more bits"
             )
         if layer.weight.dtype != self.dtype:
             raise InvalidInputError(

@@ -19,6 +19,8 @@ OPS = ("conv2d", "linear", "avg_pool2d", "max_pool2d", "add")
 PLAIN_OPS = ("avg_pool2d", "max_pool2d", "add")
 #: The name under which a layer reads the network's input.
 INPUT = "input"
+#: Widths that a layer's own weights can have (bit).
+WEIGHT_BITS = (2, 4, 8, 16)
 ARRAYS = ("weight", "bias", "multiplier", "shift")
 MULTIPLIER_RANGE = (1, (1 << MULTIPLIER_BITS) - 1)
 
@@ -65,6 +67,8 @@ class IntegerLayer:
         scale: what one step of the output stands for.
         reads: names of the earlier layers whose maps it reads, or ``"input"``: two for ``add``, else one. Empty: the
             layer before it, and the input for the first.
+        weight_bits: width of its weights (bit): 2, 4, 8 or 16, at most the network's; 0 is the network's. Activations
+            have the network's width always.
 
     Raises:
         InvalidInputError: a field breaks a law; the message names layer and field.
@@ -85,6 +89,7 @@ class IntegerLayer:
     flatten: bool = False
     scale: float = 1.0
     reads: tuple[str, ...] = ()
+    weight_bits: int = 0
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name:
@@ -117,6 +122,7 @@ class IntegerLayer:
         if self.op in PLAIN_OPS:
             self._check_plain()
         self._check_reads()
+        self._check_weight_bits()
 
     def _check_plain(self) -> None:
         """Poolings and additions: ones for weights, and nothing that the hardware has only for convolutions."""
@@ -149,6 +155,19 @@ class IntegerLayer:
             self._refuse("reads", "of an addition names two different maps", repr(reads))
         if self.op != "add" and len(reads) > 1:
             self._refuse("reads", "names one map, and two only for op 'add'", repr(reads))
+
+    def _check_weight_bits(self) -> None:
+        legal = (0,) if self.op in PLAIN_OPS else (0, *WEIGHT_BITS)
+        bits = self._whole("weight_bits", self.weight_bits, 0)
+        if bits not in legal:
+            self._refuse("weight_bits", f"is one of {legal} for op {self.op!r}", repr(self.weight_bits))
+        self._set("weight_bits", bits)
+        top = 1 << (bits - 1) if bits else math.inf
+        if self.weight.min() < -top or self.weight.max() >= top:
+            self._refuse(
+                "weight", f"of {bits} bits lies between {-top} and {top - 1}",
+                f"{self.weight.min()} to {self.weight.max()}",
+            )  # fmt: skip
 
     def _check_arrays(self) -> None:
         wide = getattr(self.weight, "dtype", None) == np.int16
@@ -214,9 +233,11 @@ class IntegerLayer:
         return -(1 << (self.acc_bits - 1)), (1 << (self.acc_bits - 1)) - 1
 
     def settings(self) -> dict[str, Any]:
-        """Every field that is not an array; ``reads`` only where it is given, as chains were digested without it."""
+        """Every field that is not an array; ``reads`` and ``weight_bits`` only where they are given, so that networks
+        without them keep their digests."""
         names = ("name", "op", "stride", "padding", "dilation", "groups", "relu", "pool", "flatten", "scale")
-        return {name: getattr(self, name) for name in (*names, *(("reads",) if self.reads else ()))}
+        given = [name for name in ("reads", "weight_bits") if getattr(self, name)]
+        return {name: getattr(self, name) for name in (*names, *given)}
 
     def map_shape(self, shape: Shape) -> Shape:
         """(K, OY, OX) of the layer's own result, before the fused pooling, for an input map of ``shape`` (C, IY, IX).
@@ -266,7 +287,8 @@ def nests(layer: IntegerLayer, shape: Shape, bits: int) -> list[Layer]:
     chain = [
         Layer(
             layer.name, layer.op, G=groups, K=k // groups, C=c, OY=oy, OX=ox, FY=fy, FX=fx, IY=iy, IX=ix,
-            stride=layer.stride, padding=layer.padding, dilation=layer.dilation, weight_bits=bits, input_bits=bits,
+            stride=layer.stride, padding=layer.padding, dilation=layer.dilation,
+            weight_bits=layer.weight_bits or bits, input_bits=bits,
         )
     ]  # fmt: skip
     if layer.relu:

@@ -11,15 +11,13 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from codesign_kernel.cosim import CosimReport, check, find_simulator
 from codesign_kernel.cost import Cost, evaluate
 from codesign_kernel.design import Design, DesignSpace
 from codesign_kernel.errors import InvalidInputError
 from codesign_kernel.figures.report import LoopResult, render_report
 from codesign_kernel.files import check_folder, write_folder
-from codesign_kernel.optimize import IntegerNetwork, load_digits, quantize, train_digits
+from codesign_kernel.optimize import Dataset, IntegerNetwork, accuracy, load_digits, quantize, train_digits
 from codesign_kernel.pareto import knee, pareto_front
 from codesign_kernel.profiler import profile
 from codesign_kernel.session.generation import generate_rtl
@@ -140,7 +138,7 @@ def run_demo(
     clock.lap("front")
     tell(0, 0, "quantising")
     network = quantize(model, data.calibration_x)
-    accuracy_int8 = _accuracy(network.predict(data.test_x), data.test_y)
+    accuracy_int8 = accuracy(network.predict(data.test_x), data.test_y)
     clock.lap("quantise")
     tell(0, 0, "converting MyHDL to Verilog and VHDL")
     bundle = generate_rtl(design, network, data.test_x[:FEW_IMAGES])
@@ -160,16 +158,10 @@ def run_demo(
     return DemoResult(loop, folder, _rtl_accuracy(report, data), _remark(runner.name, count, every))
 
 
-def _accuracy(scores: Any, labels: Any) -> float:
-    return float((scores.reshape(len(scores), -1).argmax(1) == labels).mean())
-
-
-def _rtl_accuracy(report: CosimReport, data: Any) -> float | None:
+def _rtl_accuracy(report: CosimReport, data: Dataset) -> float | None:
     if report.vectors != len(data.all_x):
         return None
-    held_out = {image.tobytes() for image in data.test_x}
-    rows = np.array([i for i, image in enumerate(data.all_x) if image.tobytes() in held_out])
-    return _accuracy(report.outputs[rows], data.all_y[rows])
+    return accuracy(report.outputs[-len(data.test_y) :], data.test_y)  # the held-out images are the last ones
 
 
 def _remark(simulator: str, count: int, every: int) -> str:

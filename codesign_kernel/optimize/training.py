@@ -1,0 +1,139 @@
+"""Training on the CPU: one loop for first training, fine-tuning and quantisation-aware training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from codesign_kernel.errors import InvalidInputError
+from codesign_kernel.optimize.dataset import Dataset
+
+Progress = Callable[[int, int, str], None]
+#: Inputs that run through a model at once where nothing is learned.
+WIDE = 512
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How long and how fast to train.
+
+    Attributes:
+        epochs: passes over the training inputs, at least 1.
+        learning_rate: of Adam at the start; it falls to 0 along half a cosine.
+        batch: inputs a step.
+        weight_decay: of AdamW (Loshchilov and Hutter 2019, arXiv 1711.05101); 0 is plain Adam.
+
+    Raises:
+        InvalidInputError: a field breaks its law.
+    """
+
+    epochs: int
+    learning_rate: float = 1e-2
+    batch: int = 64
+    weight_decay: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise InvalidInputError(f"{name} is an integer >= 1, but got {value!r}")
+        for name, law in (("learning_rate", "above 0"), ("weight_decay", "of 0 or more")):
+            value = getattr(self, name)
+            lawful = isinstance(value, (int, float)) and np.isfinite(value) and value >= 0
+            if not lawful or (name == "learning_rate" and value == 0):
+                raise InvalidInputError(f"{name} is a finite number {law}, but got {value!r}")
+
+
+def fit(
+    model: nn.Module,
+    data: Dataset,
+    recipe: Recipe,
+    *,
+    seed: int = 0,
+    penalty: Callable[[], Tensor] | None = None,
+    progress: Progress | None = None,
+    stop: Callable[[], bool] | None = None,
+) -> list[float]:
+    """Train ``model`` in place on the training part of ``data``; it ends in evaluation mode.
+
+    Args:
+        model: [N, C, H, W] -> logits [N, classes].
+        seed: of the order of the inputs and of everything that the model draws; the same seed gives the same weights on
+            one machine.
+        penalty: added to the cross entropy of every step, such as a multiple of a latency; without, nothing.
+        progress: called after each epoch with (epochs done, epochs, message).
+        stop: asked before each epoch; ``True`` ends the training there.
+
+    Returns:
+        The mean loss of each epoch.
+
+    Raises:
+        InvalidInputError: the loss became NaN or infinite; the message says in which epoch.
+    """
+    x, y = torch.from_numpy(data.train_x), torch.from_numpy(data.train_y)
+    losses: list[float] = []
+    with repeatable(seed):
+        model.train()
+        parameters = [p for p in model.parameters() if p.requires_grad]
+        optimizer = torch.optim.AdamW(parameters, lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
+        steps = recipe.epochs * -(-len(x) // recipe.batch)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+        for epoch in range(recipe.epochs):
+            if stop is not None and stop():
+                break
+            total = 0.0
+            for batch in torch.randperm(len(x)).split(recipe.batch):
+                loss = F.cross_entropy(model(x[batch]), y[batch])
+                if penalty is not None:
+                    loss = loss + penalty()
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                schedule.step()
+                total += loss.item() * len(batch)
+            losses.append(total / len(x))
+            if not np.isfinite(losses[-1]):
+                raise InvalidInputError(
+                    f"the loss is a finite number, but became {losses[-1]} in epoch {epoch + 1}; lower the learning "
+                    f"rate of {recipe.learning_rate:g}"
+                )
+            if progress is not None:
+                progress(epoch + 1, recipe.epochs, f"training, loss {losses[-1]:.3f}")
+        model.eval()
+    return losses
+
+
+def logits(model: nn.Module, x: NDArray[np.float32]) -> NDArray[np.float32]:
+    """What ``model`` says of inputs [N, C, H, W], in evaluation mode: [N, classes]."""
+    was = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            return np.concatenate([model(part).numpy() for part in torch.from_numpy(x).split(WIDE)])
+    finally:
+        model.train(was)
+
+
+def accuracy(scores: NDArray[np.float32] | NDArray[np.int64], labels: NDArray[np.int64]) -> float:
+    """Share of the rows of ``scores`` [N, classes, ...] whose largest value, the first of equals, is at the label."""
+    return float((scores.reshape(len(scores), -1).argmax(1) == labels).mean())
+
+
+@contextmanager
+def repeatable(seed: int) -> Iterator[None]:
+    """Seeded random numbers that leave the caller's alone, and one thread, as sums depend on how they are divided."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with torch.random.fork_rng(devices=[]), torch.enable_grad():
+            torch.manual_seed(seed)
+            yield
+    finally:
+        torch.set_num_threads(threads)
