@@ -8,7 +8,7 @@ import math
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,8 +17,10 @@ from numpy.typing import NDArray
 
 from codesign_kernel.accelerator.types import DATA_BITS
 from codesign_kernel.errors import InvalidInputError
-from codesign_kernel.optimize import Dataset, IntegerNetwork, accuracy, prune, quantize, quantize_aware
+from codesign_kernel.optimize import Dataset, IntegerNetwork, accuracy, quantize
+from codesign_kernel.optimize.channels import channels_of
 from codesign_kernel.optimize.layer import PLAIN_OPS
+from codesign_kernel.optimize.pruning import prune
 
 #: Weights' widths that a layer may have of its own (bit).
 WEIGHT_BITS = (2, 4, 8, 16)
@@ -90,17 +92,52 @@ class NetworkSpace:
             )
 
     @classmethod
-    def of(cls, network: IntegerNetwork, bits: Sequence[int] = (8,), epochs: Sequence[int] = (4,)) -> NetworkSpace:
-        """What is chosen where the user does not say: a share of the channels of each convolution, and 2, 4 or 8 bits
-        for the weights of each layer that has some.
+    def of(
+        cls,
+        model: Any,
+        data: Dataset,
+        network: IntegerNetwork,
+        bits: Sequence[int] = (8,),
+        epochs: Sequence[int] = (4,),
+    ) -> NetworkSpace:
+        """What is chosen where the user does not say: a share of the channels of every group that can be pruned, and 2,
+        4 or 8 bits for the weights of each layer that has some.
 
         Args:
-            network: the whole model, quantised: it tells the layers.
+            model, data: torch module, and what it is trained on.
+            network: the whole model, quantised.
             bits, epochs: as for the class.
+
+        Raises:
+            InvalidInputError: the model cannot be copied.
+            MissingPackageError: torch-pruning is not installed.
         """
-        weighted = [layer for layer in network.layers if layer.op not in PLAIN_OPS]
-        keep = {layer.name: KEEP for layer in weighted[:-1] if layer.op != "linear" and layer.groups == 1}
-        return cls(keep=keep, weight_bits={layer.name: WIDTHS for layer in weighted}, bits=bits, epochs=epochs)
+        keep = {group.name: KEEP for group in channels_of(model, _example(model, data)).groups}
+        return cls(keep=keep, weight_bits={name: WIDTHS for name in _weighted(network)}, bits=bits, epochs=epochs)
+
+    def check(self, model: Any, data: Dataset, network: IntegerNetwork) -> None:
+        """Refuse choices for layers that ``model`` has not; arguments as for :meth:`of`.
+
+        Raises:
+            InvalidInputError: there is no such layer, or two whose channels go together have choices of their own.
+            UnsupportedLayerError: the channels of a layer cannot be pruned; the message says why.
+        """
+        known = _weighted(network)
+        for layer in (name.removeprefix(WIDTH) for name in self.choices if name.startswith(WIDTH)):
+            if layer not in known:
+                raise InvalidInputError(f"weight_bits names layers with weights, {', '.join(known)}, but got {layer!r}")
+        layers = [name.removeprefix(KEPT) for name in self.choices if name.startswith(KEPT)]
+        channels = channels_of(model, _example(model, data)) if layers else None
+        groups: dict[str, str] = {}
+        for layer in layers:
+            assert channels is not None
+            group = channels.of(layer).name
+            if group in groups:
+                raise InvalidInputError(
+                    f"channels that go together have one choice, but {groups[group]!r} and {layer!r} both have one; "
+                    "name one of them"
+                )
+            groups[group] = layer
 
     @property
     def size(self) -> int:
@@ -235,26 +272,32 @@ class Training:
 
     def network(self, candidate: Candidate) -> IntegerNetwork:
         """The network of ``candidate``."""
-        from dataclasses import replace
-
         model, data = self.model, self.data
         if candidate.keep:
             model = prune(model, data, keep=dict(candidate.keep), recipe=self.prune_recipe, seed=self.seed)
         widths = dict(candidate.weight_bits)
         if not candidate.epochs:
-            return quantize(model, data.calibration_x, bits=candidate.bits, weight_bits=widths)
+            return quantize(model, data.calibration_x, bits=candidate.bits)
+        from codesign_kernel.optimize import quantize_aware
+
         recipe = replace(self.tune_recipe, epochs=candidate.epochs)
-        return quantize_aware(
-            model, data, bits=candidate.bits, weight_bits=widths, recipe=recipe, seed=self.seed
-        )
+        return quantize_aware(model, data, bits=candidate.bits, weight_bits=widths, recipe=recipe, seed=self.seed)
+
+
+def _weighted(network: IntegerNetwork) -> list[str]:
+    """Names of the layers that have weights."""
+    return [layer.name for layer in network.layers if layer.op not in PLAIN_OPS]
+
+
+def _example(model: Any, data: Dataset) -> Any:
+    """An input for ``model``, of zeros: [2, C, H, W]."""
+    return next(model.parameters()).new_zeros((2, *data.input_shape))
 
 
 def weights_bit(network: IntegerNetwork) -> int:
     """Bits of all weights at their own widths."""
     return sum(
-        layer.weight.size * (layer.weight_bits or network.bits)
-        for layer in network.layers
-        if layer.op not in PLAIN_OPS
+        layer.weight.size * (layer.weight_bits or network.bits) for layer in network.layers if layer.op not in PLAIN_OPS
     )
 
 

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from importlib import resources
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -178,20 +178,19 @@ def _networks(
     return networks
 
 
-def _proposer(
-    sampler: str, networks: NetworkSpace, budget: int, seed: int, population: int | None
-) -> Sampler | None:
+def _proposer(sampler: str, networks: NetworkSpace, budget: int, seed: int, population: int | None) -> Sampler | None:
     """What proposes networks; None where each of them is evaluated."""
     if population is None:
         population = max(4, min(24, budget // 6))
     # two objectives; two limits: the accuracy, and those of the machine
-    checked = make_sampler("random" if sampler == "exact" else sampler, networks, 2, 3, seed, networks.first(), population)
+    choices = cast(DesignSpace, networks)  # samplers read the choices of a space alone
+    checked = make_sampler(
+        "random" if sampler == "exact" else sampler, choices, 2, 3, seed, networks.first(), population
+    )
     return None if sampler == "exact" else checked
 
 
-def _digests(
-    model: Any, data: Dataset, whole: IntegerNetwork, recipes: tuple[Any, ...], seed: int
-) -> dict[str, str]:
+def _digests(model: Any, data: Dataset, whole: IntegerNetwork, recipes: tuple[Any, ...], seed: int) -> dict[str, str]:
     """What decides what a candidate becomes, by name."""
     state = {name: tensor.detach().cpu().numpy() for name, tensor in model.state_dict().items()}
     parts = ("train", "calibration", "validation")

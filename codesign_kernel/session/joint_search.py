@@ -127,7 +127,9 @@ class JointSearch:
             if stop is not None and stop():
                 going = False
                 break
-        fresh = {number: fresh[number] for number in numbers if number in fresh}  # in the order asked, whoever was first
+        fresh = {
+            number: fresh[number] for number in numbers if number in fresh
+        }  # in the order asked, whoever was first
         items = {n: (t.network.workload, t.network.bits) for n, t in fresh.items() if t.network is not None}
         for number, content in self._work(self.machines, items, "machines"):
             self.swept[number] = Swept.from_bytes(content)
@@ -137,7 +139,9 @@ class JointSearch:
         self._record(fresh)
         return going
 
-    def _work(self, function: Callable[[Any], bytes], items: Mapping[int, Any], kind: str) -> Iterator[tuple[int, bytes]]:
+    def _work(
+        self, function: Callable[[Any], bytes], items: Mapping[int, Any], kind: str
+    ) -> Iterator[tuple[int, bytes]]:
         """(number, what ``function`` makes of its item): what was kept first, then the rest as it is done and kept."""
         left: dict[int, str] = {}
         for number, item in items.items():
@@ -166,7 +170,9 @@ class JointSearch:
         known = set(self.recorder.done().index.tolist())
         rows = self.frame([number for number in fresh if number not in known])
         if len(rows):
-            self.recorder.add(rows.drop(columns=["volume", "pairs"]))  # which depend on the machines, and the networks not
+            self.recorder.add(
+                rows.drop(columns=["volume", "pairs"])
+            )  # which depend on the machines, and the networks not
 
     def _refer(self) -> None:
         """Fix what volumes are measured to: a machine's limit, or else a tenth of the range (in decades) behind the
@@ -247,7 +253,12 @@ class JointSearch:
             assert network is not None
             score = accuracy(network.predict(data.test_x), data.test_y)
             designs = pairs["design"].to_numpy()
-            own = {"network": int(number), "design": designs, ACCURACY: pairs[ACCURACY].to_numpy(), "test_accuracy": score}
+            own = {
+                "network": int(number),
+                "design": designs,
+                ACCURACY: pairs[ACCURACY].to_numpy(),
+                "test_accuracy": score,
+            }
             machine = self.machines.rows(network.workload, designs)
             parts_of = {**own, **self.networks.values(int(number)), **machine}
             rows.append(pd.DataFrame(parts_of, index=pairs.index))

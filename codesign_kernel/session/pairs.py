@@ -159,7 +159,9 @@ class CoOptimization:
         limits = ", ".join(goal.words(name) for name in goal.limits)
         title += f" with {limits}" if limits else ""
         pair = self.pair(place)
-        words = f"Take pair {place}: a network of {pair.candidate}, on {pair.design}. It is {title}, {self._worth(place)}"
+        words = (
+            f"Take pair {place}: a network of {pair.candidate}, on {pair.design}. It is {title}, {self._worth(place)}"
+        )
         return Advice(place, pair, words, self._cheaper(place, loss), self._accurate(place))
 
     def _worth(self, place: int) -> str:
