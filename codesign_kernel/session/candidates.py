@@ -113,7 +113,7 @@ class NetworkSpace:
             MissingPackageError: torch-pruning is not installed.
         """
         keep = {group.name: KEEP for group in channels_of(model, _example(model, data)).groups}
-        return cls(keep=keep, weight_bits={name: WIDTHS for name in _weighted(network)}, bits=bits, epochs=epochs)
+        return cls(keep=keep, weight_bits=dict.fromkeys(_weighted(network), WIDTHS), bits=bits, epochs=epochs)
 
     def check(self, model: Any, data: Dataset, network: IntegerNetwork) -> None:
         """Refuse choices for layers that ``model`` has not; arguments as for :meth:`of`.
@@ -277,7 +277,7 @@ class Training:
             model = prune(model, data, keep=dict(candidate.keep), recipe=self.prune_recipe, seed=self.seed)
         widths = dict(candidate.weight_bits)
         if not candidate.epochs:
-            return quantize(model, data.calibration_x, bits=candidate.bits)
+            return quantize(model, data.calibration_x, bits=candidate.bits, weight_bits=widths)
         from codesign_kernel.optimize import quantize_aware
 
         recipe = replace(self.tune_recipe, epochs=candidate.epochs)

@@ -94,7 +94,7 @@ class JointSearch:
 
     def told(self, numbers: Sequence[int]) -> tuple[Array, Array]:
         """What a sampler learns of networks: ([N, 2] costs: accuracy and volume of the machines, both negated;
-        [N, 3] by how much the limits on the accuracy and on the machine are broken, and 1 where there is no network)."""
+        [N, 3] by how much the limits on accuracy and machine are broken, and 1 where there is no network)."""
         costs, broken = np.full((len(numbers), 2), np.nan), np.zeros((len(numbers), 3))
         floor = self.goal.limits.get(ACCURACY, (None, None))[0]
         for row, number in enumerate(numbers):
@@ -276,7 +276,7 @@ class JointSearch:
         reference = [self.chance if floor is None else floor, *self.reference.tolist()]
         legal = set(self._legal())
         parts: list[tuple[float, Array]] = []
-        rows = []
+        rows: list[tuple[int, float]] = []
         for count, number in enumerate(self.made, start=1):
             if number in legal:
                 parts.append((self.made[number].accuracy, self.swept[number].costs))

@@ -83,7 +83,7 @@ class CoOptimization:
         goal: objectives, ``accuracy`` first, and limits.
         frame: one row a network, in the order in which they came; its index is the number of the network. Its choices,
             ``accuracy`` (validation), ``macs``, ``weight_kib``, ``volume`` (of its machines alone, see
-            :func:`joint_volume`), ``pairs`` (machines on its own front), ``reason`` (why there is no network), ``wall_s``.
+            :func:`joint_volume`), ``pairs`` (machines on its own front), ``reason`` (of no network), ``wall_s``.
         front: one row a pair that keeps all limits and that no other such pair dominates, the most accurate first:
             ``accuracy``, ``test_accuracy``, results and parameters of the machine, choices of the network, and the
             numbers ``network`` and ``design``. Pairs of equal objectives stand there once.
@@ -266,7 +266,8 @@ def why_none(goal: Goal, networks: Sequence[tuple[float, int, Reach]], designs: 
         best[ACCURACY] = max(score for score, _, _ in networks)
         fitting = [score for score, legal, _ in networks if legal]
         others |= {ACCURACY: max(fitting)} if fitting else {}
-    told, binding = [], []
+    told: list[str] = []
+    binding: list[str] = []
     for name in goal.limits:
         least, most = goal.limits[name]
         kept = (least is None or best[name] >= least) and (most is None or best[name] <= most)
