@@ -45,25 +45,14 @@ from codesign_kernel.optimize import Recipe, accuracy, train_digits
 from codesign_kernel.pareto import knee, non_dominated
 from codesign_kernel.session.candidates import NetworkSpace, Training
 from codesign_kernel.session.joint_search import JointSearch
-from codesign_kernel.session.machines import Machines
+from codesign_kernel.session.machines import Machines, small_machines
 
 OBJECTIVES = ("latency_ms", "energy_uj", "area_mm2")
 #: The least accuracy, on the validation part for all methods.
 FLOOR = 0.9
 SEEDS, BUDGET, EPOCHS = 5, 48, 2
 PRUNING, TUNING = Recipe(3, 4e-3), Recipe(1, 1e-3)
-#: 55,296 designs: small arrays of two precisions, with and without packed weights.
-SPACE = ck.DesignSpace(
-    rows=(2, 4, 8, 16),
-    cols=(2, 4, 8, 16),
-    weight_bits=(4, 8),
-    min_weight_bits=(0, 2, 4),
-    activation_kib=(0.5, 1, 2, 4),
-    weight_kib=(1, 2, 4, 8, 16, 32),
-    accumulator_kib=(0.25, 0.5, 1, 2),
-    frequency_mhz=(100, 200),
-    bandwidth_gb_s=(0.4, 0.8, 1.6),
-)
+SPACE = small_machines()
 SHARES, WIDTHS = (0.25, 0.375, 0.5, 0.625, 0.75, 1.0), (2, 4, 8)
 Front = list[tuple[float, np.ndarray[Any, Any]]]
 

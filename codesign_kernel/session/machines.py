@@ -25,6 +25,21 @@ POWER = "power_w"
 COLUMNS = (*RESULTS, POWER)
 
 
+def small_machines() -> DesignSpace:
+    """Machines for networks of some kilobytes: 55,296, of two precisions, with and without packed weights, at 28 nm."""
+    return DesignSpace(
+        rows=(2, 4, 8, 16),
+        cols=(2, 4, 8, 16),
+        weight_bits=(4, 8),
+        min_weight_bits=(0, 2, 4),
+        activation_kib=(0.5, 1, 2, 4),
+        weight_kib=(1, 2, 4, 8, 16, 32),
+        accumulator_kib=(0.25, 0.5, 1, 2),
+        frequency_mhz=(100, 200),
+        bandwidth_gb_s=(0.4, 0.8, 1.6),
+    )
+
+
 def machine_columns(workload: Workload, columns: Mapping[str, Any]) -> dict[str, Array]:
     """The columns of a sweep and ``power_w``: the energy of an inference over its latency (W), which is the average
     while inferences follow one another without a pause."""
