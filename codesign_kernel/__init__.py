@@ -29,7 +29,10 @@ if TYPE_CHECKING:  # what _HOME says, in the words that type checkers and editor
     from codesign_kernel.profiler import Profile, profile, zoo
     from codesign_kernel.rtl import RtlBundle, check_block
     from codesign_kernel.session import VerifyReport, cosimulate, generate_rtl, sweep, verify
+    from codesign_kernel.session.candidates import NetworkSpace
+    from codesign_kernel.session.co_optimize import co_optimize
     from codesign_kernel.session.explore import explore
+    from codesign_kernel.session.pairs import CoOptimization
     from codesign_kernel.store import Store
     from codesign_kernel.workload import Layer, Workload
 
@@ -37,6 +40,7 @@ _HOME = {
     "Accelerator": "accelerator",
     "Cluster": "cluster",
     "Cost": "cost",
+    "CoOptimization": "session.pairs",
     "CosimReport": "cosim",
     "Design": "design",
     "DesignSpace": "design",
@@ -44,6 +48,7 @@ _HOME = {
     "IntegerNetwork": "optimize",
     "Layer": "workload",
     "MemoryLevel": "accelerator",
+    "NetworkSpace": "session.candidates",
     "Profile": "profiler",
     "RtlBundle": "rtl",
     "SpatialArray": "accelerator",
@@ -55,6 +60,7 @@ _HOME = {
     "check_block": "rtl",
     "compare": "explore",
     "cluster": "cluster",
+    "co_optimize": "session.co_optimize",
     "cosimulate": "session",
     "evaluate": "cost",
     "explore": "session.explore",
@@ -74,6 +80,7 @@ _MODULES = frozenset({"accelerator", "cluster", "figures", "zoo"})
 __all__ = [
     "Accelerator",
     "Cluster",
+    "CoOptimization",
     "CosimReport",
     "Cost",
     "Design",
@@ -82,6 +89,7 @@ __all__ = [
     "IntegerNetwork",
     "Layer",
     "MemoryLevel",
+    "NetworkSpace",
     "Profile",
     "RtlBundle",
     "SpatialArray",
@@ -93,6 +101,7 @@ __all__ = [
     "accelerator",
     "check_block",
     "cluster",
+    "co_optimize",
     "compare",
     "cosimulate",
     "evaluate",
