@@ -332,7 +332,7 @@ def features(program: Program) -> set[str]:
             "stride": layer.stride != (1, 1),
             "dilation": layer.dilation != (1, 1),
             "groups": layer.op == "conv2d" and layer.groups > 1,
-            "narrow weights": any("narrow" in i.fields for i in mine),
+            "narrow weights": any("per_word" in i.fields for i in mine),
             "padding": layer.padding != (0, 0),
             "pool": layer.pool > 1,
             "relu": layer.relu,
