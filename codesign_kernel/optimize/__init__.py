@@ -11,13 +11,16 @@ from codesign_kernel.optimize.layer import IntegerLayer
 
 if TYPE_CHECKING:
     from codesign_kernel.optimize.digits import load_digits, train_digits
+    from codesign_kernel.optimize.hardware_loss import HardwareLoss
     from codesign_kernel.optimize.networks import DigitsCNN
+    from codesign_kernel.optimize.pruning import prune
     from codesign_kernel.optimize.quantizer import quantize
     from codesign_kernel.optimize.training import Recipe, accuracy, fit, logits
 
 __all__ = [
     "Dataset",
     "DigitsCNN",
+    "HardwareLoss",
     "IntegerLayer",
     "IntegerNetwork",
     "Recipe",
@@ -25,17 +28,20 @@ __all__ = [
     "fit",
     "load_digits",
     "logits",
+    "prune",
     "quantize",
     "train_digits",
 ]
 
 _HOME = {
     "DigitsCNN": "networks",
+    "HardwareLoss": "hardware_loss",
     "Recipe": "training",
     "accuracy": "training",
     "fit": "training",
     "load_digits": "digits",
     "logits": "training",
+    "prune": "pruning",
     "quantize": "quantizer",  # a module called quantize would hide the function
     "train_digits": "digits",
 }
