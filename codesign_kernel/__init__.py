@@ -30,6 +30,7 @@ if TYPE_CHECKING:  # what _HOME says, in the words that type checkers and editor
     from codesign_kernel.rtl import RtlBundle, check_block
     from codesign_kernel.session import VerifyReport, cosimulate, generate_rtl, sweep, verify
     from codesign_kernel.session.explore import explore
+    from codesign_kernel.session.workflow import WorkflowResult, run_workflow
     from codesign_kernel.store import Store
     from codesign_kernel.workload import Layer, Workload
 
@@ -50,6 +51,7 @@ _HOME = {
     "SpatialSpace": "design",
     "Store": "store",
     "VerifyReport": "session",
+    "WorkflowResult": "session.workflow",
     "Workload": "workload",
     "accelerator": "accelerator",
     "check_block": "rtl",
@@ -64,6 +66,7 @@ _HOME = {
     "pareto_front": "pareto",
     "profile": "profiler",
     "quantize": "optimize",
+    "run_workflow": "session.workflow",
     "sweep": "session",
     "verify": "session",
     "zoo": "profiler.zoo",
@@ -88,6 +91,7 @@ __all__ = [
     "SpatialSpace",
     "Store",
     "VerifyReport",
+    "WorkflowResult",
     "Workload",
     "__version__",
     "accelerator",
@@ -103,6 +107,7 @@ __all__ = [
     "pareto_front",
     "profile",
     "quantize",
+    "run_workflow",
     "sweep",
     "verify",
     "zoo",
