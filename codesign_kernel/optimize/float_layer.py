@@ -44,19 +44,24 @@ class FloatLayer:
         """Rows and columns of the filter or pooling window."""
         return self.weight.shape[2], self.weight.shape[3]
 
+    def sums(self, x: Tensor) -> Tensor:
+        """What a convolution or fully connected layer adds up, [N, K, H, W], in the type of ``x`` [N, C, H, W]."""
+        weight, bias = self.weight.to(x.dtype), self.bias.to(x.dtype)
+        if self.op == "linear":
+            return F.linear(x.flatten(1), weight.flatten(1), bias)[:, :, None, None]
+        return F.conv2d(x, weight, bias, self.stride, self.padding, self.dilation, self.groups)
+
     def run(self, read: Sequence[Tensor]) -> Tensor:
         """What the layer writes to memory, [N, K, H, W], for the maps that it reads (float32, [N, C, H, W])."""
-        x, weight, bias = read[0], self.weight.float(), self.bias.float()
-        if self.op == "linear":
-            y = F.linear(x.flatten(1), weight.flatten(1), bias)[:, :, None, None]
-        elif self.op == "conv2d":
-            y = F.conv2d(x, weight, bias, self.stride, self.padding, self.dilation, self.groups)
-        elif self.op == "add":
+        x = read[0]
+        if self.op == "add":
             y = x + read[1]
         elif self.op == "avg_pool2d":
             y = F.avg_pool2d(x, self.window, self.stride, self.padding)
-        else:
+        elif self.op == "max_pool2d":
             y = F.max_pool2d(x, self.window, self.stride, self.padding)
+        else:
+            y = self.sums(x)
         y = F.relu(y) if self.relu else y
         y = y if self.ceiling is None else y.clamp(max=self.ceiling)
         return F.max_pool2d(y, self.pool) if self.pool > 1 else y

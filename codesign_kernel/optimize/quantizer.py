@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any
 
@@ -11,27 +13,36 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from codesign_kernel.accelerator.types import ACC_BITS, DATA_BITS
+from codesign_kernel.accelerator.types import DATA_BITS
 from codesign_kernel.errors import InvalidInputError
+from codesign_kernel.optimize.assembly import assemble, width_of
+from codesign_kernel.optimize.clipping import CUT_BITS, best_clip, rounded_weight, weight_steps
 from codesign_kernel.optimize.float_layer import FloatLayer, run_layers
 from codesign_kernel.optimize.graph import read_graph
 from codesign_kernel.optimize.integer import IntegerNetwork
-from codesign_kernel.optimize.layer import INPUT, MULTIPLIER_RANGE, PLAIN_OPS, IntegerLayer, shift_range
+from codesign_kernel.optimize.layer import PLAIN_OPS
 
 #: Calibration inputs that run through the model at once.
 BATCH = 32
 #: Values of one layer on which the clipping points are compared.
 SAMPLE = 1 << 17
-#: Clipping points, as fractions of the largest magnitude seen.
-CLIPS = np.linspace(1.0, 0.2, 41)
 
 
-def quantize(model: nn.Module, calibration_inputs: Tensor | NDArray[Any], bits: int = 8) -> IntegerNetwork:
+def quantize(
+    model: nn.Module,
+    calibration_inputs: Tensor | NDArray[Any],
+    bits: int = 8,
+    weight_bits: Mapping[str, int] | None = None,
+) -> IntegerNetwork:
     """Quantise a trained model to integers of ``bits`` bits; the model itself is not touched.
 
-    Weights are symmetric with one scale for each output channel, activations symmetric with one scale for each map. The
-    input's scale and the result's come from the largest magnitude in the calibration; between layers, the scale is that
-    of the clipping point with the smallest mean squared error on the calibration's activations. The two maps of an
+    Weights are symmetric with one scale for each output channel, activations symmetric with one scale for each map.
+    Weights of 2 and 4 bits are clipped where a channel's squared error is smallest, and its bias takes up the mean of
+    what they err by on the calibration inputs (Nagel et al. 2019, arXiv 1906.04721, section 4.2); wider ones keep their
+    largest magnitude.
+
+    The input's scale and the result's come from the largest magnitude in the calibration; between layers, the scale is
+    that of the clipping point with the smallest mean squared error on the calibration's activations. The two maps of an
     addition have one scale, and a max pooling keeps that of its map: for all maps that are tied together so, the
     clipping point is the one with the smallest sum of their mean squared errors, and at most 6 if one is a ReLU6's.
 
@@ -39,30 +50,36 @@ def quantize(model: nn.Module, calibration_inputs: Tensor | NDArray[Any], bits: 
         model: Conv2d, BatchNorm2d, ReLU, ReLU6, MaxPool2d, AvgPool2d, AdaptiveAvgPool2d, Flatten, Linear, Dropout and
             Identity, in branches that end in additions.
         calibration_inputs: [N, C, H, W], floating point; some hundred inputs like those that the network will see.
-        bits: of weights and activations: 4, 8 or 16.
+        bits: of activations, and of the weights of layers that ``weight_bits`` does not name: 4, 8 or 16.
+        weight_bits: widths of single layers' weights by the layer's name, its path in the model: 2, 4, 8 or 16, at
+            most ``bits``.
 
     Raises:
-        InvalidInputError: ``bits`` or the inputs break a law, or the model cannot run on them.
+        InvalidInputError: ``bits``, ``weight_bits`` or the inputs break a law, or the model cannot run on them.
         UnsupportedLayerError: the model holds a layer that the datapath cannot run; the message names it.
     """
+    check_request(model, bits)
+    inputs = checked_inputs(calibration_inputs)
+    layers = read_graph(model, inputs[[0, -1]])
+    widths = width_of(layers, bits, weight_bits)
+    seen = observe(layers, inputs)
+    steps = [weight_steps(layer.weight.numpy(), width) for layer, width in zip(layers, widths, strict=True)]
+    scales = map_scales(layers, seen, bits)
+    rounded = list(zip(widths, steps, strict=True))
+    layers = [centred(layer, *each, seen) for layer, each in zip(layers, rounded, strict=True)]
+    shape = (inputs.shape[1], inputs.shape[2], inputs.shape[3])
+    return assemble(type(model).__name__, shape, layers, scales, bits, rounded)
+
+
+def check_request(model: object, bits: object) -> None:
+    """Refuse what is no model or no width of a datapath."""
     if not isinstance(bits, int) or bits not in DATA_BITS:
         raise InvalidInputError(f"bits is one of {DATA_BITS}, but got {bits!r}")
     if not isinstance(model, nn.Module):
         raise InvalidInputError(f"model is a torch.nn.Module, but got {type(model).__name__}")
-    inputs = _inputs(calibration_inputs)
-    layers = read_graph(model, inputs[[0, -1]])
-    input_scale, *scales = _scales(layers, _observe(layers, inputs), bits)
-    names = {-1: INPUT, **{i: layer.name for i, layer in enumerate(layers)}}
-    made = []
-    for i, (layer, scale) in enumerate(zip(layers, scales, strict=True)):
-        first = layer.reads[0]
-        reads = () if layer.reads == (i - 1,) else tuple(names[source] for source in layer.reads)
-        made.append(_integer_layer(layer, scales[first] if first >= 0 else input_scale, scale, bits, reads))
-    shape = (inputs.shape[1], inputs.shape[2], inputs.shape[3])
-    return IntegerNetwork(type(model).__name__, shape, input_scale, bits, tuple(made))
 
 
-def _inputs(given: Any) -> Tensor:
+def checked_inputs(given: Any) -> Tensor:
     """The calibration inputs as float32 [N, C, H, W], checked."""
     if isinstance(given, np.ndarray):
         if given.dtype.kind != "f":
@@ -90,13 +107,29 @@ def _inputs(given: Any) -> Tensor:
     return inputs
 
 
-Observed = tuple[float, NDArray[np.float64]]
+@dataclass(frozen=True)
+class Seen:
+    """What the calibration shows of one map.
+
+    Attributes:
+        peak: the largest magnitude.
+        sample: some of the values, regularly taken.
+        mean: of each element, [C, H, W].
+    """
+
+    peak: float
+    sample: NDArray[np.float64]
+    mean: Tensor
 
 
-def _observe(layers: list[FloatLayer], inputs: Tensor) -> list[Observed]:
-    """For the input and for each layer's map the largest magnitude, and a regular sample of the values."""
+def observe(layers: Sequence[FloatLayer], inputs: Tensor) -> list[Seen]:
+    """The input's map and each layer's on ``inputs`` [N, C, H, W].
+
+    Raises:
+        InvalidInputError: a map holds NaN or infinity, or nothing but zeros.
+    """
     names = ["input", *(layer.name for layer in layers)]
-    peaks = [0.0] * len(names)
+    peaks, means = [0.0] * len(names), [torch.zeros(())] * len(names)
     samples: list[list[NDArray[np.float32]]] = [[] for _ in names]
     with torch.no_grad():
         for batch in inputs.split(BATCH):
@@ -108,6 +141,7 @@ def _observe(layers: list[FloatLayer], inputs: Tensor) -> list[Observed]:
                         "calibration inputs; check its weights"
                     )
                 peaks[i] = max(peaks[i], peak)
+                means[i] = means[i] + x.double().sum(0) / len(inputs)
                 total = x.numel() // len(batch) * len(inputs)
                 step = -(-total // SAMPLE) | 1  # odd, so that it does not stay in one column of an even map
                 samples[i].append(x.flatten()[::step].numpy())
@@ -117,10 +151,23 @@ def _observe(layers: list[FloatLayer], inputs: Tensor) -> list[Observed]:
                 f"layer {name!r} gives only zeros on the calibration inputs, so its range is unknown; calibrate "
                 "with inputs like those that the network will see, or check its weights"
             )
-    return [(peak, np.concatenate(parts).astype(np.float64)) for peak, parts in zip(peaks, samples, strict=True)]
+    values = [np.concatenate(parts).astype(np.float64) for parts in samples]
+    return [Seen(*each) for each in zip(peaks, values, means, strict=True)]
 
 
-def _scales(layers: list[FloatLayer], seen: list[Observed], bits: int) -> list[float]:
+def centred(layer: FloatLayer, width: int, step: NDArray[np.float64], seen: Sequence[Seen]) -> FloatLayer:
+    """The layer with a bias that takes up what its weights, rounded to ``step`` [K], shift the mean of its sums by.
+
+    A layer is linear, so the mean of its errors over inputs is what the errors of its weights make of the mean input.
+    """
+    if width > CUT_BITS or layer.op in PLAIN_OPS:
+        return layer
+    error = layer.weight - torch.from_numpy(rounded_weight(layer.weight.numpy(), width, step))
+    shift = replace(layer, weight=error, bias=torch.zeros_like(layer.bias)).sums(seen[layer.reads[0] + 1].mean[None])
+    return replace(layer, bias=layer.bias + shift.mean((0, 2, 3)))
+
+
+def map_scales(layers: Sequence[FloatLayer], seen: Sequence[Seen], bits: int) -> list[float]:
     """The scales of the input and of each layer's map; ``seen`` is of the same maps."""
     top = (1 << (bits - 1)) - 1
     group = list(range(len(seen)))  # of each map, the input being map 0: the first map that it is tied to
@@ -131,89 +178,14 @@ def _scales(layers: list[FloatLayer], seen: list[Observed], bits: int) -> list[f
     scales = [0.0] * len(seen)
     for first in sorted({*group}):
         members = [m for m, g in enumerate(group) if g == first]
-        clip = max(seen[m][0] for m in members)
+        clip = max(seen[m].peak for m in members)
         if members not in ([0], [len(layers)]):
-            clip = best_clip([seen[m][1] for m in members], clip, bits)
+            clip = best_clip([seen[m].sample for m in members], clip, bits)
         ceilings = [layers[m - 1].ceiling for m in members if m]
         clip = min([clip, *(c for c in ceilings if c is not None)])
         for m in members:
             scales[m] = _float(clip / top)
     return scales
-
-
-def best_clip(maps: list[NDArray[np.float64]], peak: float, bits: int) -> float:
-    """The magnitude at which to clip the values of ``maps`` so that quantising errs least: the sum of the mean squares.
-
-    A lower clip makes every step finer and cuts off the few values above it. The largest magnitude itself, ``peak``, is
-    among the candidates.
-    """
-    top = (1 << (bits - 1)) - 1
-    errors = []
-    for clip in CLIPS * peak:
-        error = 0.0
-        for values in maps:
-            steps = np.clip(np.rint(values * (top / clip)), -top - 1, top)
-            error += float(np.square(steps * (clip / top) - values).mean())
-        errors.append(error)
-    return float(CLIPS[int(np.argmin(errors))]) * peak
-
-
-def requantiser(ratio: float, acc_bits: int = 32) -> tuple[int, int]:
-    """(multiplier, shift) with multiplier / 2^shift close to ``ratio``, the multiplier using its 16 bits where it can.
-
-    Raises:
-        InvalidInputError: no multiplier of 16 bits and shift of 1 to ``acc_bits + 15`` comes near the ratio.
-    """
-    least, most = shift_range(acc_bits)
-    mantissa, exponent = math.frexp(ratio)
-    multiplier, shift = round(mantissa * 65536), 16 - exponent
-    if multiplier > MULTIPLIER_RANGE[1]:
-        multiplier, shift = multiplier // 2, shift - 1
-    if shift > most:
-        multiplier, shift = round(math.ldexp(ratio, most)), most
-    if multiplier < MULTIPLIER_RANGE[0] or shift < least:
-        raise InvalidInputError(
-            f"a requantiser scales by {MULTIPLIER_RANGE[0]}/2^{most} to {MULTIPLIER_RANGE[1]}/2, but "
-            f"{ratio:g} is needed; normalise the network, so that inputs and outputs of its layers have similar ranges"
-        )
-    return multiplier, shift
-
-
-def _integer_layer(
-    layer: FloatLayer, scale_in: float, scale_out: float, bits: int, reads: tuple[str, ...]
-) -> IntegerLayer:
-    top, acc_bits = (1 << (bits - 1)) - 1, ACC_BITS[bits]
-    kinds: tuple[Any, Any] = (np.int16, np.int64) if bits == 16 else (np.int8, np.int32)
-    weight, bias = layer.weight.numpy(), layer.bias.numpy()
-    if layer.op in PLAIN_OPS:
-        # the ones stand for no numbers of the model; an average's division is a part of its requantiser
-        scales = np.full(len(weight), 1 / math.prod(layer.window) if layer.op == "avg_pool2d" else 1.0)
-        integers = weight
-    else:
-        # The finest scale that represents the channel's weights, keeps its bias within half of the accumulator, whose
-        # other half is left to the products, and its multiplier at 16 bits. The last two decide only where weights are
-        # almost or exactly 0, as in a pruned channel.
-        scales = np.maximum(np.abs(weight).max(axis=(1, 2, 3)) / top, np.abs(bias) / (scale_in * (1 << (acc_bits - 2))))
-        scales = np.maximum(scales, scale_out / scale_in * 2.0**-acc_bits)
-        integers = np.clip(np.rint(weight / scales[:, None, None, None]), -top, top)
-    steps = [requantiser(scale_in * scale / scale_out, acc_bits) for scale in scales]
-    return IntegerLayer(
-        name=layer.name,
-        op=layer.op,
-        weight=integers.astype(kinds[0]),
-        bias=np.rint(bias / (scale_in * scales)).astype(kinds[1]),
-        multiplier=np.array([multiplier for multiplier, _ in steps], np.int32),
-        shift=np.array([shift for _, shift in steps], np.int32),
-        stride=layer.stride,
-        padding=layer.padding,
-        dilation=layer.dilation,
-        groups=layer.groups,
-        relu=layer.relu,
-        pool=layer.pool,
-        flatten=layer.flatten,
-        scale=scale_out,
-        reads=reads,
-    )
 
 
 def _float(scale: float) -> float:
