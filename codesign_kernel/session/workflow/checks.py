@@ -23,6 +23,8 @@ def check_before(workflow: Workflow, steps: set[str]) -> None:
                 f"{at}network: is digits, a file of .onnx or .pt2, or one of the zoo ({', '.join(zoo.names())}), "
                 f"but got {name!r}"
             )
+    if "optimise" in steps:
+        _check_layers(workflow)
     if "cosimulate" in steps:
         from codesign_kernel.cosim import find_simulator
 
@@ -39,6 +41,22 @@ def check_before(workflow: Workflow, steps: set[str]) -> None:
             if count is not None and count > there:
                 raise InvalidInputError(
                     f"{at}{step}.{what}: there are {there} test images, but got {count}; take fewer"
+                )
+
+
+def _check_layers(workflow: Workflow) -> None:
+    """The layers that settings name are there."""
+    from codesign_kernel.optimize.networks import NETWORKS
+
+    model, _ = NETWORKS[workflow.network["digits"]].untrained()
+    there = [name for name, module in model.named_modules() if type(module).__name__ in ("Conv2d", "Linear")]
+    for what in ("weight_bits", "keep"):
+        named = workflow.steps["optimise"][what]
+        for name in named if isinstance(named, dict) else ():
+            if name not in there:
+                raise InvalidInputError(
+                    f"{workflow.source}: optimise.{what}: names layers of the network ({', '.join(there)}), "
+                    f"but got {name!r}"
                 )
 
 

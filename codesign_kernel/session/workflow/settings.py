@@ -12,6 +12,7 @@ from typing import Any
 from codesign_kernel.errors import InvalidInputError
 from codesign_kernel.session.workflow.exploring import CHOOSE, EXPLORE, check_exploring
 from codesign_kernel.session.workflow.laws import SEEDS, Law, mapping, one_of, refuse, section, text, whole
+from codesign_kernel.session.workflow.optimising import OPTIMISE, check_optimising
 from codesign_kernel.session.workflow.text import read_text
 
 #: The networks of the digits, as in ``optimize.networks.NETWORKS``, which needs torch.
@@ -22,7 +23,7 @@ FILES = (".onnx", ".pt2")
 STEPS: dict[str, dict[str, tuple[Law, Any]]] = {
     "profile": {},
     "train": {"epochs": (whole(1, 10_000), None), "seed": (whole(0, SEEDS), None)},
-    "optimise": {"bits": (one_of(8, 4, 16), 8)},
+    "optimise": OPTIMISE,
     "explore": EXPLORE,
     "choose": CHOOSE,
     "generate": {"top": (one_of("core", "axi"), "core"), "vectors": (whole(0, 1000), None)},
@@ -109,9 +110,11 @@ def _checked(told: Any, source: str, name: str, folder: Path) -> Workflow:
     if told.get("choose") == "knee":
         told["choose"] = None  # which is the default
     steps = {step: section(f"{at}{step}", told.get(step), STEPS[step]) for step in STEPS if step in asked}
-    for step in ("train", "explore"):
+    for step in ("train", "optimise", "explore"):
         if step in steps and steps[step]["seed"] is None:
             steps[step]["seed"] = seed
+    if "optimise" in steps:
+        check_optimising(f"{at}optimise", steps["optimise"])
     if "explore" in steps:
         bits = steps["optimise"]["bits"] if "optimise" in steps else None
         check_exploring(at, steps["explore"], steps.get("choose"), bits)

@@ -49,20 +49,22 @@ def train(job: Job) -> Product:
 
 def optimise(job: Job) -> Product:
     """The trained network in integers."""
-    from codesign_kernel.optimize import accuracy, quantize
+    from codesign_kernel.optimize import accuracy
     from codesign_kernel.optimize.networks import NETWORKS
     from codesign_kernel.optimize.weights import load_weights
+    from codesign_kernel.session.workflow.optimising import in_words, integers
 
     before = job.records["train"].data
     weights = kept.arrays_of(job.file("train", "weights.npz"))
     model = load_weights(NETWORKS[before["network"]].model(), weights)
-    data, bits = job.dataset, job.settings["bits"]
-    network = quantize(model, data.calibration_x, bits=bits)
+    data = job.dataset
+    network = integers(model, data, job.settings, job.progress)
     right = accuracy(network.predict(data.test_x), data.test_y)
     body = {
-        "told": f"int{bits}, {right:.2%} of {len(data.test_y)} held-out images (float {before['test']:.2%})",
+        "told": f"{in_words(job.settings)}, {right:.2%} of {len(data.test_y)} held-out images "
+        f"(float {before['test']:.2%})",
         "digest": network.digest,
-        "bits": bits,
+        "bits": network.bits,
         "validation": accuracy(network.predict(data.validation_x), data.validation_y),
         "test": right,
     }
