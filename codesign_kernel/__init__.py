@@ -33,6 +33,7 @@ if TYPE_CHECKING:  # what _HOME says, in the words that type checkers and editor
     from codesign_kernel.session.co_optimize import co_optimize
     from codesign_kernel.session.explore import explore
     from codesign_kernel.session.pairs import CoOptimization
+    from codesign_kernel.session.workflow import WorkflowResult, run_workflow
     from codesign_kernel.store import Store
     from codesign_kernel.workload import Layer, Workload
 
@@ -55,6 +56,7 @@ _HOME = {
     "SpatialSpace": "design",
     "Store": "store",
     "VerifyReport": "session",
+    "WorkflowResult": "session.workflow",
     "Workload": "workload",
     "accelerator": "accelerator",
     "check_block": "rtl",
@@ -72,6 +74,7 @@ _HOME = {
     "profile": "profiler",
     "prune": "optimize",
     "quantize": "optimize",
+    "run_workflow": "session.workflow",
     "sweep": "session",
     "verify": "session",
     "zoo": "profiler.zoo",
@@ -98,6 +101,7 @@ __all__ = [
     "SpatialSpace",
     "Store",
     "VerifyReport",
+    "WorkflowResult",
     "Workload",
     "__version__",
     "accelerator",
@@ -116,6 +120,7 @@ __all__ = [
     "profile",
     "prune",
     "quantize",
+    "run_workflow",
     "sweep",
     "verify",
     "zoo",

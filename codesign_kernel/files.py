@@ -44,8 +44,10 @@ def check_file(path: Path) -> None:
     check_folder(path.parent)
 
 
-def write_whole(path: Path, text: str | Iterable[str]) -> None:
+def write_whole(path: Path, text: str | bytes | Iterable[str]) -> None:
     """Write ``text``, whole or in pieces, to ``path`` through a temporary file beside it: nobody ever reads half of it.
+
+    Text is written as UTF-8, bytes as they are.
 
     Raises:
         OutputError: it cannot be written; an older file of that name is untouched.
@@ -54,8 +56,9 @@ def write_whole(path: Path, text: str | Iterable[str]) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-        with os.fdopen(handle, "w", encoding="utf-8", newline="") as stream:
-            stream.writelines([text] if isinstance(text, str) else text)
+        with os.fdopen(handle, "wb") as stream:
+            pieces = [text] if isinstance(text, (str, bytes)) else text
+            stream.writelines(piece if isinstance(piece, bytes) else piece.encode() for piece in pieces)
         umask = os.umask(0)
         os.umask(umask)
         os.chmod(temporary, 0o666 & ~umask)  # mkstemp makes files that only their owner can read
@@ -69,7 +72,7 @@ def write_whole(path: Path, text: str | Iterable[str]) -> None:
                 os.unlink(temporary)
 
 
-def write_folder(folder: Path, texts: Mapping[str, str]) -> list[Path]:
+def write_folder(folder: Path, texts: Mapping[str, str] | Mapping[str, str | bytes]) -> list[Path]:
     """Write all of ``texts`` (by path within ``folder``), or none of them; other files in ``folder`` stay.
 
     Everything is written beside the folder first and moved when it is complete.

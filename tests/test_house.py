@@ -83,6 +83,7 @@ HOMES = {
     "psycopg": {"store"},
     "pyarrow": {"store"},
     "redis": {"store"},
+    "yaml": {"session"},
     "plotly": {"figures", "widgets"},
     "ipywidgets": {"widgets"},
     "anywidget": {"widgets"},

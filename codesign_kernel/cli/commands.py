@@ -16,6 +16,7 @@ from codesign_kernel.cli.explore import explore_answer
 from codesign_kernel.cli.output import Answer, plain, rows_text, table_text
 from codesign_kernel.cli.parser import DESIGN_OPTIONS, TRAINED_TASKS
 from codesign_kernel.cli.progress import Progress
+from codesign_kernel.cli.run import run_answer
 from codesign_kernel.cli.synth import synth_answer
 from codesign_kernel.errors import InvalidInputError
 from codesign_kernel.files import check_file, check_folder, write_whole
@@ -251,6 +252,11 @@ def synth(args: argparse.Namespace, progress: Progress) -> Answer:
     return synth_answer(args, lambda: _design(args), progress)
 
 
+def run(args: argparse.Namespace, progress: Progress) -> Answer:
+    """``codesign run``: a workflow, each step once."""
+    return run_answer(args, progress)
+
+
 def cosim(args: argparse.Namespace, progress: Progress) -> Answer:
     """``codesign cosim``: a trained network on the RTL, compared bit for bit and cycle for cycle."""
     design = _design(args)
@@ -339,6 +345,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace, Progress], Answer]] = {
     "sweep": sweep,
     "explore": explore,
     "co-optimize": co_optimize_answer,
+    "run": run,
     "rtl": rtl,
     "synth": synth,
     "cosim": cosim,

@@ -276,6 +276,16 @@ def _add_sweep(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, metavar="FILE.csv", help="write every design with its results")
 
 
+def _add_run(parser: argparse.ArgumentParser) -> None:
+    """The workflow, and where its results are kept and written."""
+    parser.add_argument("workflow", type=Path, metavar="FILE", help="the workflow in YAML, see docs/workflow.md")
+    parser.add_argument(
+        "--store", metavar="PATH", help="a file of SQLite or a URL where results are kept (default: the user's own)"
+    )
+    parser.add_argument("--out", type=Path, metavar="DIR", help="write front, network, RTL, proof and report")
+    parser.add_argument("--plan", action="store_true", help="tell what would run and what is cached, and do nothing")
+
+
 def _add_synth(parser: argparse.ArgumentParser) -> None:
     """What to synthesise for, and where the netlist goes."""
     parser.add_argument(
@@ -318,6 +328,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_explore(command("explore", "find the best compromises, exactly or by a sampler, and recommend a design"))
 
     _add_co_optimize(command("co-optimize", "search network and accelerator together, with measured accuracy"))
+    _add_run(command("run", "run a workflow from its file: each step once, and on from where it was cut off"))
 
     rtl = command("rtl", "write the Verilog and VHDL of an accelerator")
     rtl.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the files go")

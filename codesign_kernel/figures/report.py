@@ -117,7 +117,9 @@ def _summary(result: LoopResult) -> list[page.Tile]:
             "Utilisation", percent(cost.utilization), f"of {quantity(cost.accelerator.peak_macs_per_s, 'MAC/s')}"
         ),
         page.Tile(
-            "Accuracy, int8", f"{100 * result.accuracy_int8:.1f} %", f"float {100 * result.accuracy_float:.1f} %"
+            f"Accuracy, int{result.design.accelerator.weight_bits}",
+            f"{100 * result.accuracy_int8:.1f} %",
+            f"float {100 * result.accuracy_float:.1f} %",
         ),
         page.Tile("RTL equals model", *verdict),
     ]
@@ -129,7 +131,8 @@ def _network(result: LoopResult) -> page.Section:
     change = f"loses {100 * loss:.1f} percentage points" if loss > 0.0005 else "loses nothing"
     text = page.paragraph(
         f"{profile.name} has {profile.parameters:,} parameters and takes {quantity(profile.macs, 'MAC')} an inference. "
-        f"Rounded to 8-bit integers it {change}: {100 * result.accuracy_int8:.1f} % of the test images are right, "
+        f"Rounded to {result.design.accelerator.weight_bits}-bit integers it {change}: "
+        f"{100 * result.accuracy_int8:.1f} % of the test images are right, "
         f"{100 * result.accuracy_float:.1f} % in float."
     )
     layers = [layer for layer in profile.workload.layers if layer.macs]

@@ -40,6 +40,7 @@ PACKAGES = {
     "psycopg": "store",
     "redis": "store",
     "pyarrow": "store",
+    "pyyaml": "store",
     "pymoo": "search",
     "pyosys": "synth",
     "espeakng-loader": "speech",

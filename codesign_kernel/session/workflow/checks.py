@@ -1,0 +1,64 @@
+"""What a workflow needs of the machine and of its network, checked before the first step runs."""
+
+from __future__ import annotations
+
+from codesign_kernel.errors import CodesignError, InvalidInputError
+from codesign_kernel.session.workflow.settings import Workflow
+
+
+def check_before(workflow: Workflow, steps: set[str]) -> None:
+    """Refuse what would stop one of ``steps``, which are to run, after others have worked for it.
+
+    Raises:
+        InvalidInputError: there is no such network, or fewer images than are asked for.
+        SimulatorError: the simulator does not run here.
+    """
+    at = f"{workflow.source}: "
+    name = workflow.network.get("zoo")
+    if name is not None and "profile" in steps:
+        from codesign_kernel.profiler import zoo
+
+        if name not in zoo.names():
+            raise InvalidInputError(
+                f"{at}network: is digits, a file of .onnx or .pt2, or one of the zoo ({', '.join(zoo.names())}), "
+                f"but got {name!r}"
+            )
+    if "optimise" in steps:
+        _check_layers(workflow)
+    if "cosimulate" in steps:
+        from codesign_kernel.cosim import find_simulator
+
+        try:
+            find_simulator(workflow.steps["cosimulate"]["simulator"])
+        except CodesignError as error:
+            raise type(error)(f"{at}cosimulate.simulator: {error}") from error
+    asked = [(step, workflow.steps[step][what], what) for step, what in _IMAGES if step in steps]
+    if any(count for _, count, _ in asked):
+        from codesign_kernel.optimize import load_digits
+
+        there = len(load_digits().test_y)
+        for step, count, what in asked:
+            if count is not None and count > there:
+                raise InvalidInputError(
+                    f"{at}{step}.{what}: there are {there} test images, but got {count}; take fewer"
+                )
+
+
+def _check_layers(workflow: Workflow) -> None:
+    """The layers that settings name are there."""
+    from codesign_kernel.optimize.networks import NETWORKS
+
+    model, _ = NETWORKS[workflow.network["digits"]].untrained()
+    there = [name for name, module in model.named_modules() if type(module).__name__ in ("Conv2d", "Linear")]
+    for what in ("weight_bits", "keep"):
+        named = workflow.steps["optimise"][what]
+        for name in named if isinstance(named, dict) else ():
+            if name not in there:
+                raise InvalidInputError(
+                    f"{workflow.source}: optimise.{what}: names layers of the network ({', '.join(there)}), "
+                    f"but got {name!r}"
+                )
+
+
+#: Settings that count test images.
+_IMAGES = (("generate", "vectors"), ("cosimulate", "images"))
