@@ -180,6 +180,16 @@ def test_it_says_which_limits_bind_together(sampler: str) -> None:
     assert "comes nearest" in str(told.value)
 
 
+def test_limits_that_nothing_keeps_cost_no_result() -> None:
+    """What was evaluated under them is known when they are loosened."""
+    recorder, evaluate = Memory(), Counting()
+    settings = {"objectives": OBJECTIVES, "sampler": "random", "budget": 100, "recorder": recorder}
+    with pytest.raises(InfeasibleDesignError, match="area_mm2 at most"):
+        explore(SPACE, evaluate, constraints={"area_mm2": 0.1}, **settings)
+    found = explore(SPACE, evaluate, constraints={"area_mm2": 5}, **settings)
+    assert (found.provenance.evaluated, len(evaluate.seen), len(found.frame)) == (0, 100, 100)
+
+
 def never(columns: Any) -> dict[str, Any]:
     found = results(columns)
     return {
