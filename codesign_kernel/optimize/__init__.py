@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from codesign_kernel.optimize.dataset import Dataset
+from codesign_kernel.optimize.fusion import FusionReport, fusion_report
 from codesign_kernel.optimize.integer import IntegerNetwork
 from codesign_kernel.optimize.layer import IntegerLayer
 
@@ -18,11 +19,13 @@ if TYPE_CHECKING:
 __all__ = [
     "Dataset",
     "DigitsCNN",
+    "FusionReport",
     "IntegerLayer",
     "IntegerNetwork",
     "Recipe",
     "accuracy",
     "fit",
+    "fusion_report",
     "load_digits",
     "logits",
     "quantize",

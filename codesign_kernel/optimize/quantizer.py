@@ -10,11 +10,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.export import ExportedProgram
 
 from codesign_kernel.accelerator.types import ACC_BITS, DATA_BITS
 from codesign_kernel.errors import InvalidInputError
 from codesign_kernel.optimize.float_layer import FloatLayer, run_layers
-from codesign_kernel.optimize.graph import read_graph
+from codesign_kernel.optimize.graph import read
 from codesign_kernel.optimize.integer import IntegerNetwork
 from codesign_kernel.optimize.layer import INPUT, MULTIPLIER_RANGE, PLAIN_OPS, IntegerLayer, shift_range
 
@@ -26,7 +27,9 @@ SAMPLE = 1 << 17
 CLIPS = np.linspace(1.0, 0.2, 41)
 
 
-def quantize(model: nn.Module, calibration_inputs: Tensor | NDArray[Any], bits: int = 8) -> IntegerNetwork:
+def quantize(
+    model: nn.Module | ExportedProgram, calibration_inputs: Tensor | NDArray[Any], bits: int = 8
+) -> IntegerNetwork:
     """Quantise a trained model to integers of ``bits`` bits; the model itself is not touched.
 
     Weights are symmetric with one scale for each output channel, activations symmetric with one scale for each map. The
@@ -37,7 +40,7 @@ def quantize(model: nn.Module, calibration_inputs: Tensor | NDArray[Any], bits: 
 
     Args:
         model: Conv2d, BatchNorm2d, ReLU, ReLU6, MaxPool2d, AvgPool2d, AdaptiveAvgPool2d, Flatten, Linear, Dropout and
-            Identity, in branches that end in additions.
+            Identity, in branches that end in additions; or such a model as ``torch.export`` gives it.
         calibration_inputs: [N, C, H, W], floating point; some hundred inputs like those that the network will see.
         bits: of weights and activations: 4, 8 or 16.
 
@@ -47,10 +50,9 @@ def quantize(model: nn.Module, calibration_inputs: Tensor | NDArray[Any], bits: 
     """
     if not isinstance(bits, int) or bits not in DATA_BITS:
         raise InvalidInputError(f"bits is one of {DATA_BITS}, but got {bits!r}")
-    if not isinstance(model, nn.Module):
-        raise InvalidInputError(f"model is a torch.nn.Module, but got {type(model).__name__}")
     inputs = _inputs(calibration_inputs)
-    layers = read_graph(model, inputs[[0, -1]])
+    reading = read(model, inputs[[0, -1]])
+    layers = reading.layers
     input_scale, *scales = _scales(layers, _observe(layers, inputs), bits)
     names = {-1: INPUT, **{i: layer.name for i, layer in enumerate(layers)}}
     made = []
@@ -59,7 +61,7 @@ def quantize(model: nn.Module, calibration_inputs: Tensor | NDArray[Any], bits: 
         reads = () if layer.reads == (i - 1,) else tuple(names[source] for source in layer.reads)
         made.append(_integer_layer(layer, scales[first] if first >= 0 else input_scale, scale, bits, reads))
     shape = (inputs.shape[1], inputs.shape[2], inputs.shape[3])
-    return IntegerNetwork(type(model).__name__, shape, input_scale, bits, tuple(made))
+    return IntegerNetwork(reading.name, shape, input_scale, bits, tuple(made))
 
 
 def _inputs(given: Any) -> Tensor:
