@@ -24,7 +24,7 @@ if TYPE_CHECKING:  # what _HOME says, in the words that type checkers and editor
     from codesign_kernel.cost.evaluate import evaluate
     from codesign_kernel.design import Design, DesignSpace, SpatialSpace
     from codesign_kernel.explore import Exploration, compare
-    from codesign_kernel.optimize import IntegerNetwork, prune, quantize
+    from codesign_kernel.optimize import FusionReport, IntegerNetwork, fusion_report, prune, quantize
     from codesign_kernel.pareto import knee, pareto_front
     from codesign_kernel.profiler import Profile, profile, zoo
     from codesign_kernel.rtl import RtlBundle, check_block
@@ -46,6 +46,7 @@ _HOME = {
     "Design": "design",
     "DesignSpace": "design",
     "Exploration": "explore",
+    "FusionReport": "optimize",
     "IntegerNetwork": "optimize",
     "Layer": "workload",
     "MemoryLevel": "accelerator",
@@ -67,6 +68,7 @@ _HOME = {
     "evaluate": "cost",
     "explore": "session.explore",
     "figures": "figures",
+    "fusion_report": "optimize",
     "generate_rtl": "session",
     "hardware_loss": "session",
     "knee": "pareto",
@@ -91,6 +93,7 @@ __all__ = [
     "Design",
     "DesignSpace",
     "Exploration",
+    "FusionReport",
     "IntegerNetwork",
     "Layer",
     "MemoryLevel",
@@ -113,6 +116,7 @@ __all__ = [
     "evaluate",
     "explore",
     "figures",
+    "fusion_report",
     "generate_rtl",
     "hardware_loss",
     "knee",

@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from codesign_kernel.optimize.dataset import Dataset
+from codesign_kernel.optimize.fusion import FusionReport, fusion_report
 from codesign_kernel.optimize.integer import IntegerNetwork
 from codesign_kernel.optimize.layer import IntegerLayer
 
@@ -24,6 +25,7 @@ __all__ = [
     "Conditions",
     "Dataset",
     "DigitsCNN",
+    "FusionReport",
     "HardwareLoss",
     "IntegerLayer",
     "IntegerNetwork",
@@ -31,6 +33,7 @@ __all__ = [
     "Recipe",
     "accuracy",
     "fit",
+    "fusion_report",
     "load_digits",
     "load_keywords",
     "logits",
