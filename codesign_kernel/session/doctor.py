@@ -42,6 +42,7 @@ PACKAGES = {
     "pyarrow": "store",
     "pymoo": "search",
     "pyosys": "synth",
+    "espeakng-loader": "speech",
     "torch-pruning": "optimize",
 }
 
