@@ -22,12 +22,13 @@ from typing import Any
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["OPENBLAS_NUM_THREADS"] = "1"
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import nn
 
 import codesign_kernel as ck
-from codesign_kernel.optimize import Dataset, Recipe, accuracy, fit, train_digits
+from codesign_kernel.optimize import Dataset, Recipe, accuracy, fit, logits, train_digits
 from codesign_kernel.optimize.networks import NETWORKS
 
 #: Passes over the data after the first training: fine-tuning; with gates, a half is with them and a half without.
@@ -44,15 +45,18 @@ HALF = Recipe(EPOCHS // 2, LEARNING_RATE)
 
 
 def scratch(narrow: nn.Module, data: Dataset, epochs: int, rate: float, seed: int) -> nn.Module:
-    """The network ``narrow`` with new weights, trained for ``epochs``."""
-    fresh = copy.deepcopy(narrow)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed + 1000)
-        for module in fresh.modules():
-            if hasattr(module, "reset_parameters"):
-                module.reset_parameters()
-    fit(fresh, data, Recipe(epochs, rate), seed=seed)
-    return fresh
+    """The network ``narrow`` with new weights, trained for ``epochs``; drawn again where its ReLUs have died."""
+    while True:
+        seed += 1000
+        fresh = copy.deepcopy(narrow)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            for module in fresh.modules():
+                if hasattr(module, "reset_parameters"):
+                    module.reset_parameters()
+        fit(fresh, data, Recipe(epochs, rate), seed=seed)
+        if np.ptp(logits(fresh, data.train_x), axis=0).min() > 0:
+            return fresh
 
 
 def measured(model: nn.Module, data: Dataset, machine: ck.Accelerator) -> dict[str, float]:
@@ -156,7 +160,11 @@ def main() -> int:
     everything = []
     for name in args.networks:
         started = time.perf_counter()
-        frame = pd.DataFrame([row for seed in range(args.seeds) for row in rows(name, seed, machine)])
+        made = []
+        for seed in range(args.seeds):
+            made += rows(name, seed, machine)
+            print(f"{name}, seed {seed}: {time.perf_counter() - started:.0f} s", file=sys.stderr, flush=True)
+        frame = pd.DataFrame(made)
         everything.append(frame)
         print(f"\n{name}: {len(frame)} networks in {time.perf_counter() - started:.0f} s\n")
         print("how channels are chosen, one share for all layers (setting: share kept)")

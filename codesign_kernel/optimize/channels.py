@@ -92,8 +92,7 @@ def channels_of(model: nn.Module, example: Tensor) -> Channels:
         InvalidInputError: the model cannot be copied, or cannot run on ``example``.
         MissingPackageError: torch-pruning is not installed.
     """
-    if not isinstance(model, nn.Module):
-        raise InvalidInputError(f"model is a torch.nn.Module, but got {type(model).__name__}")
+    check_model(model)
     own = _copy(model)
     graph, shape = _graph(own, example)
     paths = {module: path for path, module in own.named_modules()}
@@ -146,6 +145,12 @@ def magnitudes(model: nn.Module, example: Tensor, groups: Sequence[ChannelGroup]
         prune = graph.get_pruner_of_module(maker).prune_out_channels
         sizes[group.name] = score(graph.get_pruning_group(maker, prune, idxs=list(range(group.channels)))).detach()
     return sizes
+
+
+def check_model(model: object) -> None:
+    """Raise InvalidInputError for what is no torch model."""
+    if not isinstance(model, nn.Module):
+        raise InvalidInputError(f"model is a torch.nn.Module, but got {type(model).__name__}")
 
 
 def example_of(inputs: Any) -> Tensor:

@@ -72,7 +72,7 @@ class Conditions:
     speed_wpm: tuple[int, int] = (130, 220)
     pitch: tuple[int, int] = (20, 80)
     spread: tuple[int, int] = (10, 90)
-    snr_db: tuple[float, float] = (5.0, 30.0)
+    snr_db: tuple[float, float] = (10.0, 30.0)
     echo_s: tuple[float, float] = (0.05, 0.3)
     direct_db: tuple[float, float] = (0.0, 15.0)
     gain_db: tuple[float, float] = (-12.0, 0.0)

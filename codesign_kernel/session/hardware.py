@@ -57,11 +57,12 @@ def hardware_loss(
         InfeasibleDesignError: the whole network does not run on the design.
         MissingPackageError: torch-pruning is not installed.
     """
-    from codesign_kernel.optimize.channels import channels_of, example_of
+    from codesign_kernel.optimize.channels import channels_of, check_model, example_of
     from codesign_kernel.optimize.hardware_loss import HardwareLoss
     from codesign_kernel.optimize.width_cost import WidthCost, grid
 
     _check(metric, strength, step)
+    check_model(model)
     two = example_of(example)
     accelerator = getattr(design, "accelerator", design)
     workload = profile(model, two[:1]).workload
