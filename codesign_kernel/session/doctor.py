@@ -43,6 +43,7 @@ PACKAGES = {
     "pymoo": "search",
     "pyosys": "synth",
     "espeakng-loader": "speech",
+    "torch-pruning": "optimize",
 }
 
 #: Where Debian keeps each program.
