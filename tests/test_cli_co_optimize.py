@@ -23,6 +23,7 @@ def test_the_command_offers_what_there_is() -> None:
     assert {NETWORKS[name].data: name for name in TRAINED_TASKS.values()} == TRAINED_TASKS
 
 
+@pytest.mark.slow
 def test_the_answers(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     """For people; and for programs, from what the first run has kept."""
     out, figure, store = tmp_path / "pairs.csv", tmp_path / "pairs.html", tmp_path / "store.db"

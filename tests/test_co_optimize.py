@@ -351,3 +351,17 @@ def test_advice_in_words(found: ck.CoOptimization) -> None:
     with pytest.raises(InvalidInputError, match="pairs are numbered"):
         found.pair(len(found.front))
     assert "8 of 24 networks by nsga2 (budget), each on every of 64 designs" in str(found)
+
+
+@pytest.mark.slow
+@pytest.mark.verilator
+def test_a_pair_goes_straight_into_the_rtl(task: Task, found: ck.CoOptimization) -> None:
+    """Equal bits, equal cycles: of the knee, and of a network whose weights have widths of their own."""
+    narrow = [number for number in range(len(found.front)) if found.pair(number).candidate.weight_bits]
+    for number in {int(found.knee.name), narrow[0]}:
+        pair = found.pair(number)
+        report = ck.cosimulate(pair.design, pair.network, task.data.test_x[:8], simulator="verilator")
+        assert report.passed
+        assert report.cycles_rtl == pair.row["latency_cycle"]
+        scores = np.asarray(report.outputs).reshape(8, -1)
+        assert (scores == pair.network.predict(task.data.test_x[:8])).all()

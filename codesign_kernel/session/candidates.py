@@ -17,10 +17,9 @@ from numpy.typing import NDArray
 
 from codesign_kernel.accelerator.types import DATA_BITS
 from codesign_kernel.errors import InvalidInputError
-from codesign_kernel.optimize import Dataset, IntegerNetwork, accuracy, quantize
+from codesign_kernel.optimize import Dataset, IntegerNetwork, accuracy, prune, quantize
 from codesign_kernel.optimize.channels import channels_of
 from codesign_kernel.optimize.layer import PLAIN_OPS
-from codesign_kernel.optimize.pruning import prune
 
 #: Weights' widths that a layer may have of its own (bit).
 WEIGHT_BITS = (2, 4, 8, 16)
