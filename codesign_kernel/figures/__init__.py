@@ -25,6 +25,7 @@ from codesign_kernel.figures.scaling import (
     policies_figure,
     policies_info,
 )
+from codesign_kernel.figures.speech import SpeechInfo, SpokenWord, plot_speech, speech_figure, speech_info
 from codesign_kernel.figures.theme import dark, narrowed
 
 __all__ = [
@@ -43,6 +44,8 @@ __all__ = [
     "PoliciesInfo",
     "RoofPoint",
     "RooflineInfo",
+    "SpeechInfo",
+    "SpokenWord",
     "attainment_figure",
     "attainment_info",
     "causes_figure",
@@ -71,9 +74,12 @@ __all__ = [
     "plot_parity",
     "plot_policies",
     "plot_roofline",
+    "plot_speech",
     "policies_figure",
     "policies_info",
     "render_report",
     "roofline_figure",
     "roofline_info",
+    "speech_figure",
+    "speech_info",
 ]
