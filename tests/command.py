@@ -19,7 +19,8 @@ def codesign(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str
     """The command in a process of its own."""
     command = [sys.executable, "-m", "codesign_kernel.cli", *arguments]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "120"}
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment, **options)
+    options = {"timeout": 60, **options}
+    return subprocess.run(command, capture_output=True, text=True, env=environment, **options)
 
 
 def one_line(text: str) -> bool:

@@ -36,21 +36,83 @@ FULL: dict[str, Any] = {
     "generate": {"vectors": 1},
     "cosimulate": {"simulator": "myhdl", "images": 1},
 }
-#: Runs a workflow and says what came of it; with a step, a number and a signal it sends itself that signal when the
-#: step tells its progress for that many times.
-CLIENT = """
-import json, os, signal, sys
+#: Loads everything once, then forks a process for every run that it is asked for, all runs of a line at once: loading
+#: takes longer than the runs. A run with a step, a number and a signal sends itself that signal when the step tells its
+#: progress for that many times. The answer: [exit status as of a shell, what the run gave].
+RUNNER = """
+import json, os, signal, sys, tempfile
 import codesign_kernel as ck
-step, count, name = sys.argv[3:] or ("", "0", "")
-told = 0
-def progress(done, total, message):
-    global told
-    told += message.partition(":")[0] == step
-    if message.partition(":")[0] == step and told == int(count):
-        os.kill(os.getpid(), getattr(signal, name))
-found = ck.run_workflow(json.loads(sys.argv[1]), store=sys.argv[2], progress=progress)
-print(json.dumps(found.to_dict()))
+import codesign_kernel.cosim.bench, codesign_kernel.figures.report, codesign_kernel.optimize.digits
+import codesign_kernel.optimize.pruning, codesign_kernel.optimize.quantizer, codesign_kernel.session.demo
+import codesign_kernel.session.workflow.searching, sklearn.datasets, torch_pruning, torch
+
+def run(workflow, store, step, count, name, out):
+    told = 0
+    def progress(done, total, message):
+        nonlocal told
+        told += message.partition(":")[0] == step
+        if message.partition(":")[0] == step and told == count:
+            os.kill(os.getpid(), getattr(signal, name))
+    try:
+        json.dump(ck.run_workflow(workflow, store=store, progress=progress).to_dict(), out)
+        out.flush()
+    except KeyboardInterrupt:
+        os._exit(130)
+
+for line in sys.stdin:
+    workflow, runs = json.loads(line)
+    started = []
+    for given in runs:
+        out = tempfile.TemporaryFile("w+")
+        child = os.fork()
+        if not child:
+            run(workflow, *given, out)
+            os._exit(0)
+        started.append((child, out))
+    answers = []
+    for child, out in started:
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        out.seek(0)
+        answers.append([status, out.read()])
+    print(json.dumps(answers), flush=True)
 """
+
+
+class Runner:
+    """Runs workflows in processes that can be killed. A context manager."""
+
+    def __enter__(self) -> Runner:
+        self._process = subprocess.Popen(
+            [sys.executable, "-W", "ignore", "-c", RUNNER], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            text=True,
+        )  # fmt: skip
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.close()
+        self._process.wait()
+        self._process.stdout.close()
+
+    def _ask(self, workflow: dict[str, Any], runs: list[list[Any]]) -> list[list[Any]]:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps([workflow, runs]) + "\n")
+        self._process.stdin.flush()
+        answers: list[list[Any]] = json.loads(self._process.stdout.readline())
+        return answers
+
+    def stopped(self, workflow: dict[str, Any], store: Path, step: str, count: int, name: str) -> int:
+        """How a run ended that was stopped."""
+        ((status, _),) = self._ask(workflow, [[str(store), step, count, name]])
+        return int(status)
+
+    def ended(self, workflow: dict[str, Any], store: Path, count: int = 1) -> list[dict[str, Any]]:
+        """What runs gave that were begun at once and ended well."""
+        answers = self._ask(workflow, [[str(store), "", 0, ""]] * count)
+        assert [status for status, _ in answers] == [0] * count
+        return [json.loads(told) for _, told in answers]
 
 
 def changed(workflow: dict[str, Any], **steps: Any) -> dict[str, Any]:
@@ -60,9 +122,3 @@ def changed(workflow: dict[str, Any], **steps: Any) -> dict[str, Any]:
         before = made.get(name)
         made[name] = {**before, **value} if isinstance(before, dict) and isinstance(value, dict) else value
     return made
-
-
-def client(workflow: dict[str, Any], store: Path, *stop: object) -> subprocess.Popen[str]:
-    """A process that runs ``workflow``; ``stop``: step, count, name of a signal."""
-    command = [sys.executable, "-c", CLIENT, json.dumps(workflow), str(store), *map(str, stop)]
-    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
