@@ -154,5 +154,9 @@ class _Door(ModuleType):
         if name not in _HOME or name in _MODULES or not isinstance(value, ModuleType):
             super().__setattr__(name, value)
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """By name, so that a function of a notebook that says ``ck.evaluate`` can be sent to a worker."""
+        return import_module, (self.__name__,)
+
 
 sys.modules[__name__].__class__ = _Door

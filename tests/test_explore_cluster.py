@@ -171,6 +171,19 @@ def test_workers_that_lack_the_package_are_told(tmp_path: Path) -> None:
                     worker.kill()
 
 
+def test_a_function_of_a_notebook_can_be_sent(two: Cluster) -> None:
+    """One that no module holds, and that knows this package by ``ck``, as the lessons have it."""
+    cells: dict[str, Any] = {"__name__": "__main__"}
+    exec(
+        "import codesign_kernel as ck\ndef rows(number): return ck.DesignSpace(rows=(2, 4), cols=2).design(number)",
+        cells,
+    )
+    exec("def front(number): return ck.cluster.shape, number", cells)
+    designs = dict(two.executor().run(cells["rows"], [0, 1]))
+    assert [designs[n].accelerator.rows for n in (0, 1)] == [2, 4]
+    assert dict(two.executor().run(cells["front"], [5])) == {0: (ck.cluster.shape, 5)}
+
+
 def test_workers_of_another_release_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     from codesign_kernel.cluster import executor
 

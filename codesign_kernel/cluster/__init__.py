@@ -7,6 +7,7 @@ tries a policy in virtual time.
 from __future__ import annotations
 
 import sys
+from importlib import import_module
 from types import ModuleType
 from typing import Any
 
@@ -73,6 +74,10 @@ class _Room(ModuleType):
 
     def __call__(self, *arguments: Any, **options: Any) -> Cluster:
         return cluster(*arguments, **options)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """By name: pickles know modules themselves only, and this is of a class of its own."""
+        return import_module, (self.__name__,)
 
 
 _Room.__call__.__doc__ = cluster.__doc__

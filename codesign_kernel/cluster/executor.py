@@ -22,8 +22,9 @@ _PACKAGE = "codesign_kernel"
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-#: How long a batch should run: Dask spends about 2 ms on a task, and 94 % of the workers' time is work at 100 ms.
-BATCH_S = 0.25
+#: How long a batch should run (s). Scheduler, client and connections spend 5 to 10 ms on one, on the cores that the
+#: workers of a small machine need: 1 to 2 %.
+BATCH_S = 0.5
 #: Batches in flight for each worker that there may be, and at least: enough that the queue tells a policy of the work
 #: behind it (which counts from ten tasks on), few enough that little is cancelled when the caller stops early.
 PER_WORKER, AT_LEAST = 2, 32
