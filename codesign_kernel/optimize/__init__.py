@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from codesign_kernel.optimize.keywords import load_keywords, train_keywords
     from codesign_kernel.optimize.networks import NETWORKS, DigitsCNN, KeywordsCNN
     from codesign_kernel.optimize.pruning import prune
+    from codesign_kernel.optimize.mixed import Assignment, MixedPrecision, mixed_precision
+    from codesign_kernel.optimize.narrowing import sensitivity, weight_bytes
+    from codesign_kernel.optimize.qat import quantize_aware
     from codesign_kernel.optimize.quantizer import quantize
     from codesign_kernel.optimize.training import Recipe, accuracy, fit, logits
     from codesign_kernel.optimize.utterances import Conditions
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = [
     "NETWORKS",
     "Conditions",
+    "Assignment",
     "Dataset",
     "DigitsCNN",
     "FusionReport",
@@ -30,6 +34,7 @@ __all__ = [
     "IntegerLayer",
     "IntegerNetwork",
     "KeywordsCNN",
+    "MixedPrecision",
     "Recipe",
     "accuracy",
     "fit",
@@ -38,9 +43,13 @@ __all__ = [
     "load_keywords",
     "logits",
     "prune",
+    "mixed_precision",
     "quantize",
+    "quantize_aware",
+    "sensitivity",
     "train_digits",
     "train_keywords",
+    "weight_bytes",
 ]
 
 _HOME = {
@@ -57,6 +66,12 @@ _HOME = {
     "logits": "training",
     "prune": "pruning",
     "quantize": "quantizer",  # a module called quantize would hide the function
+    "quantize_aware": "qat",
+    "sensitivity": "narrowing",
+    "Assignment": "mixed",
+    "MixedPrecision": "mixed",
+    "mixed_precision": "mixed",
+    "weight_bytes": "narrowing",
     "train_digits": "digits",
     "train_keywords": "keywords",
 }
