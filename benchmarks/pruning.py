@@ -1,9 +1,9 @@
 """What pruning and a training loss that knows the hardware bring: accuracy against MACs, latency and energy.
 
-Every method starts from the same trained networks and gets the same number of epochs more; "scratch" is the narrow
-network trained from new weights for as many epochs as training and fine-tuning together. Means over the seeds, which
-are those of training, fine-tuning and random choice. Accuracies are those of the int8 network by the integer golden
-model; what is chosen is chosen by the validation part.
+Every method starts from the same trained networks and gets the same number of epochs more, at the same rate; "scratch"
+is the narrow network trained from new weights for as many epochs as training and fine-tuning together. Means over the
+seeds, which are those of training, fine-tuning and random choice. Accuracies are those of the int8 network by the
+integer golden model; what is chosen is chosen by the validation part.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import sys
 import time
 import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,24 +29,20 @@ import torch
 from torch import nn
 
 import codesign_kernel as ck
-from codesign_kernel.optimize import Dataset, Recipe, accuracy, fit, logits, train_digits
+from codesign_kernel.optimize import Dataset, Recipe, accuracy, fit, logits, train_digits, train_keywords
 from codesign_kernel.optimize.networks import NETWORKS
 
-#: Passes over the data after the first training: fine-tuning; with gates, a half is with them and a half without.
-EPOCHS = 20
-LEARNING_RATE = 5e-3
 #: Shares of channels, for how the channels are chosen and for uniform pruning on the array.
-SHARES = (0.5, 0.25, 0.125)
-UNIFORM = (0.75, 0.5, 0.375, 0.25, 0.125)
-STRENGTHS = (1.0, 2.0, 4.0, 8.0, 16.0)
+SHARES = (0.5, 0.25)
+UNIFORM = (0.75, 0.5, 0.375, 0.25)
+STRENGTHS = (2.0, 4.0, 8.0, 16.0)
 #: What a choice may lose on the validation part (share of inputs).
 LOSS = 0.01
-RECIPE = Recipe(EPOCHS, LEARNING_RATE)
-HALF = Recipe(EPOCHS // 2, LEARNING_RATE)
+METRICS = ("latency_ms", "energy_uj")
 
 
-def scratch(narrow: nn.Module, data: Dataset, epochs: int, rate: float, seed: int) -> nn.Module:
-    """The network ``narrow`` with new weights, trained for ``epochs``; drawn again where its ReLUs have died."""
+def scratch(narrow: nn.Module, data: Dataset, recipe: Recipe, seed: int) -> nn.Module:
+    """The network ``narrow`` with new weights, trained by ``recipe``; drawn again where its ReLUs have died."""
     while True:
         seed += 1000
         fresh = copy.deepcopy(narrow)
@@ -54,7 +51,7 @@ def scratch(narrow: nn.Module, data: Dataset, epochs: int, rate: float, seed: in
             for module in fresh.modules():
                 if hasattr(module, "reset_parameters"):
                     module.reset_parameters()
-        fit(fresh, data, Recipe(epochs, rate), seed=seed)
+        fit(fresh, data, recipe, seed=seed)
         if np.ptp(logits(fresh, data.train_x), axis=0).min() > 0:
             return fresh
 
@@ -71,10 +68,13 @@ def measured(model: nn.Module, data: Dataset, machine: ck.Accelerator) -> dict[s
     return {**parts, **figures}
 
 
-def rows(name: str, seed: int, machine: ck.Accelerator) -> Iterator[dict[str, Any]]:
+def rows(name: str, seed: int, machine: ck.Accelerator, args: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """One measured network a row."""
-    model, data, _ = train_digits(seed, network=name)
     task = NETWORKS[name]
+    train = train_keywords if task.data == "keywords" else train_digits
+    model, data, _ = train(seed, network=name)
+    tuning = Recipe(args.epochs, task.learning_rate, weight_decay=task.weight_decay)
+    half = replace(tuning, epochs=args.epochs // 2)
 
     def row(method: str, setting: float, made: nn.Module, table: str) -> dict[str, Any]:
         head = {"network": name, "seed": seed, "table": table, "method": method, "setting": setting}
@@ -83,19 +83,20 @@ def rows(name: str, seed: int, machine: ck.Accelerator) -> Iterator[dict[str, An
     whole = row("whole", 1.0, model, "choice")
     yield whole
     yield {**whole, "table": "hardware"}
-    for share in SHARES:
+    for share in args.shares:
         for importance in ("taylor", "magnitude", "random"):
-            made = ck.prune(model, data, share, RECIPE, importance=importance, seed=seed)
+            made = ck.prune(model, data, share, tuning, importance=importance, seed=seed)
             yield row(importance, share, made, "choice")
-        yield row("scratch", share, scratch(made, data, task.epochs + EPOCHS, task.learning_rate, seed), "choice")
-    for share in UNIFORM:
-        made = ck.prune(model, data, share, RECIPE, round_to=machine.cols, seed=seed)
+        long = Recipe(task.epochs + args.epochs, task.learning_rate, weight_decay=task.weight_decay)
+        yield row("scratch", share, scratch(made, data, long, seed), "choice")
+    for share in args.uniform:
+        made = ck.prune(model, data, share, tuning, round_to=machine.cols, seed=seed)
         yield row("uniform", share, made, "hardware")
-    for metric in ("latency_ms", "energy_uj"):
-        for strength in STRENGTHS:
+    for metric in args.metrics:
+        for strength in args.strengths:
             loss = ck.hardware_loss(model, data.train_x[:2], machine, metric, strength=strength)
-            fit(loss.model, data, HALF, seed=seed, penalty=loss)
-            yield row(f"aware of {metric[:-3]}", strength, loss.prune(data, HALF, seed=seed), "hardware")
+            fit(loss.model, data, half, seed=seed, penalty=loss)
+            yield row(f"aware of {metric[:-3]}", strength, loss.prune(data, half, seed=seed), "hardware")
 
 
 def mean(frame: pd.DataFrame) -> pd.DataFrame:
@@ -133,7 +134,7 @@ def conclude(table: pd.DataFrame, machine: ck.Accelerator) -> None:
     print(
         f"\ncheapest that lose at most {100 * LOSS:g} points of validation accuracy, on {machine.rows}x{machine.cols}:"
     )
-    for metric in ("latency_ms", "energy_uj"):
+    for metric in METRICS:
         uniform = chosen(table[table["method"] == "uniform"], whole["validation"] - 100 * LOSS, metric)
         aware = chosen(table[table["method"] == f"aware of {metric[:-3]}"], whole["validation"] - 100 * LOSS, metric)
         print(f"  {metric}: whole {told(whole, metric)}; uniform {told(uniform, metric)}; aware {told(aware, metric)}")
@@ -148,21 +149,28 @@ def conclude(table: pd.DataFrame, machine: ck.Accelerator) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--networks", nargs="+", choices=list(NETWORKS), default=["resnet"])
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--edge", type=int, default=4, help="rows and columns of the array")
+    parser.add_argument(
+        "--epochs", type=int, default=20, help="of fine-tuning; with gates, the first half is with them"
+    )
+    parser.add_argument("--shares", nargs="*", type=float, default=SHARES, help="kept, for how channels are chosen")
+    parser.add_argument("--uniform", nargs="+", type=float, default=UNIFORM, help="kept, for uniform pruning")
+    parser.add_argument("--strengths", nargs="+", type=float, default=STRENGTHS)
+    parser.add_argument("--metrics", nargs="+", choices=METRICS, default=METRICS)
     parser.add_argument("--csv", type=Path, help="where to write every measured network")
     parser.add_argument("--figure", type=Path, help="folder for a figure of each network (HTML)")
     args = parser.parse_args()
     warnings.simplefilter("error")
     machine = ck.Accelerator.systolic(args.edge, args.edge)
     print(f"Python {platform.python_version()}, torch {torch.__version__}, {platform.machine()}, one thread; {machine}")
-    print(f"digits; {args.seeds} seeds; {EPOCHS} epochs at {LEARNING_RATE:g} after the first training")
+    print(f"seeds {args.seeds}; {args.epochs} epochs after the first training, at its learning rate")
     everything = []
     for name in args.networks:
         started = time.perf_counter()
         made = []
-        for seed in range(args.seeds):
-            made += rows(name, seed, machine)
+        for seed in args.seeds:
+            made += rows(name, seed, machine, args)
             print(f"{name}, seed {seed}: {time.perf_counter() - started:.0f} s", file=sys.stderr, flush=True)
         frame = pd.DataFrame(made)
         everything.append(frame)

@@ -40,7 +40,7 @@ GROUPS = {
 
 
 def digits(network: str) -> Dataset:
-    return load_digits(NETWORKS[network].edge)
+    return load_digits(NETWORKS[network].shape[-1])
 
 
 def lively(network: str) -> nn.Module:
