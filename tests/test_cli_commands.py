@@ -147,7 +147,7 @@ class TestCommands:
     def test_cosim_has_so_many_images(self, capsys: pytest.CaptureFixture[str]) -> None:
         status, out, err = run(capsys, "cosim", "--images", "100000")
         assert (status, out) == (2, "")
-        assert "there are 450 test images, but" in err
+        assert "there are 450 test inputs, but" in err
         assert one_line(err)
 
     @pytest.mark.slow

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,6 @@ import codesign_kernel as ck
 from codesign_kernel.cli import main
 from codesign_kernel.errors import InvalidInputError, MissingPackageError, OutputError
 from codesign_kernel.optimize import (
-    NETWORKS,
     Conditions,
     Dataset,
     KeywordsCNN,
@@ -228,14 +229,23 @@ def test_the_network_is_profiled_as_it_says(capsys: pytest.CaptureFixture[str]) 
 
 @pytest.mark.slow
 @pytest.mark.verilator
-def test_utterances_on_the_rtl(cache: Path) -> None:
-    data = load_keywords(utterances=(500, 20, 10, 10), voices=4)
-    model, _ = NETWORKS["keywords"].train(data, 0, 1, None)
-    network = ck.quantize(model, data.calibration_x)
-    report = ck.cosimulate(ck.Accelerator.systolic(4, 4), network, data.test_x[:2])
-    assert report.passed
-    assert (report.vectors, report.mismatches) == (2, 0)
-    assert report.cycles_rtl == report.cycles_model
+def test_utterances_on_the_rtl(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    few = partial(load_keywords, utterances=(500, 20, 10, 10), voices=4)
+    monkeypatch.setattr(keywords, "load_keywords", few)
+    monkeypatch.setattr(keywords, "train_keywords", partial(train_keywords, epochs=1))
+    command = ["cosim", "--network", "keywords", "--images", "2", "--rows", "4", "--cols", "4", "--json"]
+    assert main(command) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["passed"]
+    assert (found["vectors"], found["mismatches"]) == (2, 0)
+    assert found["cycles_rtl"] == found["cycles_model"]
+    assert 0 <= found["float_accuracy"] <= 1
+    with pytest.raises(SystemExit):
+        main(["cosim", "--network", "words"])
+    assert main(["cosim", "--network", "keywords", "--images", "11", "--rows", "4", "--cols", "4"]) == 2
+    assert "there are 10 test inputs, but 11 are asked for" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -234,7 +234,7 @@ def _trained(
     spoken = NETWORKS[network].data == "keywords"
     available = len((load_keywords(progress=progress) if spoken else load_digits()).test_x)
     if images > available:
-        raise InvalidInputError(f"there are {available} test images, but {images} are asked for; take fewer")
+        raise InvalidInputError(f"there are {available} test inputs, but {images} are asked for; take fewer")
     progress(0, 0, f"profiling {NETWORKS[network].data}")
     evaluate(_untrained_profile(network), design)  # what would stop it later is told before the training
     train = train_keywords if spoken else train_digits
@@ -282,7 +282,7 @@ def cosim(args: argparse.Namespace, progress: Progress) -> Answer:
         ("design", report.design),
         ("network", f"{report.network}, {accuracy:.1%} of the test right before quantising"),
         ("simulator", report.simulator),
-        ("bits", f"{report.vectors:,} images compared, {report.mismatches:,} differ{differ}"),
+        ("bits", f"{report.vectors:,} inputs compared, {report.mismatches:,} differ{differ}"),
         ("cycles", f"RTL {report.cycles_rtl:,}, model {report.cycles_model:,}, program {report.cycles_program:,}"),
         ("instructions", _instructions(report)),
         ("array", f"{report.causes.total.array_utilization:.1%} utilised at work; of its time: {report.causes}"),
