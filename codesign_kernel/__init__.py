@@ -24,11 +24,11 @@ if TYPE_CHECKING:  # what _HOME says, in the words that type checkers and editor
     from codesign_kernel.cost.evaluate import evaluate
     from codesign_kernel.design import Design, DesignSpace, SpatialSpace
     from codesign_kernel.explore import Exploration, compare
-    from codesign_kernel.optimize import IntegerNetwork, quantize
+    from codesign_kernel.optimize import IntegerNetwork, prune, quantize
     from codesign_kernel.pareto import knee, pareto_front
     from codesign_kernel.profiler import Profile, profile, zoo
     from codesign_kernel.rtl import RtlBundle, check_block
-    from codesign_kernel.session import VerifyReport, cosimulate, generate_rtl, sweep, verify
+    from codesign_kernel.session import VerifyReport, cosimulate, generate_rtl, hardware_loss, sweep, verify
     from codesign_kernel.session.explore import explore
     from codesign_kernel.session.workflow import WorkflowResult, run_workflow
     from codesign_kernel.store import Store
@@ -62,9 +62,11 @@ _HOME = {
     "explore": "session.explore",
     "figures": "figures",
     "generate_rtl": "session",
+    "hardware_loss": "session",
     "knee": "pareto",
     "pareto_front": "pareto",
     "profile": "profiler",
+    "prune": "optimize",
     "quantize": "optimize",
     "run_workflow": "session.workflow",
     "sweep": "session",
@@ -103,9 +105,11 @@ __all__ = [
     "explore",
     "figures",
     "generate_rtl",
+    "hardware_loss",
     "knee",
     "pareto_front",
     "profile",
+    "prune",
     "quantize",
     "run_workflow",
     "sweep",

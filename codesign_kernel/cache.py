@@ -58,6 +58,24 @@ def cached_folder(kind: str, content: str, build: Callable[[Path], None]) -> Pat
     return final
 
 
+def discard(folder: Path) -> None:
+    """Take ``folder``, found damaged, out of the cache; the next to ask for it builds it again.
+
+    Raises:
+        OutputError: the cache cannot be written.
+    """
+    try:
+        away = Path(tempfile.mkdtemp(prefix=".part-", dir=folder.parent))
+        try:
+            os.rename(folder, away / folder.name)
+        except FileNotFoundError:  # another process has seen it too
+            pass
+        finally:
+            shutil.rmtree(away, ignore_errors=True)
+    except OSError as error:
+        raise OutputError(f"{folder} is damaged and cannot be removed: {error.strerror}; remove it") from error
+
+
 def _sweep(folder: Path) -> None:
     """Remove what killed processes left half-built."""
     for part in folder.glob(".part-*"):

@@ -67,3 +67,7 @@ class EvaluationError(CodesignError):
 
 class MissingPackageError(CodesignError, ImportError):
     """What was asked for needs a package of an extra that is not installed; the message says which."""
+
+
+class SpeechError(CodesignError):
+    """The speech synthesiser failed, or has no such voice; the message says which."""

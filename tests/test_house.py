@@ -63,6 +63,7 @@ APART = {
 #: Heavy library -> the rooms that may import it.
 HOMES = {
     "torch": {"profiler", "optimize"},
+    "torch_pruning": {"optimize"},
     "onnx": {"profiler"},
     "sklearn": {"optimize"},
     "moocore": {"explore"},

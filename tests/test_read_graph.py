@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from codesign_kernel import profile
-from codesign_kernel.cli.parser import DIGITS_NETWORKS
+from codesign_kernel.cli.parser import TRAINED_NETWORKS
 from codesign_kernel.errors import InvalidInputError, UnsupportedLayerError
 from codesign_kernel.optimize import load_digits, quantize, train_digits
 from codesign_kernel.optimize.clipping import best_clip
@@ -299,6 +299,6 @@ def test_enlarged_digits_are_the_same_digits():
 
 
 def test_unknown_networks_are_refused_and_the_command_line_knows_them_all():
-    assert tuple(NETWORKS) == DIGITS_NETWORKS
+    assert tuple(NETWORKS) == TRAINED_NETWORKS
     with pytest.raises(InvalidInputError, match="no digits network 'vgg'; choose from cnn, lenet5, resnet, mobilenet"):
         train_digits(network="vgg")

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 #: Rows of a front printed for people; ``--json`` and ``--out`` have all of them.
 FRONT_ROWS = 12
+#: The tasks that networks are trained for here, and the network that is meant by their names.
+TRAINED = {"digits": "cnn", "keywords": "keywords"}
 #: Options of ``--design FILE.json``: those of the command line and the two that it leaves at their only or usual value.
 FILE_FIELDS = (*(option.field for option in DESIGN_OPTIONS), "instruction_kib", "name")
 
@@ -46,28 +48,28 @@ def demo(args: argparse.Namespace, progress: Progress) -> Answer:
 
 
 def _profile(name: str, progress: Progress) -> Profile:
-    """The profile of a network of the zoo, of a file, or of the digits network that ``demo`` and ``cosim`` train."""
+    """The profile of a network of the zoo, of a file, or of one that ``demo`` and ``cosim`` train."""
     from codesign_kernel.profiler import profile, zoo
 
     file = name.endswith((".onnx", ".pt2"))
-    if not file and name != "digits" and name not in zoo.names():
-        raise InvalidInputError(
-            f"there is no network {name!r}; choose from digits, {', '.join(zoo.names())}, or name an .onnx or .pt2 file"
-        )
+    if not file and name not in TRAINED and name not in zoo.names():
+        known = ", ".join([*TRAINED, *zoo.names()])
+        raise InvalidInputError(f"there is no network {name!r}; choose from {known}, or name an .onnx or .pt2 file")
     progress(0, 0, f"profiling {name}")
     if file:
         return profile(Path(name))
-    if name != "digits":
+    if name not in TRAINED:
         return profile(*zoo.build(name), name=name)
-    return _digits_profile("cnn")
+    return _untrained_profile(TRAINED[name])
 
 
-def _digits_profile(network: str) -> Profile:
-    """The profile of a network of the digits, untrained."""
+def _untrained_profile(network: str) -> Profile:
+    """The profile of a network that is trained here, before that."""
     from codesign_kernel.optimize.networks import NETWORKS
     from codesign_kernel.profiler import profile
 
-    return profile(*NETWORKS[network].untrained(), name="digits")
+    task = NETWORKS[network]
+    return profile(*task.untrained(), name=task.data)
 
 
 def profile(args: argparse.Namespace, progress: Progress) -> Answer:
@@ -209,7 +211,7 @@ def rtl(args: argparse.Namespace, progress: Progress) -> Answer:
 
     network = inputs = None
     if args.vectors is not None:
-        network, inputs = _digits(args.vectors, design, 0, progress)[:2]
+        network, inputs = _trained(args.vectors, design, 0, progress)[:2]
     progress(0, 0, f"generating {design.accelerator}")
     bundle = generate_rtl(design, network, inputs)
     written = bundle.write(args.out)
@@ -223,19 +225,21 @@ def rtl(args: argparse.Namespace, progress: Progress) -> Answer:
     return Answer(rows_text(rows), body)
 
 
-def _digits(
+def _trained(
     images: int, design: Design, seed: int, progress: Progress, network: str = "cnn"
 ) -> tuple[IntegerNetwork, Any, float]:
-    """A network of digits, trained and quantised for ``design``; its first test images; its accuracy before that."""
+    """A network, trained and quantised for ``design``; its first test inputs; its accuracy before that."""
     from codesign_kernel.cost import evaluate
-    from codesign_kernel.optimize import load_digits, quantize, train_digits
+    from codesign_kernel.optimize import NETWORKS, load_digits, load_keywords, quantize, train_digits, train_keywords
 
-    available = len(load_digits().test_x)
+    spoken = NETWORKS[network].data == "keywords"
+    available = len((load_keywords(progress=progress) if spoken else load_digits()).test_x)
     if images > available:
         raise InvalidInputError(f"there are {available} test images, but {images} are asked for; take fewer")
-    progress(0, 0, "profiling digits")
-    evaluate(_digits_profile(network), design)  # what would stop it later is told before the training
-    model, data, accuracy = train_digits(seed=seed, progress=progress, network=network)
+    progress(0, 0, f"profiling {NETWORKS[network].data}")
+    evaluate(_untrained_profile(network), design)  # what would stop it later is told before the training
+    train = train_keywords if spoken else train_digits
+    model, data, accuracy = train(seed=seed, progress=progress, network=network)
     return quantize(model, data.calibration_x, bits=design.accelerator.weight_bits), data.test_x[:images], accuracy
 
 
@@ -255,7 +259,7 @@ def run(args: argparse.Namespace, progress: Progress) -> Answer:
 
 
 def cosim(args: argparse.Namespace, progress: Progress) -> Answer:
-    """``codesign cosim``: a digits network on the RTL, compared bit for bit and cycle for cycle."""
+    """``codesign cosim``: a trained network on the RTL, compared bit for bit and cycle for cycle."""
     design = _design(args)
     for path in (args.asm, args.vcd):
         if path is not None:
@@ -267,7 +271,7 @@ def cosim(args: argparse.Namespace, progress: Progress) -> Answer:
     from codesign_kernel.lower import lower
 
     find_simulator(args.simulator)
-    network, inputs, accuracy = _digits(args.images, design, args.seed, progress, args.network)
+    network, inputs, accuracy = _trained(args.images, design, args.seed, progress, args.network)
     if args.asm is not None:
         write_whole(args.asm, lower(network, design).assembly())
     report = session.cosimulate(
@@ -277,7 +281,7 @@ def cosim(args: argparse.Namespace, progress: Progress) -> Answer:
     differ = f"; first: {report.first_mismatch}" if report.first_mismatch else ""
     rows = [
         ("design", report.design),
-        ("network", f"{report.network}, {accuracy:.1%} of the test images right before quantising"),
+        ("network", f"{report.network}, {accuracy:.1%} of the test right before quantising"),
         ("simulator", report.simulator),
         ("bits", f"{report.vectors:,} images compared, {report.mismatches:,} differ{differ}"),
         ("cycles", f"RTL {report.cycles_rtl:,}, model {report.cycles_model:,}, program {report.cycles_program:,}"),

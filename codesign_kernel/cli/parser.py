@@ -9,8 +9,8 @@ from typing import NamedTuple, NoReturn
 from codesign_kernel import __version__
 
 TARGETS = ("generic", "ice40", "ecp5", "xilinx")
-#: The networks of the digits, as in ``optimize.networks.NETWORKS``.
-DIGITS_NETWORKS = ("cnn", "lenet5", "resnet", "mobilenet")
+#: The networks that are trained here, as in ``optimize.networks.NETWORKS``.
+TRAINED_NETWORKS = ("cnn", "lenet5", "resnet", "mobilenet", "keywords")
 SIMULATORS = ("auto", "verilator", "icarus", "myhdl", "ghdl")
 #: Columns of a sweep that can be objectives, and the direction that is better when none is given.
 OBJECTIVES = {
@@ -25,7 +25,7 @@ OBJECTIVES = {
 }
 
 
-NETWORK = "a network of the zoo, digits, or an .onnx or .pt2 file"
+NETWORK = "a network of the zoo, digits, keywords, or an .onnx or .pt2 file"
 
 
 SAMPLERS = ("auto", "exact", "random", "pymoo", "nsga2", "nsga3", "tpe", "gp")
@@ -171,9 +171,10 @@ def _add_design(parser: argparse.ArgumentParser) -> None:
 
 def _add_cosim(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--network", choices=DIGITS_NETWORKS, default="cnn", help="which network learns the digits (default cnn)"
-    )
-    parser.add_argument("--images", type=_count, default=16, metavar="N", help="test images to run (default 16)")
+        "--network", choices=TRAINED_NETWORKS, default="cnn",
+        help="keywords: a DS-CNN that learns spoken words; the others learn digits (default cnn)",
+    )  # fmt: skip
+    parser.add_argument("--images", type=_count, default=16, metavar="N", help="test inputs to run (default 16)")
     parser.add_argument(
         "--asm", type=Path, metavar="FILE", help="write the program: each instruction with its predicted cycles"
     )
@@ -296,7 +297,7 @@ def build_parser() -> argparse.ArgumentParser:
     synth = command("synth", "synthesise the RTL of an accelerator with yosys: cells, area, memories, block by block")
     _add_synth(synth)
 
-    cosim = command("cosim", "run a digits network on the RTL and compare bits and cycles with the model")
+    cosim = command("cosim", "train a network, run it on the RTL and compare bits and cycles with the model")
     _add_cosim(cosim)
     verify = command("verify", "run random networks on the RTL of random accelerators and compare bits and cycles")
     _add_verify(verify)

@@ -13,6 +13,7 @@ from codesign_kernel.figures.front import ParetoInfo, Point, pareto_info
 from codesign_kernel.figures.layers import LayerBar, LayersInfo, layers_figure, layers_info, plot_layers
 from codesign_kernel.figures.pareto import pareto_figure, plot_pareto
 from codesign_kernel.figures.parity import ParityInfo, parity_figure, parity_info, plot_parity
+from codesign_kernel.figures.pruning import PruningInfo, plot_pruning, pruning_figure, pruning_info
 from codesign_kernel.figures.report import LoopResult, render_report
 from codesign_kernel.figures.roofline import RooflineInfo, RoofPoint, plot_roofline, roofline_figure, roofline_info
 from codesign_kernel.figures.scaling import (
@@ -41,6 +42,7 @@ __all__ = [
     "ParityInfo",
     "Point",
     "PoliciesInfo",
+    "PruningInfo",
     "RoofPoint",
     "RooflineInfo",
     "attainment_figure",
@@ -70,9 +72,12 @@ __all__ = [
     "plot_pareto",
     "plot_parity",
     "plot_policies",
+    "plot_pruning",
     "plot_roofline",
     "policies_figure",
     "policies_info",
+    "pruning_figure",
+    "pruning_info",
     "render_report",
     "roofline_figure",
     "roofline_info",

@@ -11,33 +11,51 @@ from codesign_kernel.optimize.layer import IntegerLayer
 
 if TYPE_CHECKING:
     from codesign_kernel.optimize.digits import load_digits, train_digits
-    from codesign_kernel.optimize.networks import DigitsCNN
+    from codesign_kernel.optimize.hardware_loss import HardwareLoss
+    from codesign_kernel.optimize.keywords import load_keywords, train_keywords
+    from codesign_kernel.optimize.networks import NETWORKS, DigitsCNN, KeywordsCNN
+    from codesign_kernel.optimize.pruning import prune
     from codesign_kernel.optimize.quantizer import quantize
     from codesign_kernel.optimize.training import Recipe, accuracy, fit, logits
+    from codesign_kernel.optimize.utterances import Conditions
 
 __all__ = [
+    "NETWORKS",
+    "Conditions",
     "Dataset",
     "DigitsCNN",
+    "HardwareLoss",
     "IntegerLayer",
     "IntegerNetwork",
+    "KeywordsCNN",
     "Recipe",
     "accuracy",
     "fit",
     "load_digits",
+    "load_keywords",
     "logits",
+    "prune",
     "quantize",
     "train_digits",
+    "train_keywords",
 ]
 
 _HOME = {
+    "Conditions": "utterances",
     "DigitsCNN": "networks",
+    "HardwareLoss": "hardware_loss",
+    "KeywordsCNN": "networks",
+    "NETWORKS": "networks",
     "Recipe": "training",
     "accuracy": "training",
     "fit": "training",
     "load_digits": "digits",
+    "load_keywords": "keywords",
     "logits": "training",
+    "prune": "pruning",
     "quantize": "quantizer",  # a module called quantize would hide the function
     "train_digits": "digits",
+    "train_keywords": "keywords",
 }
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -52,6 +53,12 @@ class Channels:
     groups: tuple[ChannelGroup, ...]
     fixed: Mapping[str, str]
 
+    def check(self) -> None:
+        """Raise UnsupportedLayerError where there is nothing to prune."""
+        if not self.groups:
+            why = "; ".join(f"{layer}: {reason}" for layer, reason in self.fixed.items()) or "it has no layers"
+            raise UnsupportedLayerError(f"no layer of the model can be pruned ({why}); prune another network")
+
     def of(self, layer: str) -> ChannelGroup:
         """The group of the output channels of ``layer``.
 
@@ -85,6 +92,7 @@ def channels_of(model: nn.Module, example: Tensor) -> Channels:
         InvalidInputError: the model cannot be copied, or cannot run on ``example``.
         MissingPackageError: torch-pruning is not installed.
     """
+    check_model(model)
     own = _copy(model)
     graph, shape = _graph(own, example)
     paths = {module: path for path, module in own.named_modules()}
@@ -137,6 +145,25 @@ def magnitudes(model: nn.Module, example: Tensor, groups: Sequence[ChannelGroup]
         prune = graph.get_pruner_of_module(maker).prune_out_channels
         sizes[group.name] = score(graph.get_pruning_group(maker, prune, idxs=list(range(group.channels)))).detach()
     return sizes
+
+
+def check_model(model: object) -> None:
+    """Raise InvalidInputError for what is no torch model."""
+    if not isinstance(model, nn.Module):
+        raise InvalidInputError(f"model is a torch.nn.Module, but got {type(model).__name__}")
+
+
+def example_of(inputs: Any) -> Tensor:
+    """Two of ``inputs`` [N, C, H, W], a tensor or an array of floating point, as a tensor of float32.
+
+    Raises:
+        InvalidInputError: they are of another kind or shape.
+    """
+    given = torch.from_numpy(inputs) if isinstance(inputs, np.ndarray) and inputs.dtype.kind == "f" else inputs
+    if not isinstance(given, Tensor) or not given.is_floating_point() or given.ndim != 4 or not given.numel():
+        got = f"{given.dtype} {tuple(given.shape)}" if isinstance(given, Tensor) else type(given).__name__
+        raise InvalidInputError(f"example is a tensor or an array (N, C, H, W) of floating point, but got {got}")
+    return given[[0, -1]].detach().cpu().float()
 
 
 def _library() -> ModuleType:

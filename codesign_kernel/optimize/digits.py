@@ -7,10 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from codesign_kernel.errors import InvalidInputError
 from codesign_kernel.optimize.dataset import Dataset
-from codesign_kernel.optimize.networks import NETWORKS
-from codesign_kernel.optimize.training import Progress, Recipe, accuracy, fit, logits, repeatable
+from codesign_kernel.optimize.networks import network_of
+from codesign_kernel.optimize.training import Progress
 
 #: Held out for the test, and taken from the rest for calibration and for choices (images).
 TEST_IMAGES = 450
@@ -56,12 +55,7 @@ def train_digits(
     Raises:
         InvalidInputError: ``epochs`` is not an integer >= 1, or there is no such network.
     """
-    if network not in NETWORKS:
-        raise InvalidInputError(f"there is no digits network {network!r}; choose from {', '.join(NETWORKS)}")
-    task = NETWORKS[network]
-    epochs = task.epochs if epochs is None else epochs
-    data = load_digits(task.edge)
-    with repeatable(seed):
-        model = task.model()
-    fit(model, data, Recipe(epochs, task.learning_rate), seed=seed, progress=progress)
-    return model, data, accuracy(logits(model, data.test_x), data.test_y)
+    task = network_of(network, "digits")
+    data = load_digits(task.shape[1])
+    model, right = task.train(data, seed, epochs, progress)
+    return model, data, right

@@ -1,4 +1,4 @@
-"""Gates: a factor for each channel of a group, put on from outside by hooks, so that the model's code stays as it is."""
+"""Gates: a factor for each channel of a group, put on by hooks, so that the model's code stays as it is."""
 
 from __future__ import annotations
 

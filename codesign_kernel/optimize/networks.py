@@ -1,4 +1,4 @@
-"""Small networks for the digits, each of a form that larger ones have: a chain, averages, residual sums, depthwise."""
+"""Small networks, each of a form that larger ones have: a chain, averages, residual sums, depthwise filters."""
 
 from __future__ import annotations
 
@@ -7,6 +7,10 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from codesign_kernel.errors import InvalidInputError
+from codesign_kernel.optimize.dataset import Dataset
+from codesign_kernel.optimize.training import Progress, Recipe, accuracy, fit, logits, repeatable
 
 
 class DigitsCNN(nn.Module):
@@ -121,23 +125,80 @@ class SeparableCNN(nn.Module):
         return self.fc(x.mean((2, 3)))
 
 
+class KeywordsCNN(nn.Module):
+    """A small DS-CNN (Zhang et al. 2017, "Hello Edge", arXiv 1711.07128) for spectrograms: 436,320 MAC.
+
+    A convolution of 5x5 that halves time and frequency, three depthwise-separable ones, the second of which halves them
+    again, a global average, and ReLU6.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(1, 24, 5, 2, padding=2, bias=False), nn.BatchNorm2d(24), nn.ReLU6())
+        self.block1 = _separable(24, 32)
+        self.block2 = _separable(32, 48, stride=2)
+        self.block3 = _separable(48, 48)
+        self.fc = nn.Linear(48, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits [N, 10] of spectrograms [N, 1, 32 frames, 20 bands]."""
+        x = self.block3(self.block2(self.block1(self.stem(x))))
+        return self.fc(x.mean((2, 3)))
+
+
 class Task(NamedTuple):
-    """How a network is trained: its class, the edge of its images (pixel), passes over them, first learning rate."""
+    """What a network learns, and how.
+
+    Attributes:
+        model: its class.
+        data: ``digits`` or ``keywords``.
+        shape: of its inputs (C, H, W).
+        epochs: passes over the training inputs.
+        learning_rate: at the start.
+        weight_decay: of AdamW.
+    """
 
     model: type[nn.Module]
-    edge: int
+    data: str
+    shape: tuple[int, int, int]
     epochs: int
     learning_rate: float
+    weight_decay: float = 0.0
 
     def untrained(self) -> tuple[nn.Module, Tensor]:
-        """The network with weights at random, and an image for it [1, 1, edge, edge]."""
-        return self.model(), torch.zeros(1, 1, self.edge, self.edge)
+        """The network with weights at random, and an input for it [1, C, H, W]."""
+        return self.model(), torch.zeros(1, *self.shape)
+
+    def train(self, data: Dataset, seed: int, epochs: int | None, progress: Progress | None) -> tuple[nn.Module, float]:
+        """The network, trained on ``data`` and in evaluation mode, and its share of right answers in the test.
+
+        Raises:
+            InvalidInputError: ``epochs`` is neither an integer >= 1 nor ``None``, for as many as the network needs.
+        """
+        recipe = Recipe(self.epochs if epochs is None else epochs, self.learning_rate, weight_decay=self.weight_decay)
+        with repeatable(seed):
+            model = self.model()
+        fit(model, data, recipe, seed=seed, progress=progress)
+        return model, accuracy(logits(model, data.test_x), data.test_y)
 
 
-#: What ``train_digits`` and ``--network`` know, by name.
+#: What ``train_digits``, ``train_keywords`` and ``--network`` know, by name.
 NETWORKS = {
-    "cnn": Task(DigitsCNN, 8, 40, 1e-2),
-    "lenet5": Task(LeNet5, 28, 40, 1e-2),
-    "resnet": Task(ResidualCNN, 8, 20, 1e-2),
-    "mobilenet": Task(SeparableCNN, 8, 40, 5e-3),
+    "cnn": Task(DigitsCNN, "digits", (1, 8, 8), 40, 1e-2),
+    "lenet5": Task(LeNet5, "digits", (1, 28, 28), 40, 1e-2),
+    "resnet": Task(ResidualCNN, "digits", (1, 8, 8), 20, 1e-2),
+    "mobilenet": Task(SeparableCNN, "digits", (1, 8, 8), 40, 5e-3),
+    "keywords": Task(KeywordsCNN, "keywords", (1, 32, 20), 12, 5e-3, weight_decay=1e-2),
 }
+
+
+def network_of(name: str, data: str) -> Task:
+    """The network ``name`` for the task ``data``.
+
+    Raises:
+        InvalidInputError: that task has no such network.
+    """
+    known = [key for key, task in NETWORKS.items() if task.data == data]
+    if name not in known:
+        raise InvalidInputError(f"there is no {data} network {name!r}; choose from {', '.join(known)}")
+    return NETWORKS[name]

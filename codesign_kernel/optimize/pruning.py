@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from codesign_kernel.errors import InvalidInputError, UnsupportedLayerError
+from codesign_kernel.errors import InvalidInputError
 from codesign_kernel.optimize.channels import ChannelGroup, Channels, channels_of, magnitudes, narrowed
 from codesign_kernel.optimize.dataset import Dataset
 from codesign_kernel.optimize.gates import gated
@@ -63,7 +63,7 @@ def prune(
         UnsupportedLayerError: the layer, or the whole model, cannot be pruned; the message says why.
         MissingPackageError: torch-pruning is not installed.
     """
-    _check(model, data, importance, round_to)
+    _check(data, importance, round_to)
     example = torch.from_numpy(data.train_x[:2])
     channels = channels_of(model, example)
     counts = _counts(channels, keep, round_to)
@@ -76,9 +76,7 @@ def prune(
     return small.eval()
 
 
-def _check(model: object, data: object, importance: object, round_to: object) -> None:
-    if not isinstance(model, nn.Module):
-        raise InvalidInputError(f"model is a torch.nn.Module, but got {type(model).__name__}")
+def _check(data: object, importance: object, round_to: object) -> None:
     if not isinstance(data, Dataset):
         raise InvalidInputError(f"data is a Dataset, whose parts never mix, but got {type(data).__name__}")
     if importance not in IMPORTANCES:
@@ -89,9 +87,7 @@ def _check(model: object, data: object, importance: object, round_to: object) ->
 
 def _counts(channels: Channels, keep: float | Mapping[str, float], round_to: int) -> dict[str, int]:
     """{name of a group: how many channels stay}."""
-    if not channels.groups:
-        why = "; ".join(f"{layer}: {reason}" for layer, reason in channels.fixed.items()) or "it has no layers"
-        raise UnsupportedLayerError(f"no layer of the model can be pruned ({why}); prune another network")
+    channels.check()
     if isinstance(keep, Mapping):
         shares: dict[str, float] = {}
         for layer, share in keep.items():

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from codesign_kernel.session.demo import DemoResult, run_demo
     from codesign_kernel.session.generation import generate_rtl
+    from codesign_kernel.session.hardware import hardware_loss
     from codesign_kernel.session.steps import cosimulate, sweep
     from codesign_kernel.session.synth import Synthesis, synthesise
     from codesign_kernel.session.verification import VerifyReport, verify
@@ -15,6 +16,7 @@ _HOME = {
     "VerifyReport": "verification",
     "cosimulate": "steps",
     "generate_rtl": "generation",
+    "hardware_loss": "hardware",
     "run_demo": "demo",
     "Synthesis": "synth",
     "sweep": "steps",
@@ -28,6 +30,7 @@ __all__ = [
     "VerifyReport",
     "cosimulate",
     "generate_rtl",
+    "hardware_loss",
     "run_demo",
     "sweep",
     "synthesise",

@@ -43,6 +43,8 @@ PACKAGES = {
     "pyyaml": "store",
     "pymoo": "search",
     "pyosys": "synth",
+    "espeakng-loader": "speech",
+    "torch-pruning": "optimize",
 }
 
 #: Where Debian keeps each program.
