@@ -29,7 +29,10 @@ if TYPE_CHECKING:  # what _HOME says, in the words that type checkers and editor
     from codesign_kernel.profiler import Profile, profile, zoo
     from codesign_kernel.rtl import RtlBundle, check_block
     from codesign_kernel.session import VerifyReport, cosimulate, generate_rtl, hardware_loss, sweep, verify
+    from codesign_kernel.session.candidates import NetworkSpace
+    from codesign_kernel.session.co_optimize import co_optimize
     from codesign_kernel.session.explore import explore
+    from codesign_kernel.session.pairs import CoOptimization
     from codesign_kernel.session.workflow import WorkflowResult, run_workflow
     from codesign_kernel.store import Store
     from codesign_kernel.workload import Layer, Workload
@@ -38,6 +41,7 @@ _HOME = {
     "Accelerator": "accelerator",
     "Cluster": "cluster",
     "Cost": "cost",
+    "CoOptimization": "session.pairs",
     "CosimReport": "cosim",
     "Design": "design",
     "DesignSpace": "design",
@@ -45,6 +49,7 @@ _HOME = {
     "IntegerNetwork": "optimize",
     "Layer": "workload",
     "MemoryLevel": "accelerator",
+    "NetworkSpace": "session.candidates",
     "Profile": "profiler",
     "RtlBundle": "rtl",
     "SpatialArray": "accelerator",
@@ -57,6 +62,7 @@ _HOME = {
     "check_block": "rtl",
     "compare": "explore",
     "cluster": "cluster",
+    "co_optimize": "session.co_optimize",
     "cosimulate": "session",
     "evaluate": "cost",
     "explore": "session.explore",
@@ -79,6 +85,7 @@ _MODULES = frozenset({"accelerator", "cluster", "figures", "zoo"})
 __all__ = [
     "Accelerator",
     "Cluster",
+    "CoOptimization",
     "CosimReport",
     "Cost",
     "Design",
@@ -87,6 +94,7 @@ __all__ = [
     "IntegerNetwork",
     "Layer",
     "MemoryLevel",
+    "NetworkSpace",
     "Profile",
     "RtlBundle",
     "SpatialArray",
@@ -99,6 +107,7 @@ __all__ = [
     "accelerator",
     "check_block",
     "cluster",
+    "co_optimize",
     "compare",
     "cosimulate",
     "evaluate",

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 import codesign_kernel as ck
+from codesign_kernel.explore import Exploration, explore
+from codesign_kernel.explore.search import space_digest
 
 #: 5 x 4 x 6 x 3 x 2 = 720 designs; the choices of weight_kib are not in order, and dataflow is a text.
 SPACE = ck.DesignSpace(
@@ -83,3 +89,75 @@ def interrupt_after(calls: int) -> Callable[[int, int, str], None]:
             raise Interrupt
 
     return progress
+
+
+class Logged:
+    """``results``, ``pause_s`` a design, and a line in the file ``path`` for each that was evaluated anywhere."""
+
+    def __init__(self, path: str, pause_s: float = 0.0) -> None:
+        self.path, self.pause_s = path, pause_s
+
+    def __call__(self, columns: Mapping[str, Any]) -> dict[str, Any]:
+        rows = [*zip(*(np.asarray(values).tolist() for values in columns.values()), strict=True)]
+        time.sleep(self.pause_s * len(rows))
+        found = results(columns)
+        file = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        os.write(file, "".join(f"{row}\n" for row in rows).encode())  # at once: processes do not mix their lines
+        os.close(file)
+        return found
+
+    def evaluated(self) -> list[str]:
+        """The designs, a line each time that one was evaluated."""
+        with open(self.path) as file:
+            return file.read().splitlines()
+
+
+class Poison(Logged):
+    """The process that is given the design ``number`` dies of it."""
+
+    def __init__(self, path: str, number: int) -> None:
+        super().__init__(path)
+        self.design = tuple(values[0] for values in SPACE.columns(np.array([number])).values())
+
+    def __call__(self, columns: Mapping[str, Any]) -> dict[str, Any]:
+        if self.design in zip(*(np.asarray(values).tolist() for values in columns.values()), strict=True):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().__call__(columns)
+
+
+#: What the tests of this room explore with, by sampler: all that ``explore`` needs but the space and the evaluator.
+CASES: dict[str, dict[str, Any]] = {
+    "exact": {"chunk": 36},
+    "pymoo": {"budget": 120, "population": 16},
+    "nsga2": {"budget": 120, "population": 16},
+    "nsga3": {"budget": 120, "population": 16},
+    "tpe": {"budget": 60, "population": 12},
+    "random": {"budget": 120, "population": 16},
+}
+
+
+def explored(sampler: str, evaluate: Any = results, **changes: Any) -> Exploration:
+    """``SPACE`` explored by ``sampler``, with the seed 3."""
+    settings = {"objectives": OBJECTIVES, "sampler": sampler, "seed": 3, **CASES[sampler], **changes}
+    return explore(SPACE, evaluate, **settings)
+
+
+def recorder_of(store: ck.Store, sampler: str) -> Any:
+    """The recorder of such an exploration."""
+    return store.study(sampler, space_digest(SPACE), [*OBJECTIVES]).recorder(seed=3)
+
+
+def same(found: Exploration, undisturbed: Exploration) -> None:
+    """The two have looked at the same designs, and found the same of them."""
+    pd.testing.assert_frame_equal(found.front, undisturbed.front)
+    pd.testing.assert_frame_equal(found.frame, undisturbed.frame)
+    assert found.tally == undisturbed.tally
+    assert found.stopped == undisturbed.stopped
+
+
+def counted_once(store: ck.Store, found: Exploration) -> None:
+    """The store has exactly the designs of ``found`` (of a sweep those of the front), each once, as they were found."""
+    done = store.open_study(found.provenance.sampler).frame()
+    assert done.index.is_unique
+    expected = found.front if found.provenance.sampler == "exact" else found.frame
+    pd.testing.assert_frame_equal(done, expected.sort_index(), check_dtype=False)

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from codesign_kernel import cli
-from codesign_kernel.cli.explore import _limits
+from codesign_kernel.cli.explore import limits_by_column
 from codesign_kernel.cli.parser import SAMPLERS as OFFERED
 from codesign_kernel.cli.parser import build_parser
 from codesign_kernel.explore.samplers import SAMPLERS
@@ -77,4 +77,4 @@ def test_limits_of_one_column_are_joined() -> None:
     given = build_parser().parse_args(
         [*FEW, "--limit", "area_mm2<=3", "--limit", "area_mm2 >= 1", "--limit", "area_mm2<=2"]
     )
-    assert _limits(given.limit) == {"area_mm2": (1.0, 2.0)}
+    assert limits_by_column(given.limit) == {"area_mm2": (1.0, 2.0)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -179,6 +180,16 @@ def test_it_says_which_limits_bind_together(sampler: str) -> None:
     assert "comes nearest" in str(told.value)
 
 
+def test_limits_that_nothing_keeps_cost_no_result() -> None:
+    """What was evaluated under them is known when they are loosened."""
+    recorder, evaluate = Memory(), Counting()
+    settings = {"objectives": OBJECTIVES, "sampler": "random", "budget": 100, "recorder": recorder}
+    with pytest.raises(InfeasibleDesignError, match="area_mm2 at most"):
+        explore(SPACE, evaluate, constraints={"area_mm2": 0.1}, **settings)
+    found = explore(SPACE, evaluate, constraints={"area_mm2": 5}, **settings)
+    assert (found.provenance.evaluated, len(evaluate.seen), len(found.frame)) == (0, 100, 100)
+
+
 def never(columns: Any) -> dict[str, Any]:
     found = results(columns)
     return {
@@ -259,6 +270,24 @@ def test_the_front_door_refuses_what_it_cannot_explore() -> None:
         ck.explore(WORKLOAD, REAL, objective="energy")
     with pytest.raises(InvalidInputError, match="store is a Store"):
         ck.explore(WORKLOAD, REAL, store={})
+
+
+def test_a_study_is_about_one_thing(tmp_path: Path) -> None:
+    """Results of another network, release or setting are not taken for those of this one, whatever the name says."""
+    other = ck.Workload("other", (ck.Layer("conv", "conv2d", K=4, C=4, OY=8, OX=8, FY=1, FX=1, IY=8, IX=8),))
+    with ck.Store(tmp_path / "s.db") as store:
+        first = ck.explore(WORKLOAD, REAL, sampler="random", budget=20, store=store, name="mine")
+        with pytest.raises(InvalidInputError, match="the results of a study are of one workload, but 'mine' began"):
+            ck.explore(other, REAL, sampler="random", budget=20, store=store, name="mine")
+        study = store.open_study("mine")
+        with pytest.raises(InvalidInputError, match="are of one fusion"):
+            ck.explore(WORKLOAD, REAL, sampler="random", budget=20, store=study, fusion=False)
+        again = ck.explore(WORKLOAD, REAL, sampler="random", budget=20, store=study)
+        assert again.provenance.evaluated == 0
+        pd.testing.assert_frame_equal(again.front, first.front)
+        for objectives in (["latency_ms"], ["area_mm2", "latency_ms"], {"utilization": "max"}):
+            ck.explore(WORKLOAD, REAL, objectives=objectives, sampler="random", budget=20, store=store)
+        assert len(store.studies()) == 4, "without a name each has a study of its own"
 
 
 def test_a_room_does_not_hide_the_function_of_its_name() -> None:

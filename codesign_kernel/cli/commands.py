@@ -10,10 +10,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from codesign_kernel.cli.co_optimize import co_optimize_answer
 from codesign_kernel.cli.evaluate import evaluate_answer
 from codesign_kernel.cli.explore import explore_answer
 from codesign_kernel.cli.output import Answer, plain, rows_text, table_text
-from codesign_kernel.cli.parser import DESIGN_OPTIONS
+from codesign_kernel.cli.parser import DESIGN_OPTIONS, TRAINED_TASKS
 from codesign_kernel.cli.progress import Progress
 from codesign_kernel.cli.run import run_answer
 from codesign_kernel.cli.synth import synth_answer
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
 
 #: Rows of a front printed for people; ``--json`` and ``--out`` have all of them.
 FRONT_ROWS = 12
-#: The tasks that networks are trained for here, and the network that is meant by their names.
-TRAINED = {"digits": "cnn", "keywords": "keywords"}
 #: Options of ``--design FILE.json``: those of the command line and the two that it leaves at their only or usual value.
 FILE_FIELDS = (*(option.field for option in DESIGN_OPTIONS), "instruction_kib", "name")
 
@@ -52,15 +51,15 @@ def _profile(name: str, progress: Progress) -> Profile:
     from codesign_kernel.profiler import profile, zoo
 
     file = name.endswith((".onnx", ".pt2"))
-    if not file and name not in TRAINED and name not in zoo.names():
-        known = ", ".join([*TRAINED, *zoo.names()])
+    if not file and name not in TRAINED_TASKS and name not in zoo.names():
+        known = ", ".join([*TRAINED_TASKS, *zoo.names()])
         raise InvalidInputError(f"there is no network {name!r}; choose from {known}, or name an .onnx or .pt2 file")
     progress(0, 0, f"profiling {name}")
     if file:
         return profile(Path(name))
-    if name not in TRAINED:
+    if name not in TRAINED_TASKS:
         return profile(*zoo.build(name), name=name)
-    return _untrained_profile(TRAINED[name])
+    return _untrained_profile(TRAINED_TASKS[name])
 
 
 def _untrained_profile(network: str) -> Profile:
@@ -345,6 +344,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace, Progress], Answer]] = {
     "evaluate": evaluate,
     "sweep": sweep,
     "explore": explore,
+    "co-optimize": co_optimize_answer,
     "run": run,
     "rtl": rtl,
     "synth": synth,

@@ -25,7 +25,7 @@ def explore_answer(profile: Profile, args: argparse.Namespace, progress: Progres
     kind = SpatialSpace if args.spatial else DesignSpace
     found = explore(
         profile.workload, kind.suited_to(profile.workload), sampler=args.sampler, objectives=args.objectives,
-        constraints=_limits(args.limit), budget=args.budget, seed=args.seed, progress=progress,
+        constraints=limits_by_column(args.limit), budget=args.budget, seed=args.seed, progress=progress,
     )  # fmt: skip
     advice = found.recommend(best=args.best)
     front = found.front.drop_duplicates([*found.objectives])  # equal ones once
@@ -65,7 +65,9 @@ def explore_answer(profile: Profile, args: argparse.Namespace, progress: Progres
     return Answer(f"{table_text(['', 'design', *columns], shown)}\n\n{rows_text(totals)}\n\n{advice}", body)
 
 
-def _limits(given: list[tuple[str, tuple[float | None, float | None]]]) -> dict[str, tuple[float | None, float | None]]:
+def limits_by_column(
+    given: list[tuple[str, tuple[float | None, float | None]]],
+) -> dict[str, tuple[float | None, float | None]]:
     """Limits by column; of several from one side the tightest."""
     limits: dict[str, tuple[float | None, float | None]] = {}
     for name, (least, most) in given:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
@@ -11,6 +12,8 @@ from codesign_kernel import __version__
 TARGETS = ("generic", "ice40", "ecp5", "xilinx")
 #: The networks that are trained here, as in ``optimize.networks.NETWORKS``.
 TRAINED_NETWORKS = ("cnn", "lenet5", "resnet", "mobilenet", "keywords")
+#: What they are trained for, and the network that is meant by it.
+TRAINED_TASKS = {"digits": "cnn", "keywords": "keywords"}
 SIMULATORS = ("auto", "verilator", "icarus", "myhdl", "ghdl")
 #: Columns of a sweep that can be objectives, and the direction that is better when none is given.
 OBJECTIVES = {
@@ -29,6 +32,11 @@ NETWORK = "a network of the zoo, digits, keywords, or an .onnx or .pt2 file"
 
 
 SAMPLERS = ("auto", "exact", "random", "pymoo", "nsga2", "nsga3", "tpe", "gp")
+
+
+#: Samplers of a joint search, and what a pair can be the best in.
+PAIR_SAMPLERS = tuple(name for name in SAMPLERS if name not in ("exact", "pymoo"))
+PAIR_OBJECTIVES = ("accuracy", "latency_ms", "energy_uj", "area_mm2")
 
 
 class DesignOption(NamedTuple):
@@ -54,6 +62,7 @@ DESIGN_OPTIONS = (
     DesignOption("bandwidth_gb_s", 3.2, "external memory (10^9 byte a second)"),
     DesignOption("frequency_mhz", 200.0, "clock (MHz)"),
     DesignOption("node_nm", 28.0, "process node (nm)"),
+    DesignOption("min_weight_bits", 0, "narrowest weights that are stored packed (bit); 0: none"),
     DesignOption("memory_latency", 0, "cycles to the external memory's first word"),
 )
 
@@ -107,18 +116,26 @@ def _objectives(text: str) -> dict[str, str]:
     return objectives
 
 
-def _limit(text: str) -> tuple[str, tuple[float | None, float | None]]:
+def _limit_of(columns: Iterable[str], text: str) -> tuple[str, tuple[float | None, float | None]]:
     """``area_mm2<=2.5`` or ``utilization>=0.5`` as (column, (least, most))."""
     column, sign, bound = (part.strip() for part in text.partition("<=" if "<=" in text else ">="))
     try:
         value = float(bound)
     except ValueError:
         value = float("nan")
-    if column not in OBJECTIVES or not sign or not abs(value) < float("inf"):
+    if column not in columns or not sign or not abs(value) < float("inf"):
         raise argparse.ArgumentTypeError(
-            f"is COLUMN<=NUMBER or COLUMN>=NUMBER with one of {', '.join(OBJECTIVES)}, but got {text!r}"
+            f"is COLUMN<=NUMBER or COLUMN>=NUMBER with one of {', '.join(columns)}, but got {text!r}"
         )
     return column, (None, value) if sign == "<=" else (value, None)
+
+
+def _limit(text: str) -> tuple[str, tuple[float | None, float | None]]:
+    return _limit_of(OBJECTIVES, text)
+
+
+def _pair_limit(text: str) -> tuple[str, tuple[float | None, float | None]]:
+    return _limit_of((*OBJECTIVES, "power_w", "accuracy"), text)
 
 
 def _add_explore(parser: argparse.ArgumentParser) -> None:
@@ -143,6 +160,31 @@ def _add_explore(parser: argparse.ArgumentParser) -> None:
         "--spatial", action="store_true", help="explore spatial arrays, each layer with its best mapping"
     )
     parser.add_argument("--out", type=Path, metavar="FILE.csv", help="write the front")
+
+
+def _add_co_optimize(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("task", choices=TRAINED_TASKS, metavar="TASK", help=" or ".join(TRAINED_TASKS))
+    parser.add_argument(
+        "--network", choices=TRAINED_NETWORKS, help="another network of the task (default: cnn for digits, keywords)"
+    )
+    parser.add_argument(
+        "--limit", type=_pair_limit, action="append", default=[], metavar="COLUMN<=N",
+        help="a constraint, such as accuracy>=0.95, power_w<=0.01 or latency_ms<=0.02; again for more",
+    )  # fmt: skip
+    parser.add_argument("--best", choices=PAIR_OBJECTIVES, help="recommend the best of this (default: the knee)")
+    parser.add_argument("--sampler", choices=PAIR_SAMPLERS, default="auto", help="of networks (default nsga2)")
+    parser.add_argument("--budget", type=_count, default=32, metavar="N", help="networks to evaluate (default 32)")
+    parser.add_argument("--epochs", type=_count, metavar="N", help="of the model's own training")
+    parser.add_argument(
+        "--tuning", type=_seed, default=2, metavar="N",
+        help="epochs of quantisation-aware training for each network; 0 quantises after training (default 2)",
+    )  # fmt: skip
+    parser.add_argument("--seed", type=_seed, default=0, metavar="N", help="of training and sampler (default 0)")
+    parser.add_argument(
+        "--store", type=Path, metavar="FILE.db", help="keep every network; the search goes on from there"
+    )
+    parser.add_argument("--out", type=Path, metavar="FILE.csv", help="write the pairs")
+    parser.add_argument("--figure", type=Path, metavar="FILE.html", help="draw them")
 
 
 def _objective(text: str) -> str:
@@ -285,6 +327,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     _add_explore(command("explore", "find the best compromises, exactly or by a sampler, and recommend a design"))
 
+    _add_co_optimize(command("co-optimize", "search network and accelerator together, with measured accuracy"))
     _add_run(command("run", "run a workflow from its file: each step once, and on from where it was cut off"))
 
     rtl = command("rtl", "write the Verilog and VHDL of an accelerator")

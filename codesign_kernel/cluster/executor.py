@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import pickle
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
@@ -14,8 +15,10 @@ import distributed
 from distributed.comm import CommClosedError
 from distributed.protocol.pickle import dumps, loads
 
-from codesign_kernel.errors import ClusterError
+from codesign_kernel import __version__
+from codesign_kernel.errors import ClusterError, CodesignError
 
+_PACKAGE = "codesign_kernel"
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -45,11 +48,42 @@ class _Bytes:
         return isinstance(other, _Bytes)
 
 
-def evaluate_batch(digest: str, pickled: bytes, items: Sequence[Any]) -> tuple[list[Any], float]:
-    """(results of ``items``, seconds that they took); runs on a worker."""
-    function = _function(digest, _Bytes(pickled))
+class _Call:
+    """To unpickle it is to call :func:`evaluate_batch`.
+
+    A task is handed over as ``pickle.loads`` of these bytes, so that neither the scheduler nor the connection of a
+    worker has to know this package or the items: a worker that fails to read a message dies of it without a word, but
+    what a task raises comes back. It also spares the scheduler reading and writing all items.
+    """
+
+    def __init__(self, *arguments: Any) -> None:
+        self.arguments = arguments
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return evaluate_batch, self.arguments
+
+
+def evaluate_batch(release: str, digest: str, pickled: bytes, items: bytes) -> tuple[list[Any], float]:
+    """(results of the pickled ``items``, seconds that they took); runs on a worker.
+
+    Raises:
+        ClusterError: the worker has another release of this package, whose numbers may differ, or lacks what the
+            function or the items are made of.
+    """
+    if release != __version__:
+        raise ClusterError(
+            f"workers have the caller's release of codesign-playground, {release}, but a worker has {__version__}; "
+            "install the same there"
+        )
+    try:
+        function, each = _function(digest, _Bytes(pickled)), loads(items)
+    except (ImportError, AttributeError) as error:  # no such module, or a module of that name without the function
+        raise ClusterError(
+            f"a worker has to be able to import the function and its items, but {error}; install their module there, "
+            "or move them into one that is"
+        ) from error
     start_s = time.perf_counter()
-    results = [function(item) for item in items]
+    results = [function(item) for item in each]
     return results, time.perf_counter() - start_s
 
 
@@ -73,14 +107,15 @@ class DaskExecutor:
         """(position of an item, what ``function`` made of it), as they complete, each exactly once.
 
         The first batches are of one item each, to learn how long an item takes. What is under way is cancelled when the
-        caller stops early.
+        caller stops early. Before anything is raised, what else has finished is yielded.
 
         Raises:
-            ClusterError: a batch cost several workers their lives, or the scheduler is gone.
+            ClusterError: a batch cost several workers their lives, the scheduler is gone, or a worker lacks this
+                package or the module of ``function`` or of an item.
             Exception: what ``function`` raised, with a note of the items.
         """
         pickled = dumps(function)
-        call = (hashlib.sha256(pickled).hexdigest(), pickled)
+        call = (__version__, hashlib.sha256(pickled).hexdigest(), pickled)
         name = f"evaluate_batch-{uuid4().hex[:12]}"
         under_way: dict[Any, tuple[int, int, distributed.Future]] = {}
         done = distributed.as_completed(with_results=False, loop=self.client.loop)
@@ -89,15 +124,20 @@ class DaskExecutor:
             while start < len(items) or under_way:
                 while start < len(items) and len(under_way) < self._window(item_s):
                     end = start + self._size(item_s, len(items) - start)
+                    batch = dumps(_Call(*call, dumps(items[start:end])))
                     future = self.client.submit(
-                        evaluate_batch, *call, items[start:end], key=f"{name}-{start}", retries=self.retries, pure=False
+                        pickle.loads, batch, key=f"{name}-{start}", retries=self.retries, pure=False
                     )
                     under_way[future.key] = (start, end, future)
                     done.add(future)
                     start = end
                 future = next(done)
                 first, last, _ = under_way.pop(future.key)
-                results, seconds = self._result(future, first, last)
+                answer = _answer(future, first, last)
+                if isinstance(answer, BaseException):
+                    yield from self._rest(under_way)
+                    raise answer
+                results, seconds = answer
                 self.busy_s += seconds
                 measured = seconds / (last - first)
                 item_s = max(measured, 1e-6) if not item_s else 0.7 * item_s + 0.3 * measured
@@ -121,26 +161,50 @@ class DaskExecutor:
         fair = math.ceil(left / (2 * self.most))
         return max(1, min(math.ceil(self.batch_s / item_s), max(fair, math.ceil(0.1 / item_s)), left))
 
-    def _result(self, future: distributed.Future, first: int, last: int) -> tuple[list[Any], float]:
-        try:
-            if future.status in ("cancelled", "lost"):
-                raise CommClosedError("it was lost")
-            error = future.exception()
-            if error is None:
-                return future.result()
-        except OSError as gone:  # on the way from the scheduler; what the function raised is in ``error``
-            raise ClusterError(
-                f"the scheduler is gone, and with it items {first} to {last - 1} ({gone}); what was yielded before is "
-                "complete: start a cluster again and give it the rest"
-            ) from gone
-        if isinstance(error, distributed.KilledWorker):
-            raise ClusterError(
-                f"items {first} to {last - 1} were on {error.allowed_failures + 1} workers one after the other that "
-                "died; most likely they need more memory than a worker has (memory_limit), or crash the process: "
-                "run function(items[i]) on its own"
-            ) from error
-        error.add_note(f"raised by one of the items {first} to {last - 1}")
-        raise error
+    def _rest(self, under_way: dict[Any, tuple[int, int, distributed.Future]]) -> Iterator[tuple[int, Any]]:
+        """What has finished of ``under_way``: it is not lost because another batch failed."""
+        for first, last, future in under_way.values():
+            answer = _answer(future, first, last) if future.status == "finished" else None
+            if isinstance(answer, tuple):
+                self.busy_s += answer[1]
+                yield from zip(range(first, last), answer[0], strict=True)
 
     def close(self) -> None:
         """Nothing is held beyond the cluster, which has its own ``close``."""
+
+
+def _answer(future: distributed.Future, first: int, last: int) -> tuple[list[Any], float] | BaseException:
+    """What :func:`evaluate_batch` returned of the items ``first`` to ``last - 1``, or what is to be raised."""
+    try:
+        if future.status in ("cancelled", "lost"):
+            raise CommClosedError("it was lost")
+        error = future.exception()
+        if error is None:
+            return future.result()
+    except OSError as gone:  # on the way from the scheduler; what the function raised is in ``error``
+        return _because(
+            f"the scheduler is gone, and with it items {first} to {last - 1} ({gone}); what was yielded before is "
+            "complete: start a cluster again and give it the rest",
+            gone,
+        )
+    if isinstance(error, distributed.KilledWorker):
+        return _because(
+            f"items {first} to {last - 1} were on {error.allowed_failures + 1} workers one after the other that "
+            "died; most likely they need more memory than a worker has (memory_limit), or crash the process: "
+            "run function(items[i]) on its own",
+            error,
+        )
+    if isinstance(error, ImportError) and not isinstance(error, CodesignError) and _PACKAGE in str(error):
+        return _because(
+            f"workers have codesign-playground {__version__} as the caller has, but one of them cannot load it "
+            f"({error}); install it there",
+            error,
+        )
+    error.add_note(f"raised by one of the items {first} to {last - 1}")
+    return error
+
+
+def _because(told: str, cause: BaseException) -> ClusterError:
+    error = ClusterError(told)
+    error.__cause__ = cause
+    return error

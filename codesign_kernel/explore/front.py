@@ -27,8 +27,9 @@ Array = NDArray[Any]
 Evaluate = Callable[[Mapping[str, Any]], Mapping[str, Any]]
 #: Seconds of work in an item of an executor: well above what handing it over costs.
 ITEM_S = 0.25
-#: Seconds between two writings of the state.
-KEEP_S = 5.0
+#: The state is written once the work since was so many times as long as the last writing: a kill costs next to nothing
+#: that was evaluated, and the writing a few per cent of the time.
+KEEP_RATIO = 30.0
 #: Points whose front thins out the others before the exact comparison, and how many of that front do it.
 _SAMPLE, _JUDGES = 2048, 48
 #: What a block is: the number of its first design, and its choices by parameter.
@@ -116,8 +117,8 @@ def exact_front(
     Args:
         evaluate: as for :func:`codesign_kernel.explore.sweep`; gets a :class:`Grid` of at most ``chunk`` designs.
         executor: where the blocks are worked on; here without.
-        recorder, name: where the state is kept every few seconds and when the sweep is left in any way; if it holds
-            one of the same ``name``, the sweep goes on from there.
+        recorder, name: where the state is kept (after every block that outweighs the writing, see ``KEEP_RATIO``, and
+            when the sweep is left in any way); if it holds one of the same ``name``, the sweep goes on from there.
         progress: called as ``progress(done, total, message)`` after each block.
         stop: asked after each block; what is true ends the sweep with the front so far.
 
@@ -131,14 +132,14 @@ def exact_front(
         state.resume(recorder.state(name))
     todo = np.flatnonzero(~state.now[0])
     before = state.now[1].tally.designs
-    written, stopped = time.monotonic(), "complete"
+    due, stopped = 0.0, "complete"
     try:
         for positions, answer in _answers(Block(evaluate, goal), pieces, todo, executor):
             state.add(positions, answer)
             done, found = state.now
-            if recorder is not None and time.monotonic() - written > KEEP_S:
+            if recorder is not None and (started := time.monotonic()) >= due:
                 recorder.keep(name, state.dump())
-                written = time.monotonic()
+                due = time.monotonic() + KEEP_RATIO * (time.monotonic() - started)
             if progress is not None:
                 progress(found.tally.designs, space.size, f"designs evaluated, {len(found.numbers):,} on the front")
             if stop is not None and stop() and not done.all():

@@ -11,6 +11,7 @@ from codesign_kernel.figures.convergence import (
 from codesign_kernel.figures.cosim import CosimInfo, cosim_figure, cosim_info, plot_cosim
 from codesign_kernel.figures.front import ParetoInfo, Point, pareto_info
 from codesign_kernel.figures.layers import LayerBar, LayersInfo, layers_figure, layers_info, plot_layers
+from codesign_kernel.figures.pairs import PairPoint, PairsInfo, pairs_figure, pairs_info, plot_pairs
 from codesign_kernel.figures.pareto import pareto_figure, plot_pareto
 from codesign_kernel.figures.parity import ParityInfo, parity_figure, parity_info, plot_parity
 from codesign_kernel.figures.pruning import PruningInfo, plot_pruning, pruning_figure, pruning_info
@@ -38,6 +39,8 @@ __all__ = [
     "LayerBar",
     "LayersInfo",
     "LoopResult",
+    "PairPoint",
+    "PairsInfo",
     "ParetoInfo",
     "ParityInfo",
     "Point",
@@ -59,6 +62,8 @@ __all__ = [
     "layers_figure",
     "layers_info",
     "narrowed",
+    "pairs_figure",
+    "pairs_info",
     "pareto_figure",
     "pareto_info",
     "parity_figure",
@@ -69,6 +74,7 @@ __all__ = [
     "plot_cosim",
     "plot_decisions",
     "plot_layers",
+    "plot_pairs",
     "plot_pareto",
     "plot_parity",
     "plot_policies",

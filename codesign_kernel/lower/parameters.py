@@ -1,4 +1,4 @@
-"""Parameters: a layer's weights and its requantiser as rows of the weight memory."""
+"""Parameters: a layer's weights and its requantiser as words of the weight memory."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from codesign_kernel.accelerator.types import MULTIPLIER_BITS, SHIFT_BITS, Accel
 from codesign_kernel.lower.program import to_bytes
 from codesign_kernel.mapping.packing import filters
 from codesign_kernel.mapping.steps import Step
-from codesign_kernel.mapping.tiling import block_range
+from codesign_kernel.mapping.tiling import block_range, ceil_div
 from codesign_kernel.optimize.layer import IntegerLayer
 
 Array = np.ndarray[Any, Any]
@@ -21,16 +21,34 @@ def blocks_of(step: Step, tile: int, a: Accelerator) -> tuple[int, int]:
     return block_range(step, tile, a.rows, a.cols) if step.on_array else (0, 0)
 
 
-def row_count(step: Step, tile: int, a: Accelerator) -> int:
-    """Rows of the weight memory for output tile ``tile``."""
+def slots(step: Step, a: Accelerator) -> int:
+    """Rows of the step's weights in one word of the weight memory."""
+    return a.weight_bits // a.stored_bits(step.layer.weight_bits)
+
+
+def weight_words(step: Step, tile: int, a: Accelerator) -> int:
+    """Words of the weight memory for the weights of output tile ``tile``."""
     first, last = blocks_of(step, tile, a)
-    return (last - first) * step.taps * a.rows + a.quant_rows
+    return ceil_div((last - first) * step.taps * a.rows, slots(step, a))
 
 
-def tile_rows(step: Step, layer: IntegerLayer, a: Accelerator, tile: int) -> Array:
-    """Rows of the weight memory for output tile ``tile``, [rows, cols]: weights tap by tap, then the requantiser."""
+def tile_words(step: Step, layer: IntegerLayer, a: Accelerator, tile: int) -> Array:
+    """Words of the weight memory for output tile ``tile``, [words, cols]: weights tap by tap, then the requantiser."""
     requantiser = _requantiser(step, layer, a, tile)
-    return np.concatenate([_weights(step, layer, a, tile), requantiser]) if step.on_array else requantiser
+    if not step.on_array:
+        return requantiser
+    return np.concatenate([_packed(_weights(step, layer, a, tile), slots(step, a), a.weight_bits), requantiser])
+
+
+def _packed(rows: Array, many: int, bits: int) -> Array:
+    """Rows of weights [rows, cols], ``many`` in a word of ``bits``, the first in the lowest bits: [words, cols]."""
+    if many == 1:
+        return rows
+    width = bits // many
+    filled = np.zeros((ceil_div(len(rows), many), many, rows.shape[1]), dtype=np.int64)
+    filled.reshape(-1, rows.shape[1])[: len(rows)] = rows
+    places = width * np.arange(many)[None, :, None]
+    return ((filled & ((1 << width) - 1)) << places).sum(axis=1).astype(rows.dtype)
 
 
 def _weights(step: Step, layer: IntegerLayer, a: Accelerator, tile: int) -> Array:
@@ -65,9 +83,9 @@ def _requantiser(step: Step, layer: IntegerLayer, a: Accelerator, tile: int) -> 
     return unsigned.view(layer.weight.dtype)
 
 
-def row_bytes(rows: Array, a: Accelerator) -> Array:
-    """Rows of the weight memory as bytes of the external memory, each padded to whole beats."""
+def word_bytes(words: Array, a: Accelerator) -> Array:
+    """Words of the weight memory as bytes of the external memory, each padded to whole beats."""
     lanes_a_row = a.weight_beats * a.bus_bits // a.weight_bits
-    padded = np.zeros((len(rows), lanes_a_row), rows.dtype)
-    padded[:, : a.cols] = rows
+    padded = np.zeros((len(words), lanes_a_row), words.dtype)
+    padded[:, : a.cols] = words
     return to_bytes(padded[None], a.weight_bits)[0]

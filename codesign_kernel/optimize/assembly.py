@@ -23,8 +23,11 @@ from codesign_kernel.optimize.layer import (
     shift_range,
 )
 
+#: How a layer's weights are rounded: their width (bit), and what one step stands for in each output channel [K].
+Step = tuple[int, NDArray[np.float64]]
 
-def width_of(layers: Sequence[FloatLayer], bits: int, weight_bits: Mapping[str, int] | None) -> list[int]:
+
+def widths_of(layers: Sequence[FloatLayer], bits: int, weight_bits: Mapping[str, int] | None) -> list[int]:
     """The width of each layer's weights (bit): its own, or ``bits``.
 
     Raises:
@@ -58,7 +61,7 @@ def assemble(
     layers: Sequence[FloatLayer],
     scales: Sequence[float],
     bits: int,
-    steps: Sequence[tuple[int, NDArray[np.float64]]],
+    steps: Sequence[Step],
 ) -> IntegerNetwork:
     """The integer network of ``layers``.
 
@@ -66,8 +69,7 @@ def assemble(
         name, input_shape, bits: of the network.
         layers: in execution order.
         scales: of the input, then of each layer's map.
-        steps: for each layer the width of its weights (bit) and what one step of them stands for in each output
-            channel, [K]; a step is made larger where bias or requantiser need it.
+        steps: of each layer's weights; made larger where bias or requantiser need it.
 
     Raises:
         InvalidInputError: a requantiser cannot be represented, or the integers break a law of :class:`IntegerNetwork`.
@@ -151,3 +153,14 @@ def requantiser(ratio: float, acc_bits: int = 32) -> tuple[int, int]:
             f"{ratio:g} is needed; normalise the network, so that inputs and outputs of its layers have similar ranges"
         )
     return multiplier, shift
+
+
+def single(scale: float) -> float:
+    """Rounded to 24 bits, so that the last bits of a sum, which depend on the processor, do not change a digest."""
+    rounded = float(np.float32(scale))
+    least = np.finfo(np.float32).tiny
+    if rounded < least:
+        raise InvalidInputError(
+            f"a scale is at least {least:.2g}, but the calibration asks for {scale:.2g}; scale the inputs up"
+        )
+    return rounded

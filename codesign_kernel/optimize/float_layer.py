@@ -46,7 +46,7 @@ class FloatLayer:
 
     def sums(self, x: Tensor) -> Tensor:
         """What a convolution or fully connected layer adds up, [N, K, H, W], in the type of ``x`` [N, C, H, W]."""
-        weight, bias = self.weight.to(x.dtype), self.bias.to(x.dtype)
+        weight, bias = (p if p.dtype == x.dtype else p.to(x.dtype) for p in (self.weight, self.bias))
         if self.op == "linear":
             return F.linear(x.flatten(1), weight.flatten(1), bias)[:, :, None, None]
         return F.conv2d(x, weight, bias, self.stride, self.padding, self.dilation, self.groups)
@@ -78,3 +78,16 @@ def run_layers(layers: Sequence[FloatLayer], x: Tensor) -> Iterator[Tensor]:
                 del maps[source]
         maps[i] = y
         yield y
+
+
+def tied_maps(layers: Sequence[FloatLayer]) -> list[int]:
+    """For the input (map 0) and the map of each layer (1, ...) the first of the maps that it shares its scale with.
+
+    The two maps of an addition have one scale, and a max pooling keeps that of its map.
+    """
+    group = list(range(len(layers) + 1))
+    for i, layer in enumerate(layers):
+        tied = {"add": [source + 1 for source in layer.reads], "max_pool2d": [layer.reads[0] + 1, i + 1]}
+        both = {group[m] for m in tied.get(layer.op, [])}
+        group = [min(both) if g in both else g for g in group]
+    return group

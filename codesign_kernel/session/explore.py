@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
+from codesign_kernel import __version__
 from codesign_kernel.cost.spatial import check_objective
 from codesign_kernel.cost.table import result_columns, spatial_columns
 from codesign_kernel.design import DesignSpace, SpatialSpace
@@ -57,11 +58,12 @@ def explore(
         executor: an executor, such as ``cluster.executor()``; here without.
         store: a Store, a Study of one, or a recorder: what is known already is not evaluated again, and an exploration
             that was cut off goes on.
-        name: of the study in the store; made of the workload and the space without.
+        name: of the study in the store; made of the workload, the space and the release without.
         fusion, objective: of a SpatialSpace, as for :func:`codesign_kernel.evaluate`.
 
     Raises:
-        InvalidInputError: an argument is of another kind, or the workload does no MACs.
+        InvalidInputError: an argument is of another kind, the workload does no MACs, or the study of that name is of
+            another space, workload, objectives or release.
         InfeasibleDesignError: no design keeps all limits; the message says which of them bind.
         EvaluationError, MissingPackageError: see :func:`codesign_kernel.explore.explore`.
     """
@@ -80,7 +82,7 @@ def explore(
         "seed": seed,
         "population": population,
         "executor": executor,
-        "recorder": _recorder(store, name, work, space, objectives, (fusion, objective)),
+        "recorder": _recorder(store, name, work, space, objectives, {"fusion": fusion, "objective": objective}),
         "warm_start": warm_start,
         "progress": progress,
         "stop": stop,
@@ -98,22 +100,41 @@ def explore(
 
 
 def _recorder(
-    store: Any, name: str | None, work: Workload, space: DesignSpace, objectives: Objectives, settings: tuple[Any, ...]
+    store: Any,
+    name: str | None,
+    work: Workload,
+    space: DesignSpace,
+    objectives: Objectives,
+    settings: Mapping[str, Any],
 ) -> Recorder | None:
     """The recorder of ``store``, which may be one itself, or a study."""
     if store is None:
         return None
+    about = {"workload": work.digest, "release": __version__, **settings}
     if hasattr(store, "study"):
         digest = space_digest(space)
-        study = name or "-".join([work.name, work.digest[:12], digest[:12], *map(str, settings)])
-        store = store.study(study, digest, _directions(objectives))
+        told = [work.name[:80], work.digest[:12], digest[:12], __version__, *map(str, settings.values())]
+        told += [f"{way} {column}" for column, way in _directions(objectives).items()]
+        store = store.study(name or "-".join(told)[:200], digest, _directions(objectives), data=about)
     if hasattr(store, "recorder"):
+        _check_about(store, about)
         store = store.recorder()
     missing = [part for part in ("done", "add", "state", "keep") if not hasattr(store, part)]
     if missing:
         raise InvalidInputError(f"store is a Store, a Study or a recorder, but {type(store).__name__} has no {missing}")
     recorder: Recorder = store
     return recorder
+
+
+def _check_about(study: Any, about: Mapping[str, Any]) -> None:
+    """Results of one study are comparable: refuse one that says it is about something else than ``about``."""
+    began = study.data if isinstance(study.data, Mapping) else {}
+    other = [key for key in about if key in began and began[key] != about[key]]
+    if other:
+        raise InvalidInputError(
+            f"the results of a study are of one {other[0]}, but {study.name!r} began with {began[other[0]]!s:.20} and "
+            f"this is {about[other[0]]!s:.20}; give the study another name"
+        )
 
 
 def _directions(objectives: Objectives) -> dict[str, str]:

@@ -161,7 +161,15 @@ def _run(program: Program, inputs: Array, simulator: Simulator) -> tuple[CosimRe
 
 
 def _in_words(layer: IntegerLayer) -> str:
-    usual = {"stride": (1, 1), "padding": (0, 0), "dilation": (1, 1), "groups": 1, "relu": False, "pool": 1}
+    usual = {
+        "stride": (1, 1),
+        "padding": (0, 0),
+        "dilation": (1, 1),
+        "groups": 1,
+        "relu": False,
+        "pool": 1,
+        "weight_bits": 0,
+    }
     settings = [f"{name}={getattr(layer, name)}" for name, value in usual.items() if getattr(layer, name) != value]
     reads = [f"of {' and '.join(layer.reads)}"] if layer.reads else []
     return " ".join([layer.name, layer.op, "x".join(map(str, layer.weight.shape)), *settings, *reads])
@@ -205,9 +213,10 @@ def verify(
     """Run ``cases`` random networks on random accelerators, and stop at the first that differs.
 
     The networks are small, quantised, of random weights; the accelerators are lawful ones of every dataflow and every
-    precision, with sides that differ and memories that cut layers. Inputs are random, and at the ends of their range.
-    Each case compares all bits with the golden model, the cycles of every instruction with its law, and the total with
-    what ``evaluate`` says from shapes alone. On the simulators that are not compiled the cases are smaller.
+    precision, with sides that differ and memories that cut layers, some with narrow weights packed. Inputs are random,
+    and at the ends of their range. Each case compares all bits with the golden model, the cycles of every instruction
+    with its law, and the total with what ``evaluate`` says from shapes alone. On the simulators that are not compiled
+    the cases are smaller.
 
     Args:
         cases: networks.

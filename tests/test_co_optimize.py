@@ -1,0 +1,367 @@
+"""One search over network and machine: against every pair there is, cut off and gone on with, and refused."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+from explorecases import Backwards, Interrupt, interrupt_after
+
+import codesign_kernel as ck
+from codesign_kernel.errors import InfeasibleDesignError, InvalidInputError, UnsupportedLayerError
+from codesign_kernel.explore import Memory
+from codesign_kernel.optimize import Dataset, Recipe, accuracy, quantize, train_digits
+from codesign_kernel.session.pairs import joint_volume
+from codesign_kernel.units import column_text
+
+OBJECTIVES = {"accuracy": "max", "latency_ms": "min", "energy_uj": "min", "area_mm2": "min"}
+#: 2 x 2 x 2 x 2 x 2 x 2 = 64 machines of two widths, some of which cannot run some networks.
+SPACE = ck.DesignSpace(
+    rows=(4, 8), weight_bits=(4, 8), cols=(4, 8), weight_kib=(1, 4), accumulator_kib=(1, 2), bandwidth_gb_s=(0.8, 1.6)
+)
+#: 2 x 2 x 2 x 3 = 24 combinations, 20 networks: 8 bits are 4 bits in a network of 4.
+NETWORKS = ck.NetworkSpace(
+    bits=(4, 8), epochs=(0,), keep={"conv1": (0.5, 1.0), "conv2": (0.25, 1.0)}, weight_bits={"fc": (8, 2, 4)}
+)
+QUICK = Recipe(1, 4e-3, batch=256)
+
+
+class Task(NamedTuple):
+    model: Any
+    data: Dataset
+
+    def search(self, constraints: Any = None, **arguments: Any) -> ck.CoOptimization:
+        """With a tiny budget, unless told otherwise."""
+        given = {"networks": NETWORKS, "budget": 8, "population": 4, "prune_recipe": QUICK, **arguments}
+        return ck.co_optimize(self.model, given.pop("space", SPACE), given.pop("data", self.data), constraints, **given)
+
+
+@pytest.fixture(scope="module")
+def task() -> Task:
+    model, data, _ = train_digits(seed=0, epochs=3)
+    return Task(model, data)
+
+
+@pytest.fixture(scope="module")
+def found(task: Task) -> ck.CoOptimization:
+    """A small search, and what the others are compared with."""
+    return task.search()
+
+
+class Counting:
+    """An executor that remembers what it was given."""
+
+    def __init__(self) -> None:
+        self.items: list[Any] = []
+
+    def run(self, function: Callable[[Any], Any], items: Sequence[Any]) -> Iterator[tuple[int, Any]]:
+        for position, item in enumerate(items):
+            self.items.append(item)
+            yield position, function(item)
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+def same(one: ck.CoOptimization, other: ck.CoOptimization) -> None:
+    """Both looked at the same networks in the same order and found the same front."""
+    assert one.frame.drop(columns="wall_s").equals(other.frame.drop(columns="wall_s"))
+    assert one.front.equals(other.front)
+    assert one.history.equals(other.history)
+
+
+def test_every_pair_is_measured(task: Task, found: ck.CoOptimization) -> None:
+    """Accuracy is what the golden model gets right, and the costs are those of the cost model."""
+    assert found.front["network"].nunique() > 1
+    for number in range(0, len(found.front), 5):
+        pair = found.pair(number)
+        data = task.data
+        assert pair.accuracy == accuracy(pair.network.predict(data.validation_x), data.validation_y)
+        assert pair.test_accuracy == accuracy(pair.network.predict(data.test_x), data.test_y)
+        cost = ck.evaluate(pair.network, pair.design)
+        assert pair.row["latency_cycle"] == cost.latency_cycle
+        assert pair.row["energy_uj"] == pytest.approx(cost.energy_pj * 1e-6, rel=1e-12)
+        assert pair.row["area_mm2"] == pytest.approx(cost.area_um2 * 1e-6, rel=1e-12)
+        assert pair.row["power_w"] == pytest.approx(cost.energy_pj * 1e-12 / cost.latency_s, rel=1e-12)
+        assert pair.design.accelerator.weight_bits == pair.network.bits == pair.candidate.bits
+
+
+def test_a_candidate_becomes_what_it_says(found: ck.CoOptimization) -> None:
+    for number, network in found.made.items():
+        chosen = found.networks.candidate(number)
+        kept, widths = dict(chosen.keep), dict(chosen.weight_bits)
+        layers = {layer.name: layer for layer in network.layers}
+        assert len(layers["conv1"].weight) == round(16 * kept.get("conv1", 1.0))
+        assert len(layers["conv2"].weight) == round(32 * kept.get("conv2", 1.0))
+        assert (layers["fc"].weight_bits or network.bits) == widths.get("fc", chosen.bits)
+        assert found.frame.loc[number, "macs"] == network.workload.macs
+
+
+def test_the_front_is_that_of_every_pair(found: ck.CoOptimization) -> None:
+    """Found by sweeping each network's machines in one table, and comparing all with all."""
+    rows = []
+    for number, network in found.made.items():
+        frame = ck.sweep(network, SPACE)
+        frame = frame[frame["feasible"] & (frame["weight_bits"] == network.bits)]
+        score = found.frame.loc[number, "accuracy"]
+        rows += [(-score, *point) for point in frame[["latency_ms", "energy_uj", "area_mm2"]].itertuples(index=False)]
+    points = {tuple(map(float, row)) for row in rows}
+    best = {p for p in points if not any(q != p and all(a <= b for a, b in zip(q, p, strict=True)) for q in points)}
+    ours = [(-row.accuracy, row.latency_ms, row.energy_uj, row.area_mm2) for row in found.front.itertuples()]
+    assert len(ours) == len(set(ours)), "pairs of equal objectives stand there once"
+    assert set(ours) == best
+
+
+def test_limits_are_kept(task: Task, found: ck.CoOptimization) -> None:
+    middle = found.front.median(numeric_only=True)
+    limits = {"area_mm2": middle["area_mm2"], "power_w": middle["power_w"], "accuracy": middle["accuracy"]}
+    kept = task.search(limits)
+    assert len(kept.front) > 0
+    assert (kept.front["area_mm2"] <= limits["area_mm2"]).all()
+    assert (kept.front["power_w"] <= limits["power_w"]).all()
+    assert (kept.front["accuracy"] >= limits["accuracy"]).all()
+    assert kept.reference["area_mm2"] == limits["area_mm2"]
+
+
+def test_the_hypervolume_only_grows(found: ck.CoOptimization) -> None:
+    assert found.history["networks"].tolist() == [*range(1, len(found.frame) + 1)]
+    assert (np.diff(found.history["hypervolume"]) >= 0).all()
+    parts = [
+        (float(group["accuracy"].iloc[0]), group[["latency_ms", "energy_uj", "area_mm2"]].to_numpy())
+        for _, group in found.front.groupby("network")
+    ]
+    assert found.hypervolume == pytest.approx(joint_volume(parts, [*found.reference.values()]))
+
+
+def test_the_joint_volume_is_a_volume() -> None:
+    """Against points of a fine grid, which are dominated or not."""
+    parts = [(0.9, np.array([[10.0, 1.0], [1.0, 10.0]])), (0.6, np.array([[1.0, 1.0]])), (0.2, np.array([[0.1, 0.1]]))]
+    reference = [0.5, 100.0, 100.0]
+    edges = [(np.arange(200) + 0.5) / 200 * width + start for width, start in ((0.5, 0.5), (2.0, 0.0), (2.0, 0.0))]
+    a, x, y = np.meshgrid(*edges, indexing="ij")
+    inside = np.zeros(a.shape, dtype=bool)
+    for score, costs in parts:
+        for cx, cy in np.log10(costs):
+            inside |= (a <= score) & (x >= cx) & (y >= cy)
+    assert joint_volume(parts, reference) == pytest.approx(inside.mean() * 0.5 * 4, rel=0.01)
+
+
+def test_a_space_within_the_budget_is_searched_whole(task: Task, found: ck.CoOptimization) -> None:
+    tiny = ck.NetworkSpace(bits=(8,), epochs=(0,), keep={"conv1": (0.5, 1.0)})
+    whole = task.search(networks=tiny, budget=9)
+    assert whole.stopped == "complete"
+    assert sorted(whole.frame.index) == [0, 1]
+    assert found.stopped == "budget"
+    assert len(found.frame) == 8
+
+
+def test_cut_off_and_gone_on_with(task: Task, found: ck.CoOptimization) -> None:
+    """Stopped, interrupted, finished: nothing is trained twice, and the end is that of an undisturbed search."""
+    store, calls = Memory(), Counting()
+    asked = itertools.count(1)
+    part = task.search(store=store, executor=calls, stop=lambda: next(asked) == 3)
+    assert (part.stopped, len(part.frame), part.provenance.evaluated) == ("stopped", 3, 3)
+    with pytest.raises(Interrupt):
+        task.search(store=store, executor=calls, progress=interrupt_after(5))
+    whole = task.search(store=store, executor=calls)
+    same(whole, found)
+    assert whole.provenance.evaluated == 2
+    trained = [item for item in calls.items if hasattr(item, "keep")]
+    assert len(trained) == len(set(trained)) == 8
+    assert sorted(store.done().index) == sorted(found.frame.index)
+    before = len(calls.items)
+    again = task.search(store=store, executor=calls)
+    same(again, found)
+    assert (again.provenance.evaluated, len(calls.items)) == (0, before)
+
+
+def test_machines_are_swept_again_for_other_limits_and_networks_not_trained(task: Task) -> None:
+    store = Memory()
+    task.search(store=store, budget=4)
+    other = task.search({"area_mm2": 1.0}, store=store, budget=4)
+    assert other.provenance.evaluated == 0
+
+
+def test_the_order_of_completion_does_not_matter(task: Task, found: ck.CoOptimization) -> None:
+    same(task.search(executor=Backwards()), found)
+
+
+def test_the_store_keeps_it(task: Task, found: ck.CoOptimization, tmp_path: Path) -> None:
+    with ck.Store(tmp_path / "store.db") as store:
+        same(task.search(store=store, name="pairs"), found)
+    with ck.Store(tmp_path / "store.db") as store:
+        again = task.search(store=store, name="pairs")
+        same(again, found)
+        assert again.provenance.evaluated == 0
+        frame = store.open_study("pairs").frame()
+        assert frame["accuracy"].to_dict() == found.frame["accuracy"].to_dict()
+        with pytest.raises(InvalidInputError, match="is of another"):
+            task.search(store=store, name="pairs", seed=1)
+
+
+def test_the_test_part_decides_nothing(task: Task, found: ck.CoOptimization) -> None:
+    wrong = replace(task.data, test_y=(task.data.test_y + 1) % 10)
+    other = task.search(data=wrong)
+    assert other.frame.drop(columns="wall_s").equals(found.frame.drop(columns="wall_s"))
+    apart = "test_accuracy"
+    assert other.front.drop(columns=apart).equals(found.front.drop(columns=apart))
+    assert (other.front[apart] < 0.2).all()
+    assert (found.front[apart] > 0.2).any()
+
+
+def test_the_data_decides(task: Task, found: ck.CoOptimization) -> None:
+    """Other labels to train on are another task: what was kept is not taken."""
+    store = Memory()
+    task.search(store=store, budget=2)
+    other = replace(task.data, train_y=(task.data.train_y + 1) % 10)
+    assert task.search(store=store, budget=2, data=other).provenance.evaluated == 2
+
+
+def test_a_network_that_fails_is_counted(task: Task) -> None:
+    """A learning rate at which the loss is no number: the whole networks, which are not pruned, remain."""
+    told = task.search(prune_recipe=Recipe(1, 1e30), networks=ck.NetworkSpace(epochs=(0,), keep={"conv1": (0.5, 1.0)}))
+    assert told.frame["reason"].str.contains("loss").tolist() == [True, False]
+    assert np.isnan(told.frame["accuracy"].iloc[0])
+    assert told.front["network"].unique().tolist() == [1]
+
+
+def test_what_binds_is_said(task: Task) -> None:
+    store = Memory()
+    with pytest.raises(InfeasibleDesignError, match=r"latency_ms at most 1\.00 ns is met by none alone.*µs alone"):
+        task.search({"latency_ms": 1e-6, "accuracy": 0.2}, store=store)
+    with pytest.raises(InfeasibleDesignError, match=r"accuracy at least 0\.999 is met by none alone.*% alone"):
+        task.search({"accuracy": 0.999, "area_mm2": 1.0}, store=store)
+    each = task.search(store=store).front.min()
+    limits = {name: each[name] * 1.0001 for name in ("latency_ms", "area_mm2")}
+    with pytest.raises(InfeasibleDesignError, match=r"latency_ms .* is not met where the others are") as raised:
+        task.search(limits, store=store)
+    # what can be had of the one where the other is kept is said, and is true
+    fast = task.search({"latency_ms": limits["latency_ms"]}, store=store).front["area_mm2"].min()
+    assert f"area_mm2 {column_text('area_mm2', each['area_mm2'])} alone" in str(raised.value)
+    assert f"{column_text('area_mm2', fast)} with the others kept" in str(raised.value)
+
+
+def test_no_machine_can_run_it(task: Task) -> None:
+    with pytest.raises(InfeasibleDesignError, match="there is none among"):
+        task.search(space=ck.DesignSpace(rows=4, cols=4, weight_bits=(4, 8), instruction_kib=0.06), budget=2)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ({"space": ck.SpatialSpace(rows=8, cols=8)}, "takes a DesignSpace"),
+        ({"data": np.zeros(3)}, "data is a Dataset"),
+        ({"networks": [1, 2]}, "networks is a NetworkSpace"),
+        ({"networks": ck.NetworkSpace(bits=(16,))}, "machines of its own width"),
+        ({"networks": ck.NetworkSpace(weight_bits={"conv9": (2, 4)})}, "conv1, conv2, fc"),
+        ({"networks": ck.NetworkSpace(keep={"conv9": (0.5, 1.0)})}, "no layer 'conv9'"),
+        ({"constraints": {"beauty": 1.0}}, "a limit is on"),
+        ({"constraints": {"accuracy": 95.0}}, "0 to 1"),
+        ({"constraints": {"accuracy": (0.2, 0.9)}}, "its least"),
+        ({"constraints": {"area_mm2": (2.0, 1.0)}}, "exchange them"),
+        ({"objectives": ("utilization",)}, "all minimised"),
+        ({"objectives": "latency_ms"}, "all minimised"),
+        ({"objectives": ()}, "all minimised"),
+        ({"budget": 0}, "a budget"),
+        ({"sampler": "oracle"}, "a sampler is one of"),
+        ({"seed": -1}, "a seed"),
+        ({"population": 1}, "a population"),
+        ({"prune_recipe": 3}, "are Recipes"),
+        ({"store": object()}, "store is"),
+    ],
+)
+def test_what_is_refused_before_any_work(task: Task, arguments: dict[str, Any], told: str) -> None:
+    calls = Counting()
+    with pytest.raises(InvalidInputError, match=told):
+        task.search(**{"executor": calls, **arguments})
+    assert not calls.items
+
+
+def test_scores_must_match_the_labels(task: Task) -> None:
+    fewer = replace(task.data, labels=(*task.data.labels, "eleven"))
+    with pytest.raises(InvalidInputError, match="one score for each of the 11 labels"):
+        task.search(data=fewer)
+
+
+def test_channels_that_cannot_go_are_refused(task: Task) -> None:
+    with pytest.raises(UnsupportedLayerError, match="'fc' cannot be pruned"):
+        task.search(networks=ck.NetworkSpace(keep={"fc": (0.5, 1.0)}))
+
+
+@pytest.mark.parametrize(
+    ("choices", "told"),
+    [
+        ({"bits": (3,)}, "bits has one or more"),
+        ({"bits": ()}, "bits has one or more"),
+        ({"bits": (8, 8)}, "bits has one or more"),
+        ({"epochs": (-1,)}, "epochs has"),
+        ({"epochs": (0.5,)}, "epochs has"),
+        ({"keep": {"a": (0.0, 1.0)}}, "keep.a has"),
+        ({"keep": {"a": "all"}}, "keep.a has"),
+        ({"weight_bits": {"a": (3,)}}, "weight_bits.a has"),
+    ],
+)
+def test_choices_that_are_none(choices: dict[str, Any], told: str) -> None:
+    with pytest.raises(InvalidInputError, match=told):
+        ck.NetworkSpace(**choices)
+
+
+def test_numbers_of_networks() -> None:
+    assert NETWORKS.size == 24
+    several: dict[Any, set[int]] = {}
+    for number in range(NETWORKS.size):
+        chosen = NETWORKS.candidate(number)
+        several.setdefault(chosen, set()).add(NETWORKS.canonical(number))
+        assert NETWORKS.number(**NETWORKS.values(number)) == number
+        assert NETWORKS.candidate(NETWORKS.canonical(number)) == chosen
+    assert len(several) == 20
+    assert all(len(numbers) == 1 for numbers in several.values()), "one number for one network"
+    whole, *_, least = (NETWORKS.candidate(number) for number in NETWORKS.first()[:3])
+    assert whole == (8, 0, (), ())
+    assert least == (8, 0, (("conv1", 0.5), ("conv2", 0.25)), (("fc", 2),))
+    with pytest.raises(InvalidInputError, match="numbered 0 to 23"):
+        NETWORKS.values(24)
+
+
+def test_what_is_chosen_where_nothing_is_said(task: Task) -> None:
+    network = quantize(task.model, task.data.calibration_x)
+    space = ck.NetworkSpace.of(task.model, task.data, network, bits=(4, 8))
+    names = ["bits", "epochs", "keep.conv1", "keep.conv2", "weight_bits.conv1", "weight_bits.conv2", "weight_bits.fc"]
+    assert [*space.choices] == names
+
+
+def test_advice_in_words(found: ck.CoOptimization) -> None:
+    advice = found.recommend()
+    assert advice.number == found.knee.name
+    assert f"Take pair {advice.number}: a network of {advice.pair.candidate}, on {advice.pair.design}." in str(advice)
+    assert f"{100 * advice.pair.test_accuracy:.1f} % of the test inputs" in advice.why
+    cheapest = found.recommend("area_mm2")
+    assert cheapest.pair.row["area_mm2"] == found.front["area_mm2"].min()
+    assert cheapest.cheaper_why == "No pair of the front has less area."
+    best = found.recommend("accuracy")
+    assert best.pair.accuracy == found.front["accuracy"].max()
+    assert best.accurate_why == "No pair of the front is more accurate."
+    with pytest.raises(InvalidInputError, match="best is one of"):
+        found.recommend("beauty")
+    with pytest.raises(InvalidInputError, match="pairs are numbered"):
+        found.pair(len(found.front))
+    assert "8 of 24 networks by nsga2 (budget), each on every of 64 designs" in str(found)
+
+
+@pytest.mark.slow
+@pytest.mark.verilator
+def test_a_pair_goes_straight_into_the_rtl(task: Task, found: ck.CoOptimization) -> None:
+    """Equal bits, equal cycles: of the knee, and of a network whose weights have widths of their own."""
+    narrow = [number for number in range(len(found.front)) if found.pair(number).candidate.weight_bits]
+    for number in {int(found.knee.name), narrow[0]}:
+        pair = found.pair(number)
+        report = ck.cosimulate(pair.design, pair.network, task.data.test_x[:8], simulator="verilator")
+        assert report.passed
+        assert report.cycles_rtl == pair.row["latency_cycle"]
+        scores = np.asarray(report.outputs).reshape(8, -1)
+        assert (scores == pair.network.predict(task.data.test_x[:8])).all()
