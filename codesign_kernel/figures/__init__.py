@@ -27,6 +27,7 @@ from codesign_kernel.figures.scaling import (
     policies_figure,
     policies_info,
 )
+from codesign_kernel.figures.speech import SpeechInfo, SpokenWord, plot_speech, speech_figure, speech_info
 from codesign_kernel.figures.theme import dark, narrowed
 
 __all__ = [
@@ -48,6 +49,8 @@ __all__ = [
     "PruningInfo",
     "RoofPoint",
     "RooflineInfo",
+    "SpeechInfo",
+    "SpokenWord",
     "attainment_figure",
     "attainment_info",
     "causes_figure",
@@ -80,6 +83,7 @@ __all__ = [
     "plot_policies",
     "plot_pruning",
     "plot_roofline",
+    "plot_speech",
     "policies_figure",
     "policies_info",
     "pruning_figure",
@@ -87,4 +91,6 @@ __all__ = [
     "render_report",
     "roofline_figure",
     "roofline_info",
+    "speech_figure",
+    "speech_info",
 ]
