@@ -160,9 +160,13 @@ def test_a_network_without_weights(tmp_path: Path) -> None:
         (
             {"network": "resnet19", "train": None},
             InvalidInputError,
-            "network: is digits, a file of .onnx or .pt2, or one",
+            "network: is digits, keywords, a file",
         ),
-        ({"generate": {}, "cosimulate": {"images": 451}}, InvalidInputError, "cosimulate.images: there are 450 test"),
+        (
+            {"generate": {}, "cosimulate": {"images": 451}},
+            InvalidInputError,
+            "cosimulate.images: there are 450 test inputs",
+        ),
         ({"optimise": {"weight_bits": {"conv9": 4}}}, InvalidInputError, r"optimise.weight_bits: names .* got 'conv9'"),
         ({"optimise": {"keep": {"conv0": 0.5}}}, InvalidInputError, r"optimise.keep: names .*\(conv1, conv2, fc\)"),
     ],

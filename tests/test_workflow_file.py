@@ -24,7 +24,11 @@ EVERY = tuple(settings.STEPS)
 
 def test_the_words_are_those_of_the_rest() -> None:
     """What is written down here because the room that knows it needs torch, or stands above."""
-    assert tuple(NETWORKS) == settings.DIGITS == parser.DIGITS_NETWORKS
+    tasks = {
+        task.data: tuple(name for name in NETWORKS if NETWORKS[name].data == task.data) for task in NETWORKS.values()
+    }
+    assert tasks == settings.TASKS
+    assert {task: names[0] for task, names in settings.TASKS.items()} == parser.TRAINED_TASKS
     assert settings.SIMULATORS == parser.SIMULATORS
     assert COLUMNS == parser.OBJECTIVES
     assert ("auto", "exact", *SAMPLERS) == parser.SAMPLERS
@@ -73,7 +77,7 @@ BAD = [
     ({"netwrok": "digits"}, "netwrok: there is no such step or setting; a workflow has name, network"),
     ({"network": None}, "network: is a text of 1 to 100 printable characters, but got None"),
     ({"network": {"digits": "vgg"}}, "network.digits: is one of cnn, lenet5, resnet, mobilenet, but got 'vgg'"),
-    ({"network": {"digits": "cnn", "zoo": "x"}}, "network: is one of digits, zoo or file"),
+    ({"network": {"digits": "cnn", "zoo": "x"}}, "network: is one of digits, keywords, zoo or file"),
     ({"network": "gone.pt2"}, "network.file: is a file that can be read, but gone.pt2: No such file"),
     ({"name": 3}, "name: is a text of 1 to 100 printable characters, but got 3"),
     ({"seed": -1}, "seed: is a whole number of 0 to"),

@@ -124,7 +124,7 @@ def test_processes_on_one_store(runner: Runner, undisturbed: tuple[Path, dict[st
 
 
 def test_whoever_is_first_is_right(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another run finishes a step while this one works on it, and its result is another: everybody goes on with that."""
+    """Another run finishes a step meanwhile, with another result: everybody goes on with that."""
     flow = changed(SMALL, explore=False, optimise=False)
     path, known = tmp_path / "store.db", steps.FUNCTIONS["profile"]
     monkeypatch.setitem(steps.FUNCTIONS, "train", steps.FUNCTIONS["profile"])
@@ -166,6 +166,7 @@ print(json.dumps([told, left, ck.run_workflow(flow, store=path).ran]))
 """
 
 
+@pytest.mark.slow
 def test_a_full_disk(tmp_path: Path) -> None:
     path = tmp_path / "store.db"
     command = [sys.executable, "-c", FULL_DISK, json.dumps(SMALL), str(path)]

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from codesign_kernel.errors import CodesignError, InvalidInputError
-from codesign_kernel.session.workflow.settings import Workflow
+from codesign_kernel.session.workflow.product import Progress, load_task
+from codesign_kernel.session.workflow.settings import TASKS, Workflow
 
 
-def check_before(workflow: Workflow, steps: set[str]) -> None:
+def check_before(workflow: Workflow, steps: set[str], progress: Progress | None) -> None:
     """Refuse what would stop one of ``steps``, which are to run, after others have worked for it.
 
     Raises:
-        InvalidInputError: there is no such network, or fewer images than are asked for.
+        InvalidInputError: there is no such network, or fewer inputs than are asked for.
         SimulatorError: the simulator does not run here.
     """
     at = f"{workflow.source}: "
@@ -20,8 +21,8 @@ def check_before(workflow: Workflow, steps: set[str]) -> None:
 
         if name not in zoo.names():
             raise InvalidInputError(
-                f"{at}network: is digits, a file of .onnx or .pt2, or one of the zoo ({', '.join(zoo.names())}), "
-                f"but got {name!r}"
+                f"{at}network: is {', '.join(TASKS)}, a file of .onnx or .pt2, or one of the zoo "
+                f"({', '.join(zoo.names())}), but got {name!r}"
             )
     if "optimise" in steps:
         _check_layers(workflow)
@@ -33,14 +34,12 @@ def check_before(workflow: Workflow, steps: set[str]) -> None:
         except CodesignError as error:
             raise type(error)(f"{at}cosimulate.simulator: {error}") from error
     asked = [(step, workflow.steps[step][what], what) for step, what in _IMAGES if step in steps]
-    if any(count for _, count, _ in asked):
-        from codesign_kernel.optimize import load_digits
-
-        there = len(load_digits().test_y)
+    if workflow.trained is not None and any(count for _, count, _ in asked):
+        there = len(load_task(workflow.trained, progress).test_y)
         for step, count, what in asked:
             if count is not None and count > there:
                 raise InvalidInputError(
-                    f"{at}{step}.{what}: there are {there} test images, but got {count}; take fewer"
+                    f"{at}{step}.{what}: there are {there} test inputs, but got {count}; take fewer"
                 )
 
 
@@ -48,7 +47,8 @@ def _check_layers(workflow: Workflow) -> None:
     """The layers that settings name are there."""
     from codesign_kernel.optimize.networks import NETWORKS
 
-    model, _ = NETWORKS[workflow.network["digits"]].untrained()
+    assert workflow.trained is not None
+    model, _ = NETWORKS[workflow.trained[1]].untrained()
     there = [name for name, module in model.named_modules() if type(module).__name__ in ("Conv2d", "Linear")]
     for what in ("weight_bits", "keep"):
         named = workflow.steps["optimise"][what]
@@ -60,5 +60,5 @@ def _check_layers(workflow: Workflow) -> None:
                 )
 
 
-#: Settings that count test images.
+#: Settings that count test inputs.
 _IMAGES = (("generate", "vectors"), ("cosimulate", "images"))

@@ -62,8 +62,7 @@ def check_optimising(where: str, settings: dict[str, Any]) -> None:
 
 def integers(model: Any, data: Dataset, settings: Mapping[str, Any], progress: Progress) -> IntegerNetwork:
     """``model`` pruned and quantised as ``settings`` say."""
-    from codesign_kernel.optimize import Recipe, quantize
-    from codesign_kernel.optimize.pruning import prune
+    from codesign_kernel.optimize import Recipe, prune, quantize
 
     if settings["keep"] != 1.0:
         epochs = settings["tune_epochs"]

@@ -20,6 +20,17 @@ if TYPE_CHECKING:
 Progress = Callable[[int, int, str], None]
 
 
+def load_task(trained: tuple[str, str], progress: Progress | None) -> Dataset:
+    """The data of (task, network)."""
+    from codesign_kernel.optimize import load_digits, load_keywords
+    from codesign_kernel.optimize.networks import NETWORKS
+
+    task, network = trained
+    if task == "keywords":
+        return load_keywords(progress=progress)
+    return load_digits(NETWORKS[network].shape[1])
+
+
 @dataclass(frozen=True)
 class Product:
     """What a step made.
@@ -93,7 +104,5 @@ class Job(Kept):
     @cached_property
     def dataset(self) -> Dataset:
         """The data of the task."""
-        from codesign_kernel.optimize import load_digits
-        from codesign_kernel.optimize.networks import NETWORKS
-
-        return load_digits(NETWORKS[self.workflow.network["digits"]].edge)
+        assert self.workflow.trained is not None
+        return load_task(self.workflow.trained, self.progress)

@@ -48,7 +48,7 @@ def run_workflow(
     """
     checked = read_workflow(workflow)
     with opened(store) as shelf:
-        check_before(checked, {step for step, _, state in _known(checked, shelf) if state != "cached"})
+        check_before(checked, {step for step, _, state in _known(checked, shelf) if state != "cached"}, progress)
         results = list(_run(checked, shelf, progress, executor))
         whole = {step.name: step.key for step in results}
         _keep_whole(checked, shelf, whole, results)

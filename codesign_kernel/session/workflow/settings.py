@@ -15,8 +15,8 @@ from codesign_kernel.session.workflow.laws import SEEDS, Law, mapping, one_of, r
 from codesign_kernel.session.workflow.optimising import OPTIMISE, check_optimising
 from codesign_kernel.session.workflow.text import read_text
 
-#: The networks of the digits, as in ``optimize.networks.NETWORKS``, which needs torch.
-DIGITS = ("cnn", "lenet5", "resnet", "mobilenet")
+#: Task -> its networks, as in ``optimize.networks.NETWORKS``, which needs torch. The first one is meant by the task.
+TASKS = {"digits": ("cnn", "lenet5", "resnet", "mobilenet"), "keywords": ("keywords",)}
 SIMULATORS = ("auto", "verilator", "icarus", "myhdl", "ghdl")
 FILES = (".onnx", ".pt2")
 #: Step -> its settings: {name: (law, default)}. In the order in which they run.
@@ -52,7 +52,7 @@ class Workflow:
     Attributes:
         name: of the workflow.
         source: its file, for messages.
-        network: {"digits": name}, {"zoo": name} or {"file": name, "sha256": digest}.
+        network: {task: name}, {"zoo": name} or {"file": name, "sha256": digest}.
         path: of the network's file, if it is one.
         seed: of every step that is not given its own.
         steps: {step: its settings}, in the order in which they run.
@@ -64,6 +64,12 @@ class Workflow:
     path: Path | None
     seed: int
     steps: dict[str, dict[str, Any]]
+
+    @property
+    def trained(self) -> tuple[str, str] | None:
+        """(task, network) of one that is trained here."""
+        ((kind, name), *_) = self.network.items()
+        return (kind, name) if kind in TASKS else None
 
     def needs(self, step: str) -> tuple[str, ...]:
         """The steps whose results ``step`` works with."""
@@ -125,15 +131,15 @@ def _checked(told: Any, source: str, name: str, folder: Path) -> Workflow:
 def _network(where: str, value: Any, folder: Path) -> tuple[dict[str, str], Path | None]:
     """(what it is, its file)."""
     if isinstance(value, Mapping):
-        if len(value) != 1 or not {*value} <= {"digits", "zoo", "file"}:
-            refuse(where, "is one of digits, zoo or file", dict(value), "write `network: {digits: cnn}`")
+        if len(value) != 1 or not {*value} <= {*TASKS, "zoo", "file"}:
+            refuse(where, f"is one of {', '.join(TASKS)}, zoo or file", dict(value), "write `network: {digits: cnn}`")
         ((kind, name),) = value.items()
     else:
         name = text(where, value)
-        kind = "file" if name.endswith(FILES) else "digits" if name == "digits" else "zoo"
-        name = DIGITS[0] if kind == "digits" else name
-    if kind == "digits":
-        return {kind: one_of(*DIGITS)(f"{where}.{kind}", name)}, None
+        kind = "file" if name.endswith(FILES) else name if name in TASKS else "zoo"
+        name = TASKS[kind][0] if kind in TASKS else name
+    if kind in TASKS:
+        return {kind: one_of(*TASKS[kind])(f"{where}.{kind}", name)}, None
     name = text(f"{where}.{kind}", name)
     if kind == "zoo":
         return {kind: name}, None
@@ -154,7 +160,7 @@ def _asked(at: str, told: Mapping[str, Any], network: Mapping[str, str]) -> set[
     """The steps that run: all that can, but for those that are told not to and those that need one of them."""
     off = {step for step in STEPS if told.get(step) is False}
     why = {step: f"{step} is false" for step in off}
-    if "digits" not in network:
+    if not {*TASKS} & {*network}:
         off |= set(WEIGHTS)
         why |= {step: f"{next(iter(network))} is a network without weights to train" for step in WEIGHTS}
     spatial = told.get("explore")

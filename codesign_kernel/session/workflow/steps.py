@@ -10,6 +10,9 @@ from codesign_kernel.session.workflow import kept
 from codesign_kernel.session.workflow.product import Job, Product
 from codesign_kernel.units import quantity
 
+#: Test inputs that run on the RTL where the workflow does not say, and the simulator is a quick one.
+IMAGES = 100
+
 
 def profile(job: Job) -> Product:
     """Operations, parameters and bytes of the network as it is given."""
@@ -25,23 +28,25 @@ def profile(job: Job) -> Product:
     else:
         from codesign_kernel.optimize.networks import NETWORKS
 
-        found = profile_of(*NETWORKS[name].untrained(), name=f"digits {name}")
+        words = name if kind == name else f"{kind} {name}"
+        found = profile_of(*NETWORKS[name].untrained(), name=words)
     told = f"{quantity(found.macs, 'MAC')}, {found.parameters:,} parameters in {len(found.operators)} operators"
     return Product("profile", {"told": told, "digest": found.digest}, {"profile.json": kept.profile_bytes(found)})
 
 
 def train(job: Job) -> Product:
-    """A network of the digits, trained in floating point."""
-    from codesign_kernel.optimize import accuracy, logits, train_digits
+    """A network of a task, trained in floating point."""
+    from codesign_kernel.optimize import accuracy, logits
+    from codesign_kernel.optimize.networks import NETWORKS
     from codesign_kernel.optimize.weights import weights_of
 
-    name, settings = job.workflow.network["digits"], job.settings
-    model, data, right = train_digits(settings["seed"], settings["epochs"], job.progress, name)
-    validation = accuracy(logits(model, data.validation_x), data.validation_y)
+    assert job.workflow.trained is not None
+    name, settings, data = job.workflow.trained[1], job.settings, job.dataset
+    model, right = NETWORKS[name].train(data, settings["seed"], settings["epochs"], job.progress)
     body = {
-        "told": f"{right:.2%} of {len(data.test_y)} held-out images",
+        "told": f"{right:.2%} of {len(data.test_y):,} held-out inputs",
         "network": name,
-        "validation": validation,
+        "validation": accuracy(logits(model, data.validation_x), data.validation_y),
         "test": right,
     }
     return Product("network", body, {"weights.npz": kept.arrays_bytes(weights_of(model))})
@@ -61,7 +66,7 @@ def optimise(job: Job) -> Product:
     network = integers(model, data, job.settings, job.progress)
     right = accuracy(network.predict(data.test_x), data.test_y)
     body = {
-        "told": f"{in_words(job.settings)}, {right:.2%} of {len(data.test_y)} held-out images "
+        "told": f"{in_words(job.settings)}, {right:.2%} of {len(data.test_y):,} held-out inputs "
         f"(float {before['test']:.2%})",
         "digest": network.digest,
         "bits": network.bits,
@@ -103,7 +108,7 @@ def cosimulate(job: Job) -> Product:
     from codesign_kernel.session.demo import FEW_IMAGES, SLOW
 
     runner, data = find_simulator(job.settings["simulator"]), job.dataset
-    count = job.settings["images"] or (FEW_IMAGES if runner.name in SLOW else len(data.test_y))
+    count = job.settings["images"] or (FEW_IMAGES if runner.name in SLOW else IMAGES)
     # what simulators drive is the core; the bus around it is proven elsewhere
     core = job.workflow.steps["generate"]["top"] == "core"
     bundle = job.bundle if core else generate_rtl(job.design)
@@ -115,7 +120,7 @@ def cosimulate(job: Job) -> Product:
     bits = "equal bits" if not report.mismatches else f"{report.mismatches} differ"
     proven = "proven" if report.passed else "NOT PROVEN"
     body = {
-        "told": f"{proven}: {report.vectors} images on {report.simulator}, {bits}, {report.cycles_rtl:,} cycles "
+        "told": f"{proven}: {report.vectors} inputs on {report.simulator}, {bits}, {report.cycles_rtl:,} cycles "
         f"(model {report.cycles_model:,}, program {report.cycles_program:,})",
         "passed": report.passed,
         "test": accuracy(report.outputs, data.test_y[: report.vectors]),
