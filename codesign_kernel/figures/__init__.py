@@ -26,6 +26,7 @@ from codesign_kernel.figures.scaling import (
     policies_info,
 )
 from codesign_kernel.figures.theme import dark, narrowed
+from codesign_kernel.figures.workers import WorkersInfo, plot_workers, workers_figure, workers_info
 
 __all__ = [
     "AttainmentInfo",
@@ -43,6 +44,7 @@ __all__ = [
     "PoliciesInfo",
     "RoofPoint",
     "RooflineInfo",
+    "WorkersInfo",
     "attainment_figure",
     "attainment_info",
     "causes_figure",
@@ -71,9 +73,12 @@ __all__ = [
     "plot_parity",
     "plot_policies",
     "plot_roofline",
+    "plot_workers",
     "policies_figure",
     "policies_info",
     "render_report",
     "roofline_figure",
     "roofline_info",
+    "workers_figure",
+    "workers_info",
 ]
