@@ -2,40 +2,74 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
+from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 from distributed.deploy import Adaptive
 
 from codesign_kernel.cluster.observe import StartUp, look, snapshot
 from codesign_kernel.cluster.policies import Decision, Policy
+from codesign_kernel.cluster.simulate import Moment
 
 logger = logging.getLogger(__name__)
-#: Decisions that are kept; older ones go.
+#: Decisions and looks that are kept; older ones go.
 KEPT = 10_000
+#: What a watcher that fails may raise; it is dropped then, and the cluster goes on.
+_FAULTS = (ArithmeticError, AttributeError, LookupError, OSError, RuntimeError, TypeError, ValueError)
 
 
 class Log:
-    """Decides, and keeps what changes the plan. Times are seconds since the cluster was started."""
+    """Decides, and keeps what changes the plan, and each look. Times are seconds since the cluster was started."""
 
     def __init__(self, policy: Policy, startup_s: float) -> None:
         self.policy, self.startup = policy, StartUp(startup_s)
         self.decisions: list[Decision] = []
+        self.moments: deque[Moment] = deque(maxlen=KEPT)
+        self._watchers: list[Callable[[], None]] = []
         self._start_s = time.monotonic()
 
     def decide(self, seen: dict[str, float], planned: int) -> Decision:
         """What the policy makes of ``seen``."""
         now_s = time.monotonic() - self._start_s
-        decision = self.policy.decide(snapshot(seen, now_s, planned, self.startup))
+        now = snapshot(seen, now_s, planned, self.startup)
+        decision = self.policy.decide(now)
         if decision.changes:
             self.decisions.append(decision)
             del self.decisions[:-KEPT]
             logger.info("%d -> %d workers: %s", decision.workers, decision.target, decision.reason)
             if decision.target > decision.workers:
                 self.startup.asked(now_s, decision.target)
+        self.moments.append(Moment(now_s, decision.target, now.arrived, now.queued, now.running))
+        self.tell()
         return decision
+
+    def watch(self, told: Callable[[], None]) -> Callable[[], None]:
+        """Have ``told`` called after each look, in the thread that looks; call what comes back to end that."""
+        self._watchers.append(told)
+        return lambda: self._drop(told)
+
+    def _drop(self, told: Callable[[], None]) -> None:
+        with contextlib.suppress(ValueError):  # it has gone already
+            self._watchers.remove(told)
+
+    def tell(self) -> None:
+        """Call those that watch."""
+        for told in [*self._watchers]:
+            try:
+                told()
+            except _FAULTS:
+                logger.exception("a watcher of the cluster failed, and is called no more")
+                self._drop(told)
+
+    def end(self) -> None:
+        """The cluster is closed: call those that watch once more, and never again."""
+        self.tell()
+        self._watchers.clear()
 
 
 class Adapter(Adaptive):

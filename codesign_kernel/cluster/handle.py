@@ -6,12 +6,13 @@ import atexit
 import contextlib
 import logging
 import weakref
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
 from codesign_kernel.cluster.backends import ADDRESSES, BACKENDS, check_backend
 from codesign_kernel.cluster.policies import Decision, Limits, Policy, check_bounds
-from codesign_kernel.cluster.simulate import policy
+from codesign_kernel.cluster.simulate import Moment, policy
 from codesign_kernel.errors import ClusterError
 
 #: How long a scheduler that runs already has for an answer (s).
@@ -83,6 +84,33 @@ class Cluster:
         return [*self._log.decisions]
 
     @property
+    def moments(self) -> list[Moment]:
+        """How many workers and tasks there were, a look each, oldest first; the last 10,000. Empty for an address."""
+        return [*self._log.moments]
+
+    @property
+    def closed(self) -> bool:
+        """Whether :meth:`close` was called."""
+        return self._closed
+
+    def watch(self, told: Callable[[], None]) -> Callable[[], None]:
+        """Have ``told`` called after each look at the cluster, and once when it is closed.
+
+        It is called in the thread in which the cluster is looked at, so it has to be quick; no thread is started for
+        it. One that raises is called no more.
+
+        Returns:
+            What ends it; to call that twice is to call it once.
+
+        Raises:
+            ClusterError: the cluster is closed, or an address, whose workers are not ours.
+        """
+        if self._closed or self.backend.startswith(ADDRESSES):
+            what = "is closed" if self._closed else f"is {self.backend}, whose workers others scale"
+            raise ClusterError(f"a cluster that decides can be watched, but this one {what}; start one with ck.cluster")
+        return self._log.watch(told)
+
+    @property
     def workers(self) -> int:
         """Workers that are there."""
         return len(self.client.scheduler_info(n_workers=-1)["workers"])
@@ -105,6 +133,7 @@ class Cluster:
             self._closed = True
             _OPEN.discard(self)
             self._resources.close()
+            self._log.end()
 
     def __enter__(self) -> Cluster:
         return self

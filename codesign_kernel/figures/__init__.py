@@ -29,6 +29,7 @@ from codesign_kernel.figures.scaling import (
 )
 from codesign_kernel.figures.speech import SpeechInfo, SpokenWord, plot_speech, speech_figure, speech_info
 from codesign_kernel.figures.theme import dark, narrowed
+from codesign_kernel.figures.workers import WorkersInfo, plot_workers, workers_figure, workers_info
 
 __all__ = [
     "AttainmentInfo",
@@ -51,6 +52,7 @@ __all__ = [
     "RooflineInfo",
     "SpeechInfo",
     "SpokenWord",
+    "WorkersInfo",
     "attainment_figure",
     "attainment_info",
     "causes_figure",
@@ -84,6 +86,7 @@ __all__ = [
     "plot_pruning",
     "plot_roofline",
     "plot_speech",
+    "plot_workers",
     "policies_figure",
     "policies_info",
     "pruning_figure",
@@ -93,4 +96,6 @@ __all__ = [
     "roofline_info",
     "speech_figure",
     "speech_info",
+    "workers_figure",
+    "workers_info",
 ]

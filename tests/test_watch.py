@@ -1,0 +1,284 @@
+"""Watching a cluster: what is told and when it ends, the page in its kernel, and the page in a browser."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import codesign_kernel as ck
+from codesign_kernel.cluster import Decision, Moment
+from codesign_kernel.errors import ClusterError, InvalidInputError
+from codesign_kernel.figures import workers_info
+
+codesign_widgets = pytest.importorskip("codesign_widgets")
+pytest.importorskip("distributed")
+
+from test_app import free_port, loopback, wait_for  # noqa: E402 - behind what they need
+
+from codesign_kernel.cluster.adapter import Log  # noqa: E402
+from codesign_kernel.cluster.simulate import policy  # noqa: E402
+
+ROOT = Path(__file__).parent.parent
+#: What a scheduler says of two busy workers and forty tasks that wait.
+BUSY = {
+    "arrived": 2, "idle": 0, "cpu": 0.9, "memory": 0.1, "queued": 40, "running": 2, "task_s": 5.0, "submitted": 42,
+    "finished": 0, "slots": 1,
+}  # fmt: skip
+
+
+class Looked:
+    """A cluster's log as a cluster shows it, looked at when a test says so."""
+
+    def __init__(self) -> None:
+        self.log = Log(policy("aggressive", 2, 8), 2.0)
+        self.minimum, self.maximum, self.closed = 2, 8, False
+        self.watch = self.log.watch
+
+    @property
+    def decisions(self) -> list[Decision]:
+        return [*self.log.decisions]
+
+    @property
+    def moments(self) -> list[Moment]:
+        return [*self.log.moments]
+
+    def look(self, **changes: float) -> Decision:
+        planned = self.moments[-1].planned if self.moments else 2
+        return self.log.decide({**BUSY, **changes}, planned)
+
+
+@pytest.fixture
+def looked() -> Looked:
+    return Looked()
+
+
+def test_each_look_is_kept_and_told(looked: Looked) -> None:
+    told: list[int] = []
+    end = looked.watch(lambda: told.append(len(looked.moments)))
+    looked.look()
+    looked.look(queued=0)
+    assert told == [1, 2]
+    assert [(m.planned, m.arrived, m.queued, m.running) for m in looked.moments] == [(8, 2, 40, 2), (8, 2, 0, 2)]
+    assert [(d.workers, d.target, d.signal) for d in looked.decisions] == [(2, 8, "queue")]
+    end()
+    end()
+    looked.look()
+    assert told == [1, 2]
+    looked.watch(lambda: told.append(0))
+    looked.log.end()
+    looked.look()
+    assert told == [1, 2, 0], "once when it closes, and never again"
+
+
+def test_a_watcher_that_fails_stops_nobody(looked: Looked, caplog: pytest.LogCaptureFixture) -> None:
+    told: list[int] = []
+
+    def fails() -> None:
+        raise KeyError("mine")
+
+    looked.watch(fails)
+    looked.watch(lambda: told.append(1))
+    with caplog.at_level(logging.ERROR):
+        assert looked.look().target == 8
+        looked.look()
+    assert told == [1, 1]
+    assert caplog.text.count("is called no more") == 1
+
+
+def test_the_picture_leaves_out_where_nothing_happens() -> None:
+    moments = [Moment(float(s), 2 if s < 50 else 4, 2 if s < 60 else 4, 0, 0) for s in range(1000)]
+    decisions = [Decision(50.0, 2, 4, "queue", "work"), Decision(2000.0, 4, 2, "cpu", "rest")]
+    info = workers_info(moments, decisions, 2, 8)
+    assert [seen.time_s for seen in info.moments] == [0, 49, 50, 59, 60, 999]
+    assert info.steps == (decisions[0],)
+    assert info.finding == "4 workers are there; nothing waits"
+    one = workers_info([Moment(0.0, 3, 1, 1, 0)], [], 1, 8)
+    assert one.finding == "1 worker is there, 2 to come; 1 task waits"
+    with pytest.raises(InvalidInputError, match="there is none yet"):
+        workers_info([], [], 2, 8)
+
+
+def test_the_page_shows_the_log(looked: Looked) -> None:
+    shown = codesign_widgets.ClusterWatch(looked, interval_s=0.0)
+    assert (shown.answer["figure"], shown.answer["rows"], shown.answer["error"]) == (None, [], None)
+    looked.look()
+    looked.look(arrived=8)
+    row = shown.answer["rows"][0]
+    assert (row["change"], row["signal"]) == ("2 → 8", "queue")
+    assert row["why"] == "40 tasks wait, more than 10"
+    assert shown.answer["tiles"][0] == {"label": "Workers", "value": "8", "note": "8 asked for"}
+    assert {trace["name"] for trace in shown.answer["figure"]["data"]} == {"there", "asked for", "queue"}
+    assert json.loads(json.dumps(shown.answer)), "what goes to the page is plain JSON"
+    looked.closed = True
+    looked.log.end()
+    assert shown.answer["closed"] is True
+    shown.close()
+
+
+def test_the_page_is_told_no_more_than_asked(looked: Looked) -> None:
+    shown = codesign_widgets.ClusterWatch(looked, interval_s=1000.0)
+    before = shown.answer
+    looked.look()
+    assert shown.answer == before
+    shown.query = {"seq": 1, "span": "The last hour"}
+    assert (shown.answer["seq"], shown.answer["span"], len(shown.answer["rows"])) == (1, "The last hour", 1)
+    shown.close()
+    shown.close()
+    after = shown.answer
+    looked.look(queued=0)
+    assert shown.answer == after
+    assert not looked.log._watchers
+
+
+@pytest.mark.parametrize("query", [7, "x", {}, {"span": "for ever"}, {"span": ["All of it"]}, {"span": {}}])
+def test_whatever_a_page_sends_is_answered_in_words(looked: Looked, query: Any) -> None:
+    looked.look()
+    shown = codesign_widgets.ClusterWatch(looked)
+    rows = shown.answer["rows"]
+    shown.query = {**query, "seq": 3} if isinstance(query, dict) else query
+    assert shown.answer["error"]["text"].startswith("The times to look back are All of it")
+    assert shown.answer["error"]["control"] == "span"
+    assert shown.answer["rows"] == rows, "the last answer stands"
+    shown.close()
+
+
+def test_a_wrong_interval_is_refused(looked: Looked) -> None:
+    with pytest.raises(InvalidInputError, match="interval_s is -1"):
+        codesign_widgets.ClusterWatch(looked, interval_s=-1)
+
+
+def nap(item: int) -> int:
+    time.sleep(0.02)
+    return item
+
+
+@pytest.mark.slow
+def test_a_real_cluster_is_watched_without_a_thread() -> None:
+    """Work makes it grow while the page follows; closed, it says so."""
+    with ck.cluster("aggressive", minimum=1, maximum=2, interval_s=0.1) as started:
+        running = threading.active_count()
+        shown = codesign_widgets.ClusterWatch(started, interval_s=0.0)
+        assert threading.active_count() <= running
+        executor = started.executor()
+        executor.batch_s = 0.0
+        assert len(dict(executor.run(nap, range(300)))) == 300
+        assert shown.answer["rows"]
+        assert shown.answer["rows"][-1]["change"] == "1 → 2"
+        assert not shown.answer["closed"]
+        assert len(started.moments) > 3
+    assert shown.answer["closed"]
+    shown.close()
+    with pytest.raises(ClusterError, match="but this one is closed"):
+        started.watch(print)
+
+
+#: A page that follows a cluster whose work begins once the page is there, in a thread beside it.
+CELL = """
+import threading, time
+import codesign_kernel as ck
+from codesign_kernel.cluster import Limits
+from codesign_widgets import ClusterWatch
+limits = Limits(cpu_down_s=2, memory_up=3, memory_down=2, memory_down_s=2, rate_s=2)
+cluster = ck.cluster("aggressive", minimum=1, maximum=2, limits=limits, interval_s=0.2)
+def work():
+    time.sleep(4)
+    executor = cluster.executor()
+    executor.batch_s = 0.0
+    for _ in executor.run(time.sleep, [0.02] * 400): pass
+    time.sleep(3)
+    cluster.close()
+threading.Thread(target=work).start()
+ClusterWatch(cluster, interval_s=0.5)
+"""
+
+
+@pytest.fixture
+def page_url(tmp_path: Path) -> Iterator[str]:
+    """Such a page, served by a Voila of its own on loopback."""
+    pytest.importorskip("voila")
+    nbformat = pytest.importorskip("nbformat")
+    notebook = tmp_path / "watch.ipynb"
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(CELL)], metadata=kernel), notebook)
+    port, log = free_port(), tmp_path / "log"
+    path = [str(ROOT), str(Path(codesign_widgets.__file__).parent.parent), os.environ.get("PYTHONPATH", "")]
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(filter(None, path)),
+        "JUPYTER_PATH": str(ROOT / "widgets"),
+        "JUPYTER_CONFIG_DIR": str(tmp_path / "config"),
+        "JUPYTER_RUNTIME_DIR": str(tmp_path / "runtime"),
+        "IPYTHONDIR": str(tmp_path / "ipython"),
+    }
+    command = [sys.executable, "-m", "voila", str(notebook), "--template=codesign", "--no-browser", f"--port={port}"]
+    with log.open("wb") as out:
+        server = subprocess.Popen(
+            [*command, "--Voila.ip=127.0.0.1", "--show_tracebacks=True"],
+            cwd=tmp_path, env=environment, stdout=out, stderr=out, start_new_session=True,
+        )  # fmt: skip
+        try:
+            wait_for(port, server, log)
+            yield f"http://127.0.0.1:{port}/"
+        finally:
+            server.terminate()
+            try:
+                server.wait(20)
+            except subprocess.TimeoutExpired:
+                server.kill()
+                server.wait(5)
+
+
+def until(tab: Any, told: str, seen: Callable[[], bool], timeout_s: float = 60) -> None:
+    end = time.monotonic() + timeout_s
+    while not seen():
+        assert time.monotonic() < end, told
+        tab.wait_for_timeout(100)
+
+
+@pytest.mark.browser
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_the_page_follows_in_a_browser(page_url: str, tmp_path: Path) -> None:
+    playwright = pytest.importorskip("playwright.sync_api")
+    problems: list[str] = []
+    with playwright.sync_playwright() as play:
+        browser = play.chromium.launch(
+            executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-gpu", "--disable-quic"]
+        )
+        tab = browser.new_page(viewport={"width": 1280, "height": 900})
+        tab.on("request", lambda r: None if loopback(r.url) else problems.append(f"leaves loopback: {r.url}"))
+        tab.on("console", lambda m: problems.append(m.text) if m.type == "error" else None)
+        tab.on("pageerror", lambda e: problems.append(str(e)))
+        tab.goto(page_url, wait_until="commit", timeout=60_000)
+        try:
+            tab.wait_for_selector(".ckx-watch .ck-plot .main-svg", timeout=90_000)
+        except playwright.TimeoutError:
+            pytest.fail(f"no figure: {problems} {tab.inner_text('body')[-2000:]} {(tmp_path / 'log').read_text()[-3000:]}")
+        rows = tab.locator(".ckx-log tbody tr")
+        until(tab, "no decision arrived", lambda: rows.count() > 0)
+        assert "1 → 2" in rows.last.inner_text()
+        tab.select_option(".ckx-watch select", "The last 5 minutes")
+        until(tab, "it did not close", lambda: "closed" in tab.inner_text(".ckx-watch .ckx-state"))
+        folder = os.environ.get("CODESIGN_SHOTS")
+        for width in (1280, 390):
+            tab.set_viewport_size({"width": width, "height": 900})
+            for scheme in ("light", "dark"):
+                tab.emulate_media(color_scheme=scheme)
+                tab.wait_for_timeout(600)
+                if folder:
+                    tab.screenshot(path=f"{folder}/watch-{width}-{scheme}.png", full_page=True)
+            wide = tab.evaluate("document.documentElement.scrollWidth")
+            assert wide <= width, f"{wide} px wide on a screen of {width}"
+        browser.close()
+    assert not problems, problems
