@@ -24,7 +24,15 @@ if TYPE_CHECKING:  # what _HOME says, in the words that type checkers and editor
     from codesign_kernel.cost.evaluate import evaluate
     from codesign_kernel.design import Design, DesignSpace, SpatialSpace
     from codesign_kernel.explore import Exploration, compare
-    from codesign_kernel.optimize import FusionReport, IntegerNetwork, fusion_report, prune, quantize, quantize_aware, sensitivity
+    from codesign_kernel.optimize import (
+        FusionReport,
+        IntegerNetwork,
+        fusion_report,
+        prune,
+        quantize,
+        quantize_aware,
+        sensitivity,
+    )
     from codesign_kernel.pareto import knee, pareto_front
     from codesign_kernel.profiler import Profile, profile, zoo
     from codesign_kernel.rtl import RtlBundle, check_block
@@ -126,8 +134,8 @@ __all__ = [
     "profile",
     "prune",
     "quantize",
-    "run_workflow",
     "quantize_aware",
+    "run_workflow",
     "sensitivity",
     "sweep",
     "verify",

@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from codesign_kernel.optimize.digits import load_digits, train_digits
     from codesign_kernel.optimize.hardware_loss import HardwareLoss
     from codesign_kernel.optimize.keywords import load_keywords, train_keywords
-    from codesign_kernel.optimize.networks import NETWORKS, DigitsCNN, KeywordsCNN
-    from codesign_kernel.optimize.pruning import prune
     from codesign_kernel.optimize.mixed import Assignment, MixedPrecision, mixed_precision
     from codesign_kernel.optimize.narrowing import sensitivity, weight_bytes
+    from codesign_kernel.optimize.networks import NETWORKS, DigitsCNN, KeywordsCNN
+    from codesign_kernel.optimize.pruning import prune
     from codesign_kernel.optimize.qat import quantize_aware
     from codesign_kernel.optimize.quantizer import quantize
     from codesign_kernel.optimize.training import Recipe, accuracy, fit, logits
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "NETWORKS",
-    "Conditions",
     "Assignment",
+    "Conditions",
     "Dataset",
     "DigitsCNN",
     "FusionReport",
@@ -42,8 +42,8 @@ __all__ = [
     "load_digits",
     "load_keywords",
     "logits",
-    "prune",
     "mixed_precision",
+    "prune",
     "quantize",
     "quantize_aware",
     "sensitivity",
