@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+import re
 import math
 import os
 import signal
@@ -38,7 +39,7 @@ class TestProcess:
         done = codesign("--help")
         assert done.returncode == 0
         for name in commands.COMMANDS:
-            assert f"\n    {name} " in done.stdout
+            assert re.search(rf"^    {name}\s", done.stdout, re.MULTILINE)
 
     @pytest.mark.parametrize("name", commands.COMMANDS)
     def test_each_command_has_help(self, name: str) -> None:

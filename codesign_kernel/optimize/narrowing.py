@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 from torch import nn
 
@@ -17,6 +16,9 @@ from codesign_kernel.optimize.integer import IntegerNetwork
 from codesign_kernel.optimize.layer import PLAIN_OPS, WEIGHT_BITS
 from codesign_kernel.optimize.qat import check_classes
 from codesign_kernel.optimize.training import accuracy, logits
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 class Measured(NamedTuple):
@@ -95,6 +97,8 @@ def sensitivity(model: nn.Module, data: Dataset, bits: int = 8, widths: Sequence
         for width in narrow:
             found = judge(calibration.network({name: width}))
             rows.append((name, layer.op, layer.weight.numel(), width, *found))
+    import pandas as pd
+
     return pd.DataFrame(rows, columns=["layer", "op", "weights", "weight_bits", *Measured._fields])
 
 
