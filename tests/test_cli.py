@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
-import re
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
