@@ -36,7 +36,7 @@ class TestCommands:
         assert "conv2d" in out
 
     def test_fuse(self, capsys: pytest.CaptureFixture[str]) -> None:
-        """Two convolutions with 16 and 32 maps of 8x8 and 4x4: each keeps two maps, written and read, from travelling."""
+        """Two convolutions, 16 maps of 8x8 and 32 of 4x4: for each two maps are neither written nor read."""
         status, out, _ = run(capsys, "fuse", "cnn", "--bits", "16", "--json")
         body = json.loads(out)
         assert (status, body["operators_before"], body["layers_after"]) == (0, 8, 3)

@@ -65,13 +65,11 @@ def fusion_info(report: FusionReport, rows: int = ROWS) -> FusionInfo:
         sums = sum(bar.before for bar in rest), sum(bar.after for bar in rest)
         bars.append(FusionBar(f"{len(rest)} smaller layers", *sums, len(rest)))
     before, after = report.bytes(report.traffic_before), report.bytes(report.traffic_after)
-    finding = (
-        f"Fusing saves {percent((before - after) / before)} of the maps' traffic: {quantity(after, 'B')} an image "
-        f"instead of {quantity(before, 'B')}"
-    )
+    saved = before - after
+    finding = f"Fusing saves {percent(saved / before)} of the traffic of maps, {quantity(saved, 'B')} an image"
     told = (
-        f"{len(report.operators)} operators become {report.layers_after} layers; maps of {report.bits} bits; weights "
-        "travel as before."
+        f"{len(report.operators)} operators become {report.layers_after} layers: {quantity(after, 'B')} instead of "
+        f"{quantity(before, 'B')}, maps of {report.bits} bits. Weights travel as before."
     )
     return FusionInfo(tuple(bars), before, after, finding, told)
 
@@ -114,8 +112,7 @@ def fusion_figure(info: FusionInfo) -> go.Figure:
     return theme.finish(
         figure,
         title=info.finding,
-        subtitle="Bytes of maps written and read for an image, by layer: those of the layer, and those between the "
-        "operators that it is made of.",
+        subtitle="Bytes of maps that each layer writes and reads, and those between the operators that it is made of.",
         caption=info.told,
         alt=_alt(info),
         height=height,
