@@ -10,6 +10,7 @@ from codesign_kernel.figures.convergence import (
 )
 from codesign_kernel.figures.cosim import CosimInfo, cosim_figure, cosim_info, plot_cosim
 from codesign_kernel.figures.front import ParetoInfo, Point, pareto_info
+from codesign_kernel.figures.fusion import FusionBar, FusionInfo, fusion_figure, fusion_info, plot_fusion
 from codesign_kernel.figures.layers import LayerBar, LayersInfo, layers_figure, layers_info, plot_layers
 from codesign_kernel.figures.pairs import PairPoint, PairsInfo, pairs_figure, pairs_info, plot_pairs
 from codesign_kernel.figures.pareto import pareto_figure, plot_pareto
@@ -38,6 +39,8 @@ __all__ = [
     "ConvergenceInfo",
     "CosimInfo",
     "DecisionsInfo",
+    "FusionBar",
+    "FusionInfo",
     "LayerBar",
     "LayersInfo",
     "LoopResult",
@@ -64,6 +67,8 @@ __all__ = [
     "dark",
     "decisions_figure",
     "decisions_info",
+    "fusion_figure",
+    "fusion_info",
     "layers_figure",
     "layers_info",
     "narrowed",
@@ -78,6 +83,7 @@ __all__ = [
     "plot_convergence",
     "plot_cosim",
     "plot_decisions",
+    "plot_fusion",
     "plot_layers",
     "plot_pairs",
     "plot_pareto",

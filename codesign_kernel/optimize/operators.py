@@ -255,8 +255,9 @@ def add(reader: Reader, node: fx.Node) -> Value:
 def flatten(reader: Reader, node: fx.Node) -> Value:
     source = reader.source(node)
     before, after = dims(node.all_input_nodes[0]), dims(node)
-    if after == before:
-        return source
+    one = source.shape[1:] == (1, 1) and after[:2] == before[:2]  # a number a channel, in however many dimensions
+    if after == before or one:
+        return Value(source.layer, source.shape, len(after) == 2, source.shared)
     if after != (before[0], math.prod(before[1:])):
         reader.refuse(
             node, f"it turns {before[1:]} into {after[1:]} for a batch of {before[0]}",
