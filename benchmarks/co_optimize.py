@@ -44,13 +44,14 @@ from codesign_kernel.explore.volume import hypervolume, reference_of
 from codesign_kernel.optimize import Recipe, accuracy, train_digits
 from codesign_kernel.pareto import knee, non_dominated
 from codesign_kernel.session.candidates import NetworkSpace, Training
+from codesign_kernel.session.co_optimize import LEARNING
 from codesign_kernel.session.joint_search import JointSearch
 from codesign_kernel.session.machines import Machines, small_machines
 
 OBJECTIVES = ("latency_ms", "energy_uj", "area_mm2")
 #: The least accuracy, on the validation part for all methods.
 FLOOR = 0.9
-SEEDS, BUDGET, EPOCHS = 5, 48, 2
+SEEDS, BUDGET, EPOCHS = 5, 32, 0
 PRUNING, TUNING = Recipe(3, 4e-3), Recipe(1, 1e-3)
 SPACE = small_machines()
 SHARES, WIDTHS = (0.25, 0.375, 0.5, 0.625, 0.75, 1.0), (2, 4, 8)
@@ -174,7 +175,7 @@ def one_seed(seed: int, args: argparse.Namespace) -> tuple[dict[str, Front], str
         told.append(
             f"{name}: {len(found.frame)} networks, {len(fronts[name])} on the front in {len(found.front)} pairs"
         )
-    population = max(4, min(24, args.budget // 6))
+    population = max(4, min(6 if args.samplers[0] in LEARNING else 24, args.budget // 6))
     search = task.model_first(args.budget, args.samplers[0], population)
     for rule, numbers in chosen_models(search.frame([*search.made])).items():
         fronts[rule] = models_front(task, search, numbers)
@@ -187,7 +188,7 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=SEEDS)
     parser.add_argument("--budget", type=int, default=BUDGET, help="networks that each method evaluates")
     parser.add_argument("--epochs", type=int, default=EPOCHS, help="of quantisation-aware training; 0: none")
-    parser.add_argument("--samplers", nargs="+", default=("nsga2", "tpe", "random"), help="the first is that of both")
+    parser.add_argument("--samplers", nargs="+", default=("tpe",), help="the first is that of both")
     args = parser.parse_args()
     warnings.simplefilter("error")
     print(f"Python {platform.python_version()}, torch {torch.__version__}, {platform.machine()}, one thread")

@@ -24,7 +24,7 @@ if TYPE_CHECKING:  # what _HOME says, in the words that type checkers and editor
     from codesign_kernel.cost.evaluate import evaluate
     from codesign_kernel.design import Design, DesignSpace, SpatialSpace
     from codesign_kernel.explore import Exploration, compare
-    from codesign_kernel.optimize import IntegerNetwork, prune, quantize
+    from codesign_kernel.optimize import IntegerNetwork, prune, quantize, quantize_aware, sensitivity
     from codesign_kernel.pareto import knee, pareto_front
     from codesign_kernel.profiler import Profile, profile, zoo
     from codesign_kernel.rtl import RtlBundle, check_block
@@ -74,7 +74,9 @@ _HOME = {
     "profile": "profiler",
     "prune": "optimize",
     "quantize": "optimize",
+    "quantize_aware": "optimize",
     "run_workflow": "session.workflow",
+    "sensitivity": "optimize",
     "sweep": "session",
     "verify": "session",
     "zoo": "profiler.zoo",
@@ -120,7 +122,9 @@ __all__ = [
     "profile",
     "prune",
     "quantize",
+    "quantize_aware",
     "run_workflow",
+    "sensitivity",
     "sweep",
     "verify",
     "zoo",

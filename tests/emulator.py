@@ -33,7 +33,6 @@ class Emulator:
         self.sums: list[list[int] | None] = [None] * depth.get("accumulator", 0)
         self.results_at = 0
         self.lanes: list[tuple[int, int, int]] = []
-        self.most_slots = a.weight_bits // (a.min_weight_bits or a.weight_bits)
         assert len(words) <= depth["instruction"]
 
     @classmethod
@@ -102,18 +101,20 @@ class Emulator:
         packed = [p >> count * self.a.weight_bits - (acc + 24) for p in packed]
         self.lanes = [(signed(p, acc), p >> acc & 0xFFFF, (p >> acc + 16 & 0xFF) + 1) for p in packed]
 
-    def rows_of(self, waddr: int, first: int, count: int, narrow: int) -> list[list[int]]:
-        """Rows ``first`` and on of weights of which a word holds 2^``narrow``, in the words from ``waddr`` on."""
-        many = 1 << narrow
-        assert many <= self.most_slots, "weights narrower than the accelerator unpacks"
-        bits, found = self.a.weight_bits // many, []
+    def rows_of(self, waddr: int, first: int, count: int, per_word: int) -> list[list[int]]:
+        """Rows ``first`` and on of weights of which a word holds ``per_word``, in the words from ``waddr`` on."""
+        bits, found = self.a.weight_bits // per_word, []
+        assert per_word == 1 or bits >= self.a.min_weight_bits > 0, "weights narrower than the accelerator unpacks"
         for at in range(first, first + count):
-            word = self.weight[waddr + at // many]
+            word = self.weight[waddr + at // per_word]
             assert word is not None
-            found.append([signed(lane >> at % many * bits, bits) for lane in word])
+            row, low, half = at % per_word, 0, self.a.weight_bits // 2
+            while row:
+                low, row, half = low + (row & 1) * half, row >> 1, half // 2
+            found.append([signed(lane >> low, bits) for lane in word])
         return found
 
-    def conv(self, narrow: int = 0, **f: int) -> None:
+    def conv(self, per_word: int = 1, **f: int) -> None:
         a = self.a
         banks = max(a.cols // a.rows, 1)
         for key in ("ix0", "iy0"):
@@ -121,7 +122,7 @@ class Emulator:
         plane, bank, taken, first = f["addr"], f["bank"] if a.cols > a.rows else 0, 0, not f["acc"]
         for _ in range(f["nct"]):
             for fy, fx in product(range(f["nfy"]), range(f["nfx"])):
-                rows = self.rows_of(f["waddr"], taken, a.rows, narrow)
+                rows = self.rows_of(f["waddr"], taken, a.rows, per_word)
                 weights = np.array(rows[::-1] if a.dataflow == "ws" else rows)
                 taken += a.rows
                 start = plane + fy * f["tap_row"] + fx * f["dx"]

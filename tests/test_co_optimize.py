@@ -350,7 +350,7 @@ def test_advice_in_words(found: ck.CoOptimization) -> None:
         found.recommend("beauty")
     with pytest.raises(InvalidInputError, match="pairs are numbered"):
         found.pair(len(found.front))
-    assert "8 of 24 networks by nsga2 (budget), each on every of 64 designs" in str(found)
+    assert "8 of 24 networks by tpe (budget), each on every of 64 designs" in str(found)
 
 
 @pytest.mark.slow

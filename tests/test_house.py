@@ -64,6 +64,7 @@ APART = {
 HOMES = {
     "torch": {"profiler", "optimize"},
     "torch_pruning": {"optimize"},
+    "torchao": {"optimize"},
     "onnx": {"profiler"},
     "sklearn": {"optimize"},
     "moocore": {"explore"},

@@ -37,7 +37,7 @@ def random_fields(rng: np.random.Generator, op: Op) -> dict[str, int]:
     for name in FIELDS[op]:
         least, most = int(name in LESS_ONE), (1 << LAYOUT[name][1]) - 1 + (name in LESS_ONE)
         fields[name] = int(rng.choice([least, most, rng.integers(least, most + 1)]))
-        if name in OPTIONAL and not fields[name]:
+        if fields[name] == OPTIONAL.get(name):
             del fields[name]  # as it is decoded
     return fields
 
@@ -59,8 +59,8 @@ class TestInstructions:
             instruction = Instruction(op, random_fields(rng, op))
             word = instruction.encode()
             words.add(word)
-            low, width = LAYOUT["narrow"]
-            assert (word >> low) % (1 << width) == instruction.fields.get("narrow", 0)
+            low, width = LAYOUT["per_word"]
+            assert (word >> low) % (1 << width) == instruction.fields.get("per_word", 1) - 1
             plain = word & ~(((1 << width) - 1) << low)
             assert plain >> (RESERVED_OS if op == Op.SUM else RESERVED) == 0
             assert word & 15 == op
@@ -71,7 +71,7 @@ class TestInstructions:
     def test_fields_share_no_bit(self, op):
         taken = Counter(bit for name in ("op", *FIELDS[op]) for bit in range(*np.cumsum(LAYOUT[name])))
         assert not taken or max(taken.values()) == 1
-        above = {*range(*np.cumsum(LAYOUT["narrow"]))} if "narrow" in FIELDS[op] else set()
+        above = {*range(*np.cumsum(LAYOUT["per_word"]))} if "per_word" in FIELDS[op] else set()
         assert max({*taken} - above) < (RESERVED_OS if op == Op.SUM else RESERVED) <= INSTRUCTION_BITS
         assert max(above, default=0) < INSTRUCTION_BITS
 

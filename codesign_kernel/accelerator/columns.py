@@ -99,7 +99,7 @@ class Machines:
         codes, inverse = np.unique(self.rows * 512 + self.cols, return_inverse=True)
         return [divmod(code, 512) for code in codes.tolist()], inverse
 
-    def slots(self, layer_bits: int) -> Array:
+    def rows_per_word(self, layer_bits: int) -> Array:
         """Rows of weights of ``layer_bits`` in one word of the weight memory."""
         if not self.min_weight_bits.any():
             return np.ones_like(self.weight_bits)

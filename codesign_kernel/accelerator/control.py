@@ -53,7 +53,7 @@ def control(rows: int, cols: int, data_bits: int, node_nm: float, narrowest_bits
     Weights narrower than ``data_bits`` are unpacked behind the weight memory (``narrowest_bits``). The unpacker is
     counted in its cells: for each column and each halving of the width, multiplexers of two inputs that choose a half,
     and as many that keep the upper half or extend the sign, 2 (``data_bits`` - ``narrowest_bits``) in all; and
-    registers for a row's place in its word, twice, and for the step from row to row.
+    registers for the number of a row in its word, for the same a cycle later, and for the last one's.
 
     Args:
         rows, cols: of the array, 1 to 4096; the fit has seen up to 16.
@@ -84,7 +84,7 @@ def control(rows: int, cols: int, data_bits: int, node_nm: float, narrowest_bits
     flip_flops, clocked = int(_sum(data["flip_flops"], terms)), _sum(data["clocked"], terms)
     if narrowest_bits:
         halvings = (data_bits // narrowest_bits).bit_length() - 1
-        registers = 3 * halvings + 1
+        registers = 3 * halvings
         base += cols * 2 * (data_bits - narrowest_bits) * _MUX_UM2 + registers * data["flip_flop_um2"]
         flip_flops, clocked = flip_flops + registers, clocked + 2 * halvings
     # an int8 MAC of Aladdin's set: what areas and leakages of other nodes are taken from

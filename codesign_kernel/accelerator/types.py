@@ -249,7 +249,7 @@ class Accelerator:
         return -(-(self.acc_bits + MULTIPLIER_BITS + SHIFT_BITS) // self.weight_bits)
 
     @property
-    def most_slots(self) -> int:
+    def most_per_word(self) -> int:
         """Rows of the narrowest weights in one word of the weight memory: 1 where all have one width."""
         return self.weight_bits // (self.min_weight_bits or self.weight_bits)
 

@@ -172,7 +172,7 @@ def _add_co_optimize(parser: argparse.ArgumentParser) -> None:
         help="a constraint, such as accuracy>=0.95, power_w<=0.01 or latency_ms<=0.02; again for more",
     )  # fmt: skip
     parser.add_argument("--best", choices=PAIR_OBJECTIVES, help="recommend the best of this (default: the knee)")
-    parser.add_argument("--sampler", choices=PAIR_SAMPLERS, default="auto", help="of networks (default nsga2)")
+    parser.add_argument("--sampler", choices=PAIR_SAMPLERS, default="auto", help="of networks (default tpe)")
     parser.add_argument("--budget", type=_count, default=32, metavar="N", help="networks to evaluate (default 32)")
     parser.add_argument("--epochs", type=_count, metavar="N", help="of the model's own training")
     parser.add_argument(

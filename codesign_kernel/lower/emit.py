@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from codesign_kernel.accelerator.isa import FIELDS, Instruction, Op
 from codesign_kernel.accelerator.types import Accelerator
-from codesign_kernel.lower.parameters import blocks_of, slots, weight_words
+from codesign_kernel.lower.parameters import blocks_of, rows_per_word, weight_words
 from codesign_kernel.lower.program import FeatureMap
 from codesign_kernel.mapping.steps import AVERAGES, OUTSIDE, Step
 from codesign_kernel.mapping.tiling import Tiling, ceil_div, input_rows
@@ -219,9 +219,8 @@ class Emitter:
             "nfx": step.filter_width, "nfy": step.filter_height, "nct": last - first,
             "dx": step.dilation[1], "dy": step.dilation[0], "tap_row": step.dilation[0] * step.width, "ct_step": plane,
         }  # fmt: skip
-        packed = slots(step, a)
-        if packed > 1:
-            taps["narrow"] = packed.bit_length() - 1
+        if rows_per_word(step, a) > 1:
+            taps["per_word"] = rows_per_word(step, a)
         if a.dataflow == "ws":
             side = step.pool
             self.emit(name, Op.CONV, acc=0, bank=first % wide, nx=nx * side, ny=ny * side, **taps)

@@ -21,7 +21,7 @@ def blocks_of(step: Step, tile: int, a: Accelerator) -> tuple[int, int]:
     return block_range(step, tile, a.rows, a.cols) if step.on_array else (0, 0)
 
 
-def slots(step: Step, a: Accelerator) -> int:
+def rows_per_word(step: Step, a: Accelerator) -> int:
     """Rows of the step's weights in one word of the weight memory."""
     return a.weight_bits // a.stored_bits(step.layer.weight_bits)
 
@@ -29,7 +29,7 @@ def slots(step: Step, a: Accelerator) -> int:
 def weight_words(step: Step, tile: int, a: Accelerator) -> int:
     """Words of the weight memory for the weights of output tile ``tile``."""
     first, last = blocks_of(step, tile, a)
-    return ceil_div((last - first) * step.taps * a.rows, slots(step, a))
+    return ceil_div((last - first) * step.taps * a.rows, rows_per_word(step, a))
 
 
 def tile_words(step: Step, layer: IntegerLayer, a: Accelerator, tile: int) -> Array:
@@ -37,18 +37,22 @@ def tile_words(step: Step, layer: IntegerLayer, a: Accelerator, tile: int) -> Ar
     requantiser = _requantiser(step, layer, a, tile)
     if not step.on_array:
         return requantiser
-    return np.concatenate([_packed(_weights(step, layer, a, tile), slots(step, a), a.weight_bits), requantiser])
+    return np.concatenate([_packed(_weights(step, layer, a, tile), rows_per_word(step, a), a.weight_bits), requantiser])
 
 
 def _packed(rows: Array, many: int, bits: int) -> Array:
-    """Rows of weights [rows, cols], ``many`` in a word of ``bits``, the first in the lowest bits: [words, cols]."""
+    """Rows of weights [rows, cols], ``many`` in a word of ``bits``: [words, cols].
+
+    The bits of a row's number in its word choose halves: the lowest one that of the word, the next that of the half.
+    """
     if many == 1:
         return rows
-    width = bits // many
+    width, halvings = bits // many, many.bit_length() - 1
     filled = np.zeros((ceil_div(len(rows), many), many, rows.shape[1]), dtype=np.int64)
     filled.reshape(-1, rows.shape[1])[: len(rows)] = rows
-    places = width * np.arange(many)[None, :, None]
-    return ((filled & ((1 << width) - 1)) << places).sum(axis=1).astype(rows.dtype)
+    lowest = [sum((row >> k & 1) * (bits >> (k + 1)) for k in range(halvings)) for row in range(many)]
+    words = ((filled & ((1 << width) - 1)) << np.array(lowest)[None, :, None]).sum(axis=1)
+    return words.astype(rows.dtype)
 
 
 def _weights(step: Step, layer: IntegerLayer, a: Accelerator, tile: int) -> Array:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from codesign_kernel.accelerator.types import DATA_BITS
 from codesign_kernel.errors import InvalidInputError
-from codesign_kernel.optimize import Dataset, IntegerNetwork, accuracy, prune, quantize
+from codesign_kernel.optimize import Dataset, IntegerNetwork, accuracy, prune, quantize, quantize_aware
 from codesign_kernel.optimize.channels import channels_of
 from codesign_kernel.optimize.layer import PLAIN_OPS
 
@@ -277,7 +277,6 @@ class Training:
         widths = dict(candidate.weight_bits)
         if not candidate.epochs:
             return quantize(model, data.calibration_x, bits=candidate.bits, weight_bits=widths)
-        from codesign_kernel.optimize import quantize_aware
 
         recipe = replace(self.tune_recipe, epochs=candidate.epochs)
         return quantize_aware(model, data, bits=candidate.bits, weight_bits=widths, recipe=recipe, seed=self.seed)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from codesign_kernel.accelerator.isa import Op
-from codesign_kernel.accelerator.types import ACC_BITS, STORED_BITS, Accelerator
+from codesign_kernel.accelerator.types import ACC_BITS, Accelerator
 from codesign_kernel.cost import evaluate
 from codesign_kernel.errors import CapacityError, InfeasibleDesignError, InvalidInputError
 from codesign_kernel.lower import Program, lower
@@ -251,7 +251,7 @@ def end_inputs(rng: np.random.Generator, network: IntegerNetwork) -> Array:
     return np.stack([mixed, np.full_like(mixed, network.range[0])]).astype(_signed(network.bits))
 
 
-def _drawn_accelerator(rng: np.random.Generator, dataflow: str, bits: int, small: bool) -> Accelerator:
+def _drawn_accelerator(rng: np.random.Generator, dataflow: str, bits: int, small: bool, narrowest: int) -> Accelerator:
     side = int(rng.integers(1, 3 if small else 5))
     sides = [side, side * int(rng.choice(_OBLONG[: 3 if small else 4]))]
     rows, cols = (int(v) for v in rng.permutation(sides))
@@ -270,16 +270,18 @@ def _drawn_accelerator(rng: np.random.Generator, dataflow: str, bits: int, small
         weight_kib=kib["weight"],
         accumulator_kib=kib["accumulator"],
         memory_latency=int(rng.integers(0, 21)),
-        min_weight_bits=int(rng.choice([width for width in (0, 0, *STORED_BITS) if width < bits])),
+        min_weight_bits=narrowest,
         bandwidth_gb_s=(8 << int(rng.integers(0, 4))) * plain.frequency_mhz / 8000,
     )
 
 
-def random_accelerator(rng: np.random.Generator, dataflow: str, bits: int, small: bool = False) -> Accelerator:
+def random_accelerator(
+    rng: np.random.Generator, dataflow: str, bits: int, small: bool = False, min_weight_bits: int = 0
+) -> Accelerator:
     """A lawful accelerator on which one random network of four runs at least; ``small`` ones suit slow simulators."""
     while True:
         try:
-            accelerator = _drawn_accelerator(rng, dataflow, bits, small)
+            accelerator = _drawn_accelerator(rng, dataflow, bits, small, min_weight_bits)
         except InvalidInputError:  # such as half a byte a word
             continue
         if sum(_fits(random_network(rng, bits, largest=6 if small else 13), accelerator) for _ in range(12)) >= 3:
@@ -332,7 +334,7 @@ def features(program: Program) -> set[str]:
             "stride": layer.stride != (1, 1),
             "dilation": layer.dilation != (1, 1),
             "groups": layer.op == "conv2d" and layer.groups > 1,
-            "narrow weights": any("narrow" in i.fields for i in mine),
+            "narrow weights": any("per_word" in i.fields for i in mine),
             "padding": layer.padding != (0, 0),
             "pool": layer.pool > 1,
             "relu": layer.relu,

@@ -33,6 +33,8 @@ from codesign_kernel.session.pairs import ACCURACY, CoOptimization
 
 #: Networks that a search evaluates where the user does not say.
 BUDGET = 64
+#: Samplers that learn between generations, which are small therefore.
+LEARNING = frozenset({"tpe", "gp"})
 #: What takes part.
 PACKAGES = ("codesign-playground", "numpy", "torch", "optuna")
 #: Rooms whose code decides what a network is, and what a machine costs: results of other code are not taken up again.
@@ -75,11 +77,13 @@ def co_optimize(
             validation part.
         networks: what may be chosen of the network; :meth:`NetworkSpace.of` without.
         objectives: columns of machines to minimise, beside the accuracy to maximise.
-        sampler: of networks: "nsga2", "nsga3", "tpe", "gp" or "random"; "auto" is nsga2 where Optuna is installed, else
-            random. Where there are no more networks than ``budget``, each is evaluated.
+        sampler: of networks: "tpe", "nsga2", "nsga3", "gp" or "random"; "auto" is tpe, which finds most with few
+            networks, where Optuna is installed, else random. Where there are no more networks than ``budget``, each is
+            evaluated.
         budget: distinct networks to evaluate.
         seed: of the sampler and of all training.
-        population: networks of a generation; a sixth of the budget, 4 to 24, without.
+        population: networks of a generation; a sixth of the budget without, 4 to 6 of tpe and gp, which learn between
+            generations, 4 to 24 of others.
         prune_recipe, tune_recipe: ``optimize.Recipe`` of the training after pruning, and of the quantisation-aware
             training, which lasts as many epochs as the network's own choice says.
         executor: where networks and their machines are evaluated, such as ``cluster.executor()``; here without.
@@ -109,7 +113,7 @@ def co_optimize(
     budget = min(int(budget), networks.size)
     chosen = "exact" if budget == networks.size else sampler
     if chosen == "auto":
-        chosen = "nsga2" if find_spec("optuna") is not None else "random"
+        chosen = "tpe" if find_spec("optuna") is not None else "random"
     proposer = _proposer(chosen, networks, budget, seed, population)
     digests = _digests(model, data, whole, recipes, seed)
     search = JointSearch(
@@ -181,7 +185,7 @@ def _networks(
 def _proposer(sampler: str, networks: NetworkSpace, budget: int, seed: int, population: int | None) -> Sampler | None:
     """What proposes networks; None where each of them is evaluated."""
     if population is None:
-        population = max(4, min(24, budget // 6))
+        population = max(4, min(6 if sampler in LEARNING else 24, budget // 6))
     # two objectives; two limits: the accuracy, and those of the machine
     choices = cast(DesignSpace, networks)  # samplers read the choices of a space alone
     checked = make_sampler(

@@ -45,6 +45,7 @@ PACKAGES = {
     "pyosys": "synth",
     "espeakng-loader": "speech",
     "torch-pruning": "optimize",
+    "torchao": "optimize",
 }
 
 #: Where Debian keeps each program.

@@ -32,6 +32,8 @@ from codesign_kernel.session.cases import (
 
 Array = np.ndarray[Any, Any]
 Progress = Callable[[int, int, str], None]
+#: ``min_weight_bits`` of the accelerators, in turn.
+NARROWEST = (0, 2, 4, 8)
 #: Accelerators among which the cases are divided; each is generated and compiled once.
 MACHINES = 12
 #: The most cycles of a case on a simulator that is not compiled, and the largest map there.
@@ -107,10 +109,13 @@ class VerifyReport:
 
 
 def _machine(seed: int, number: int, small: bool) -> Accelerator:
-    """Accelerator ``number``: every dataflow in every precision in turn."""
+    """Accelerator ``number``: every dataflow in every precision in turn; first those that pack no weights, then those
+    that pack weights from 2 bits on, and so on."""
     kinds = list(product(DATAFLOWS, DATA_BITS))
     dataflow, bits = kinds[number % len(kinds)]
-    return random_accelerator(np.random.default_rng((seed, 0, number)), dataflow, bits, small)
+    narrowest = NARROWEST[number // len(kinds) % len(NARROWEST)]
+    rng = np.random.default_rng((seed, 0, number))
+    return random_accelerator(rng, dataflow, bits, small, narrowest if narrowest < bits else 0)
 
 
 def drawn_case(seed: int, case: int, accelerator: Accelerator, small: bool) -> tuple[Program, Array]:
