@@ -1,4 +1,4 @@
-"""How long a workflow takes at first and when everything is cached, from the command line, each in a process of its own.
+"""How long a workflow takes at first and when everything is cached, from the command line.
 
 Wall time and CPU time of the process and of what it starts: on a busy machine only the second says what the work is.
 Beside them what the cached run is made of: the interpreter alone, and the imports that reading a store takes.
@@ -37,7 +37,9 @@ class Timed(NamedTuple):
 def timed(*arguments: str) -> Timed:
     """A process of this Python with ``arguments``."""
     started, before = time.perf_counter(), _cpu_s()
-    done = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(done.stderr)
     return Timed(time.perf_counter() - started, _cpu_s() - before, done.stdout)
 
 

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 #: Learning rate of the training after channels were taken out, and its epochs where the workflow does not say.
 TUNING_RATE, TUNING_EPOCHS = 4e-3, 5
 
+#: Learning rate of quantisation-aware training, as of ``quantize_aware``.
+QAT_RATE = 1e-3
+
 
 def _share(where: str, value: Any) -> float:
     found = number(where, value)
@@ -38,6 +41,7 @@ OPTIMISE: dict[str, tuple[Law, Any]] = {
     "weight_bits": (_widths, {}),
     "keep": (_keep, 1.0),
     "tune_epochs": (optional(whole(0, 10_000)), None),
+    "qat_epochs": (whole(0, 10_000), 0),
     "seed": (whole(0, SEEDS), None),
 }
 
@@ -62,14 +66,18 @@ def check_optimising(where: str, settings: dict[str, Any]) -> None:
 
 def integers(model: Any, data: Dataset, settings: Mapping[str, Any], progress: Progress) -> IntegerNetwork:
     """``model`` pruned and quantised as ``settings`` say."""
-    from codesign_kernel.optimize import Recipe, prune, quantize
+    from codesign_kernel.optimize import Recipe, prune, quantize, quantize_aware
 
+    widths, seed = settings["weight_bits"], settings["seed"]
     if settings["keep"] != 1.0:
         epochs = settings["tune_epochs"]
         recipe = Recipe(epochs, TUNING_RATE) if epochs else None
-        model = prune(model, data, settings["keep"], recipe, seed=settings["seed"], progress=progress)
+        model = prune(model, data, settings["keep"], recipe, seed=seed, progress=progress)
     progress(0, 0, "quantising")
-    return quantize(model, data.calibration_x, bits=settings["bits"], weight_bits=settings["weight_bits"])
+    if not settings["qat_epochs"]:
+        return quantize(model, data.calibration_x, settings["bits"], widths)
+    recipe = Recipe(settings["qat_epochs"], QAT_RATE)
+    return quantize_aware(model, data, settings["bits"], widths, recipe, seed, progress)
 
 
 def in_words(settings: Mapping[str, Any]) -> str:
@@ -79,5 +87,6 @@ def in_words(settings: Mapping[str, Any]) -> str:
     shares = (
         ", ".join(f"{name} {share:g}" for name, share in keep.items()) if isinstance(keep, Mapping) else f"{keep:g}"
     )
-    words = [f"int{settings['bits']}", narrow, "" if keep == 1.0 else f"channels kept {shares}"]
+    aware = "trained aware of it" if settings["qat_epochs"] else ""
+    words = [f"int{settings['bits']}", narrow, aware, "" if keep == 1.0 else f"channels kept {shares}"]
     return "; ".join(word for word in words if word)
