@@ -159,7 +159,7 @@ def test_a_wrong_interval_is_refused(looked: Looked) -> None:
 
 
 def nap(item: int) -> int:
-    time.sleep(0.02)
+    time.sleep(0.05)
     return item
 
 
@@ -170,9 +170,7 @@ def test_a_real_cluster_is_watched_without_a_thread() -> None:
         running = threading.active_count()
         shown = codesign_widgets.ClusterWatch(started, interval_s=0.0)
         assert threading.active_count() <= running
-        executor = started.executor()
-        executor.batch_s = 0.0
-        assert len(dict(executor.run(nap, range(300)))) == 300
+        assert len(dict(started.executor().run(nap, range(300)))) == 300
         assert shown.answer["rows"]
         assert shown.answer["rows"][-1]["change"] == "1 → 2"
         assert not shown.answer["closed"]
@@ -193,9 +191,7 @@ limits = Limits(cpu_down_s=2, memory_up=3, memory_down=2, memory_down_s=2, rate_
 cluster = ck.cluster("aggressive", minimum=1, maximum=2, limits=limits, interval_s=0.2)
 def work():
     time.sleep(4)
-    executor = cluster.executor()
-    executor.batch_s = 0.0
-    for _ in executor.run(time.sleep, [0.02] * 400): pass
+    for _ in cluster.executor().run(time.sleep, [0.05] * 400): pass
     time.sleep(3)
     cluster.close()
 threading.Thread(target=work).start()
