@@ -18,6 +18,7 @@ SHOWS = {
     "01_estimates": (3, "80 of 80 array cycles equal"),
     "02_explore": (1, "same front as undisturbed"),
     "03_scale": (3, "2 workers at the end"),
+    "04_co_optimise": (3, "bits equal"),
 }
 
 
