@@ -13,11 +13,12 @@ pe, ...  one processing element of each kind: inner (pe), first row, last column
 lane     one lane: accumulator adder, pooling, requantiser
 
 The first four are what ``accelerator/control.py`` gives, and their sum is fitted over the shapes; the others are
-compared with ``accelerator/technology.py``. Cells are those of NanGate's 45 nm library, unsized and before layout.
+compared with ``accelerator/technology.py``, and what narrow weights add with ``accelerator/control.py``. Cells are
+those of NanGate's 45 nm library, unsized and before layout.
 
-Usage: synthesis.py [--write FILE]. It takes five minutes and needs ``pip install pyosys==0.70``, which is no dependency
-of the project; without it nothing is done. ``--write`` puts the data file there. The exit status is 1 where the fit is
-more than 6 % off on a shape that it has not seen.
+Usage: synthesis.py [--write FILE]. It takes eight minutes and needs ``pip install pyosys==0.70``, which is no
+dependency of the project; without it nothing is done. ``--write`` puts the data file there. The exit status is 1 where
+the fit is more than 6 % off on a shape that it has not seen.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ import numpy as np
 
 import codesign_kernel as ck
 from codesign_kernel.accelerator import technology
+from codesign_kernel.accelerator.control import control
 from codesign_kernel.rtl.generate import PREFIX
 
 Shape = tuple[int, int, int, float, float, float, float, float]
@@ -58,6 +60,9 @@ HELD_OUT: tuple[Shape, ...] = (
     (12, 12, 8, 32, 64, 16, 16, 3.2),
     (16, 16, 8, 64, 128, 32, 16, 3.2),
 )
+#: rows, cols, bits and ``min_weight_bits`` of accelerators that unpack narrow weights; their memories (KiB) and bus.
+UNPACKING = ((4, 4, 8, 4), (4, 4, 8, 2), (8, 8, 8, 4), (8, 8, 8, 2), (2, 4, 16, 8), (2, 4, 16, 2))
+UNPACKING_SIZES = (2.0, 4.0, 2.0, 2.0, 3.2)
 #: What ``accelerator/control.py`` gives.
 CONTROL = ("control", "hold", "ports", "path")
 #: Held-out shapes lie within this of the fit.
@@ -246,11 +251,11 @@ def _measured(module: Any, before: Counter[str]) -> Part:
     return Part(logic + bits * FLIP_FLOP_UM2, bits, held)
 
 
-def measure(shape: Shape) -> tuple[ck.Accelerator, dict[str, Parts]]:
+def measure(shape: Shape, min_weight_bits: int = 0) -> tuple[ck.Accelerator, dict[str, Parts]]:
     rows, cols, bits, activation, weight, accumulator, instruction, bandwidth = shape
     accelerator = ck.Accelerator.systolic(
         rows, cols, weight_bits=bits, activation_kib=activation, weight_kib=weight, accumulator_kib=accumulator,
-        instruction_kib=instruction, bandwidth_gb_s=bandwidth,
+        instruction_kib=instruction, bandwidth_gb_s=bandwidth, min_weight_bits=min_weight_bits,
     )  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         return accelerator, synthesise(accelerator, Path(folder))
@@ -316,6 +321,20 @@ def compare(accelerator: ck.Accelerator, parts: Parts) -> None:
         print(f"    {name:<5}{synthesised:9.0f} um2, by the tables {table:9.0f}: ratio {synthesised / table:.2f}")
 
 
+def unpackers() -> None:
+    """What narrow weights add to the control, beside what is counted for them."""
+    for rows, cols, bits, narrowest in UNPACKING:
+        shape = (rows, cols, bits, *UNPACKING_SIZES)
+        found = [measure(shape, minimum)[1]["nominal"] for minimum in (0, narrowest)]
+        plain, more = (sum(parts[part].um2 for part in CONTROL) for parts in found)
+        counted = control(rows, cols, bits, 45.0, narrowest).area_um2 - control(rows, cols, bits, 45.0).area_um2
+        print(
+            f"{rows}x{cols} int{bits}, weights from int{narrowest}: {more - plain:.0f} um2 more than {plain:.0f}, "
+            f"counted {counted:.0f}: {counted / (more - plain) - 1:+.0%}",
+            flush=True,
+        )
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--write", type=Path, metavar="FILE", help="write the data file here")
@@ -338,6 +357,7 @@ def main() -> int:
             print(f"{accelerator}: {parts} um2 in {time.perf_counter() - start:.0f} s", flush=True)
             if kind == "held out":
                 compare(accelerator, by_script["nominal"])
+    unpackers()
     return report(rows, scripts, options.write)
 
 

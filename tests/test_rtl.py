@@ -33,6 +33,7 @@ SHAPES = [
         for name in (
             *("4x2", "1x1", "2x8", "4x4 int4", "9x3", "3x6", "8x4", "2x4 int16"),
             *("4x2 os", "1x1 os", "2x8 os", "2x4 int16 os", "9x3 os"),
+            *("3x6 from int4", "4x2 from int2", "3x3 int16 from int2 os", "4x4 int4 from int2 os"),
         )
     ),
 ]

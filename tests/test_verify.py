@@ -41,6 +41,12 @@ def test_every_kind_of_accelerator_is_drawn_and_lawful():
         assert drawn == [verification._machine(0, number, small) for number in range(3 * KINDS)]
 
 
+def test_every_width_of_weights_is_drawn():
+    drawn = [verification._machine(0, number, True) for number in range(4 * KINDS)]
+    kinds = {(d, b, m) for d in DATAFLOWS for b in DATA_BITS for m in (0, 2, 4, 8) if m < b}
+    assert {(a.dataflow, a.weight_bits, a.min_weight_bits) for a in drawn} == kinds
+
+
 def test_the_front_door_has_it():
     assert ck.verify is verify
     assert ck.VerifyReport is verification.VerifyReport
@@ -62,13 +68,13 @@ def test_ends_are_ends():
 @pytest.mark.slow
 @pytest.mark.verilator
 def test_two_hundred_networks_on_verilator():
-    report = verify(200, 0, "verilator", machines=max(4, KINDS))
+    report = verify(200, 0, "verilator", machines=2 * KINDS)
     assert report.failure is None, str(report.failure)
     assert report.passed
-    assert (report.agreed, report.vectors, len(report.accelerators)) == (200, 600, max(4, KINDS))
+    assert (report.agreed, report.vectors, len(report.accelerators)) == (200, 600, 2 * KINDS)
     assert report.instructions > 200 * 3 * 10
     common = {"padding", "pool", "relu", "linear", "stride", "dilation", "groups", "tiles", "blocks", "banks"}
-    common |= {"add", "average pool", "max pool", "batch"}
+    common |= {"add", "average pool", "max pool", "batch", "narrow weights"}
     cuts = {"chunks", "passes", "spilled map", "streamed weights", "resident weights"}
     assert all(report.met[name] >= 20 for name in common | cuts), report.met
     assert report.met["packing"] >= 5
@@ -77,7 +83,7 @@ def test_two_hundred_networks_on_verilator():
 @pytest.mark.slow
 @pytest.mark.parametrize("simulator", SLOW_SIMULATORS)
 def test_thirty_networks_on_the_others(simulator):
-    report = verify(30, 1, simulator, machines=max(4, KINDS))
+    report = verify(30, 1, simulator, machines=2 * KINDS)
     assert report.failure is None, str(report.failure)
     assert (report.agreed, report.passed) == (30, True)
     assert all(report.met[name] >= 1 for name in ("padding", "pool", "relu", "stride", "tiles", "blocks", "banks"))

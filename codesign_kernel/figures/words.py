@@ -98,6 +98,8 @@ _PARAMETERS: Sequence[tuple[str, str]] = (
     ("min_weight_bits", "weights from {} bit"),
     ("dataflow", "{}"),
 )
+#: Values that go without saying.
+UNTOLD = {"min_weight_bits": 0}
 PARAMETERS = ("rows", "cols", *(name for name, _ in _PARAMETERS))
 
 
@@ -110,7 +112,11 @@ def design_words(row: Mapping[Any, Any], keep: Iterable[str] = PARAMETERS) -> st
     """
     parts = [f"{int(row['rows'])} × {int(row['cols'])} PEs"] if "rows" in row and "cols" in row else []
     wanted = set(keep)
-    told = [(row[name], words) for name, words in _PARAMETERS if name in wanted and name in row]
+    told = [
+        (row[name], words)
+        for name, words in _PARAMETERS
+        if name in wanted and name in row and row[name] != UNTOLD.get(name)
+    ]
     return ", ".join([*parts, *(words.format(v if isinstance(v, str) else f"{float(v):g}") for v, words in told)])
 
 
