@@ -122,7 +122,7 @@ def _copy(model: nn.Module) -> nn.Module:
 
 def _run(model: nn.Module, example: Tensor) -> Tensor:
     try:
-        result: Tensor = model(example)
+        result: Tensor = model(example.clone())  # forward() may write into what it is given
     except MODEL_ERRORS as error:
         raise InvalidInputError(
             f"the model cannot run on calibration inputs (N, C, H, W) = {tuple(example.shape)}: {_line(error)}"
@@ -133,7 +133,7 @@ def _run(model: nn.Module, example: Tensor) -> Tensor:
 def _alone(model: nn.Module, image: Tensor) -> Tensor:
     """What the model gives for one image: its export is of a batch, and must not hold for that batch only."""
     try:
-        result: Tensor = model(image)
+        result: Tensor = model(image.clone())
     except MODEL_ERRORS as error:
         raise UnsupportedLayerError(
             f"a network takes batches of any size, but the model fails on one image: {_line(error)}; keep the batch "

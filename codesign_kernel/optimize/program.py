@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 from torch.export import ExportedProgram
-from torch.export.graph_signature import InputKind
+from torch.export.graph_signature import InputKind, OutputKind, TensorArgument
 
 from codesign_kernel.errors import InvalidInputError, UnsupportedLayerError
 
@@ -24,8 +24,8 @@ class Program:
     Attributes:
         name: the class of the model.
         nodes: in execution order.
-        input: the node of the only input [N, C, H, W]. results: of what is returned.
-        packed: whether that is inside of a tuple, list or dict.
+        input: the node of the only input [N, C, H, W]. results: of the tensors that are returned.
+        packed: whether more is returned than one tensor, or it is inside of a tuple, list or dict.
 
     Raises:
         UnsupportedLayerError: it has more than one input.
@@ -44,8 +44,9 @@ class Program:
         self.nodes = list(graph.nodes)
         named = {node.name: copied for node, copied in copies.items()}
         self.input = named[str(signature.user_inputs[0])]
-        self.results = [named[out] for out in signature.user_outputs if isinstance(out, str)]
-        self.packed = not program.call_spec.out_spec.is_leaf() if program.call_spec.out_spec else True
+        given = [spec.arg for spec in signature.output_specs if spec.kind == OutputKind.USER_OUTPUT]
+        self.results = [named[out.name] for out in given if isinstance(out, TensorArgument)]
+        self.packed = len(given) != 1 or program.call_spec.out_spec is None or not program.call_spec.out_spec.is_leaf()
         self._stored = {
             named[spec.arg.name]: program.state_dict.get(str(spec.target), program.constants.get(str(spec.target)))
             for spec in signature.input_specs

@@ -74,8 +74,10 @@ class Reader:
     def _finish(self) -> None:
         if not self.layers:
             raise UnsupportedLayerError("the model holds no Conv2d and no Linear, so there is nothing to compute")
+        if not self.program.results:
+            raise UnsupportedLayerError("a network returns one tensor, but the model returns none; return its result")
         result = self.program.results[0]
-        if len(self.program.results) > 1 or self.program.packed:
+        if self.program.packed:
             self.refuse(result, "its result is returned inside a tuple, list or dict", "return one tensor")
         value = self.value(result, result)
         if value.layer < 0:
