@@ -28,6 +28,12 @@ from codesign_kernel.figures.scaling import (
     policies_figure,
     policies_info,
 )
+from codesign_kernel.figures.sensitivity import (
+    SensitivityInfo,
+    plot_sensitivity,
+    sensitivity_figure,
+    sensitivity_info,
+)
 from codesign_kernel.figures.speech import SpeechInfo, SpokenWord, plot_speech, speech_figure, speech_info
 from codesign_kernel.figures.theme import dark, narrowed
 from codesign_kernel.figures.workers import WorkersInfo, plot_workers, workers_figure, workers_info
@@ -53,6 +59,7 @@ __all__ = [
     "PruningInfo",
     "RoofPoint",
     "RooflineInfo",
+    "SensitivityInfo",
     "SpeechInfo",
     "SpokenWord",
     "WorkersInfo",
@@ -91,6 +98,7 @@ __all__ = [
     "plot_policies",
     "plot_pruning",
     "plot_roofline",
+    "plot_sensitivity",
     "plot_speech",
     "plot_workers",
     "policies_figure",
@@ -100,6 +108,8 @@ __all__ = [
     "render_report",
     "roofline_figure",
     "roofline_info",
+    "sensitivity_figure",
+    "sensitivity_info",
     "speech_figure",
     "speech_info",
     "workers_figure",

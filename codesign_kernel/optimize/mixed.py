@@ -22,7 +22,7 @@ Cost = Callable[[IntegerNetwork], float]
 _Genes = tuple[int, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Assignment:
     """A network with widths of its own.
 
@@ -46,7 +46,7 @@ class Assignment:
         return self.measured.accuracy
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class MixedPrecision:
     """What :func:`mixed_precision` found.
 
