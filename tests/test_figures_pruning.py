@@ -56,6 +56,7 @@ def test_it_is_drawn() -> None:
     assert lines["whole"].x == pytest.approx((40,))
     assert words(figure.layout.xaxis.title.text) == "Latency (µs), lower is better"
     assert "aware takes" in figure.layout.title.text
+    assert "where the whole one has 98.50 %" in figure.layout.title.text
     alone = figures.plot_pruning(FRAME[FRAME["seed"] == 0])
     assert alone.data[0].error_y.array is None
 

@@ -143,6 +143,8 @@ def test_shares_are_rounded_up_to_the_columns() -> None:
     assert widths({"block1.conv2": 0.5, "block2.conv1": 0.25}) == [8, 16, 8, 32]  # conv2 is added to what stem.0 makes
     assert widths({"block1.conv2": 0.5, "stem.0": 0.5}) == [8, 16, 32, 32]
     assert widths({}) == [16, 16, 32, 32]
+    whole = ck.prune(model, data, 1.0)
+    assert torch.equal(whole.get_parameter("fc.weight"), model.get_parameter("fc.weight"))
 
 
 def test_taylor_is_the_square_of_the_derivative_by_a_gate() -> None:

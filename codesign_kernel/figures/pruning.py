@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 from codesign_kernel.errors import InvalidInputError
 from codesign_kernel.figures import theme
 from codesign_kernel.figures.convergence import STYLES
-from codesign_kernel.figures.words import objective, percent, scale
+from codesign_kernel.figures.words import objective, scale
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -159,7 +159,7 @@ def pruning_figure(info: PruningInfo) -> go.Figure:
         figure,
         title=info.finding,
         subtitle=f"Int8 networks made of {info.network}{several}.",
-        caption=f"Chosen on the validation part, where the whole one has {percent(info.whole.validation / 100)}.",
+        caption=f"Chosen on the validation part, where the whole one has {info.whole.validation:.2f} %.",
         alt=f"{info.finding}. {words}.",
         height=420,
     )

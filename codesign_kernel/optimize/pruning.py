@@ -68,7 +68,7 @@ def prune(
     channels = channels_of(model, example)
     counts = _counts(channels, keep, round_to)
     groups = [group for group in channels.groups if counts[group.name] < group.channels]
-    scores = _scores(model, data, groups, importance, seed)
+    scores = _scores(model, data, groups, importance, seed) if groups else {}
     kept = {group.name: best(scores[group.name], counts[group.name]) for group in groups}
     small = narrowed(model, example, kept)
     if recipe is not None:
