@@ -77,7 +77,7 @@ class TestProcess:
             (["rtl", "--out", "x", "--design", "f.json", "--rows", "4"], "got both (--rows)"),
             (["demo", "--out", f"{__file__}/below"], f"{__file__} is not one; choose another"),
             (["sweep", "digits", "--out", str(ROOT)], "is a folder; add a file name"),
-            (["profile", "alexnet-2000"], "there is no network 'alexnet-2000'; choose from digits, "),
+            (["profile", "alexnet-2000"], "there is no network 'alexnet-2000'; choose from digits, keywords, "),
         ],
     )
     def test_bad_input_is_one_line(self, arguments: list[str], told: str, tmp_path: Path) -> None:
