@@ -200,6 +200,9 @@ def main() -> int:
         print(told, flush=True)
         for log, rows in tables.items():
             rows.append(shares(fronts, log))
+        print(
+            f"  in decades: {', '.join(f'{name} {share:.1%}' for name, share in tables[True][-1].items())}", flush=True
+        )
     for log, rows in tables.items():
         report(rows, "decades" if log else "linear")
     return 0
