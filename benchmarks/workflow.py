@@ -71,8 +71,8 @@ def main() -> None:
     for step in told["steps"]:
         print(f"  {step['name']:<12} {step['seconds']:8.2f} s wall")
     evaluated = sorted({json.loads(run.told)["evaluations"] for run in again})
-    print(f"{row('first run', [first])}; {told['evaluations']:,} designs evaluated")
-    print(f"{row('cached run', again)}; {', '.join(map(str, evaluated))} designs evaluated")
+    print(f"{row('first run', [first])}; {told['evaluations']:,} evaluations")
+    print(f"{row('cached run', again)}; {', '.join(map(str, evaluated))} evaluations")
     ratios = [
         getattr(first, part) / statistics.median(getattr(run, part) for run in again) for part in Timed._fields[:2]
     ]

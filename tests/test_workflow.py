@@ -77,7 +77,7 @@ def test_the_accuracy_is_that_of_the_network(place: Path) -> None:
 
 def test_the_table(place: Path) -> None:
     lines = str(ck.run_workflow(SMALL, store=place)).splitlines()
-    assert lines[0] == "small: 0 designs evaluated now"
+    assert lines[0] == "small: 0 evaluations now"
     assert lines[1].split() == ["step", "state", "time", "gave"]
     assert [line.split()[:2] for line in lines[2:]] == [[step, "cached"] for step in STEPS]
     assert "16 of 16 designs by exact" in lines[5]
@@ -234,8 +234,8 @@ def test_the_command(place: Path, file: Path, tmp_path: Path, capsys: pytest.Cap
     status, out, _ = run(capsys, "run", str(file), "--store", str(place), "--out", str(tmp_path / "out"))
     assert status == 0
     assert "explore" in out
-    assert "evaluated  0 designs now" in out
-    assert "written    3 files into" in out
+    assert "evaluations  0 now" in out
+    assert "written      3 files into" in out
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["front.csv", "network.npz", "workflow.json"]
     found = ck.run_workflow(file, store=place)
     network = ck.IntegerNetwork.load(tmp_path / "out" / "network.npz")
@@ -332,6 +332,44 @@ def test_a_full_run_in_one_process(tmp_path: Path) -> None:
     assert found.page.startswith("<!DOCTYPE html>") or found.page.startswith("<!doctype html>")
     paths = found.write(tmp_path / "out")
     assert {path.name for path in paths} >= {"report.html", "cosim.json", "front.csv", "network.npz", "workflow.json"}
+
+
+#: The smallest joint search: four networks, of which three are looked at.
+JOINT: dict[str, Any] = {
+    "name": "joint",
+    "network": "digits",
+    "train": {"epochs": 1},
+    "co_optimize": {
+        "space": {"rows": [4, 8], "cols": [4, 8], "activation_kib": [4, 8], "weight_kib": 8},
+        "networks": {"keep": {"conv1": [0.25, 0.5]}, "weight_bits": {"conv2": [4, 8]}, "epochs": 0},
+        "budget": 3,
+        "objectives": ["latency_ms", "area_mm2"],
+    },
+    "choose": {"best": "accuracy"},
+    "cosimulate": {"simulator": "myhdl", "images": 1},
+}
+
+
+@pytest.mark.slow
+def test_network_and_machine_together(tmp_path: Path) -> None:
+    """The pair goes into RTL and simulation; a changed choice searches nothing."""
+    path = tmp_path / "store.db"
+    found = ck.run_workflow(JOINT, store=path)
+    assert found.ran == ("profile", "train", "co_optimize", "choose", "generate", "cosimulate")
+    assert found.evaluations == 3
+    assert found.passed
+    chosen = found.steps[3].record
+    assert chosen is not None
+    assert found.network.digest == chosen.data["network"]
+    assert chosen.data["validation"] == found.front["accuracy"].max()
+    assert found.design.digest == chosen.data["digest"]
+    assert {"front.csv", "network.npz", "cosim.json"} <= set(found.files())
+    again = ck.run_workflow(changed(JOINT, cosimulate=False, choose={"best": "area_mm2"}), store=path)
+    assert again.evaluations == 0
+    assert "co_optimize" not in again.ran
+    assert again.steps[3].record is not None
+    assert again.steps[3].record.data["results"]["area_mm2"] == again.front["area_mm2"].min()
+    assert ck.run_workflow(JOINT, store=path).ran == ()
 
 
 def _image() -> Any:

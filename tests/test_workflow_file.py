@@ -19,7 +19,7 @@ from codesign_kernel.session.workflow.settings import read_workflow
 from codesign_kernel.session.workflow.steps import FUNCTIONS
 from codesign_kernel.session.workflow.text import LIMIT_BYTES
 
-EVERY = tuple(settings.STEPS)
+EVERY = tuple(step for step in settings.STEPS if step != "co_optimize")
 
 
 def test_the_words_are_those_of_the_rest() -> None:
@@ -32,7 +32,7 @@ def test_the_words_are_those_of_the_rest() -> None:
     assert settings.SIMULATORS == parser.SIMULATORS
     assert COLUMNS == parser.OBJECTIVES
     assert ("auto", "exact", *SAMPLERS) == parser.SAMPLERS
-    assert tuple(FUNCTIONS) == EVERY == tuple(ROOMS)
+    assert tuple(FUNCTIONS) == tuple(settings.STEPS) == tuple(ROOMS)
 
 
 def test_a_line_is_enough() -> None:
@@ -54,6 +54,8 @@ def test_a_line_is_enough() -> None:
         ({"network": "resnet18", "generate": {}}, ("profile", "explore", "choose", "generate")),
         ({"explore": {"spatial": True}}, EVERY[:5]),
         ({"report": False, "choose": "knee"}, EVERY[:7]),
+        ({"co_optimize": {}}, ("profile", "train", "co_optimize", "choose", "generate", "cosimulate")),
+        ({"co_optimize": False}, EVERY),
     ],
 )  # fmt: skip
 def test_steps_that_cannot_run_are_left_out(given: dict[str, Any], steps: tuple[str, ...]) -> None:
@@ -73,7 +75,19 @@ def test_the_space_has_the_precision_of_the_network() -> None:
 
 
 SPACE = SMALL["explore"]["space"]
+TOGETHER = {"explore": None, "generate": None}
 BAD = [
+    ({"co_optimize": {}}, "explore: cannot run, for co_optimize takes the place of optimise and explore; leave it out"),
+    ({**TOGETHER, "co_optimize": {"space": "suited"}}, "co_optimize.space: is default, large or choices, for networks"),
+    ({**TOGETHER, "co_optimize": {"space": {"rows": 4}}}, "co_optimize.space: a design space has choices for rows and"),
+    ({**TOGETHER, "co_optimize": {"objectives": ["utilization"]}}, "co_optimize.objectives: are columns that are mini"),
+    ({**TOGETHER, "co_optimize": {"constraints": {"speed": 1}}}, "co_optimize.constraints: is one of latency_ms, lat"),
+    ({**TOGETHER, "co_optimize": {"networks": {"width": 1}}}, "co_optimize.networks.width: there is no such setting"),
+    ({**TOGETHER, "co_optimize": {"networks": {"weight_bits": {"fc": 3}}}}, "co_optimize.networks.weight_bits.fc: is"),
+    ({**TOGETHER, "co_optimize": {"sampler": "exact"}}, "co_optimize.sampler: is one of auto, random, nsga2"),
+    ({**TOGETHER, "co_optimize": {}, "choose": {"within": {"area_mm2": 1}}}, "choose.within: is left out with co_opt"),
+    ({**TOGETHER, "co_optimize": {}, "choose": {"best": "power_mw"}}, "choose.best: is accuracy or one of co_optimize"),
+    ({"network": "resnet18", "train": None, **TOGETHER, "co_optimize": {}}, "co_optimize: cannot run, for zoo is a"),
     ({"netwrok": "digits"}, "netwrok: there is no such step or setting; a workflow has name, network"),
     ({"network": None}, "network: is a text of 1 to 100 printable characters, but got None"),
     ({"network": {"digits": "vgg"}}, "network.digits: is one of cnn, lenet5, resnet, mobilenet, but got 'vgg'"),
@@ -185,7 +199,7 @@ def test_a_file_of_a_network_counts_from_the_workflow(tmp_path: Path) -> None:
 
 
 def test_every_step_has_code_that_decides_over_it() -> None:
-    codes = {step: code_of(step) for step in EVERY}
+    codes = {step: code_of(step) for step in settings.STEPS}
     assert codes["train"] == codes["optimise"] != codes["explore"]
     assert {len(code) for code in codes.values()} == {64}
 

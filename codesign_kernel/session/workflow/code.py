@@ -12,6 +12,7 @@ ROOMS = {
     "train": ("optimize",),
     "optimise": ("optimize",),
     "explore": ("accelerator", "mapping", "cost", "design", "pareto", "explore"),
+    "co_optimize": ("optimize", "accelerator", "mapping", "cost", "design", "pareto", "explore", "session"),
     "choose": ("accelerator", "mapping", "cost", "design", "pareto", "explore"),
     "generate": ("accelerator", "rtl", "lower", "cost", "cosim"),
     "cosimulate": ("accelerator", "rtl", "lower", "cost", "cosim"),

@@ -36,7 +36,7 @@ SOUGHT = [["latency_ms", "min"], ["energy_uj", "min"], ["area_mm2", "min"]]
 SPACES = ("suited", "default", "large")
 
 
-def _space(where: str, value: Any) -> str | list[list[Any]]:
+def space_named(where: str, value: Any) -> str | list[list[Any]]:
     """A space by its name, or [[field, [choices]], ...] in the order given, which numbers the designs."""
     if isinstance(value, str):
         return str(one_of(*SPACES)(where, value))
@@ -46,7 +46,7 @@ def _space(where: str, value: Any) -> str | list[list[Any]]:
     return [[name, several(f"{where}.{name}", values)] for name, values in choices.items()]
 
 
-def _objectives(where: str, value: Any) -> list[list[str]]:
+def objectives(where: str, value: Any) -> list[list[str]]:
     """[[column, direction], ...] of a list of columns or of {column: direction}."""
     if isinstance(value, Mapping):
         given = mapping(where, value)
@@ -63,14 +63,14 @@ def _objectives(where: str, value: Any) -> list[list[str]]:
     return [[name, way] for name, way in given.items()]
 
 
-def _limits(where: str, value: Any) -> dict[str, list[float | None]]:
+def limits(where: str, value: Any, columns: Mapping[str, str] = COLUMNS) -> dict[str, list[float | None]]:
     """{column: [least, most]}."""
     given = mapping(where, value)
     found = {}
     for name, bound in given.items():
-        one_of(*COLUMNS)(where, name)
+        one_of(*columns)(where, name)
         try:
-            goal = Goal.of({name: COLUMNS[name]}, {name: tuple(bound) if isinstance(bound, list) else bound})
+            goal = Goal.of({name: columns[name]}, {name: tuple(bound) if isinstance(bound, list) else bound})
         except InvalidInputError as error:
             raise InvalidInputError(f"{where}.{name}: {error}") from error
         found[name] = list(goal.limits[name])
@@ -78,17 +78,17 @@ def _limits(where: str, value: Any) -> dict[str, list[float | None]]:
 
 
 EXPLORE: dict[str, tuple[Law, Any]] = {
-    "space": (_space, "suited"),
+    "space": (space_named, "suited"),
     "spatial": (one_of(False, True), False),
-    "objectives": (_objectives, SOUGHT),
-    "constraints": (_limits, {}),
+    "objectives": (objectives, SOUGHT),
+    "constraints": (limits, {}),
     "sampler": (one_of("auto", "exact", *SAMPLERS), "auto"),
     "budget": (optional(whole(1)), None),
     "population": (optional(whole(2, 100_000)), None),
     "patience": (optional(whole(1)), None),
     "seed": (whole(0, SEEDS), None),
 }
-CHOOSE: dict[str, tuple[Law, Any]] = {"best": (one_of(*COLUMNS), None), "within": (_limits, {})}
+CHOOSE: dict[str, tuple[Law, Any]] = {"best": (one_of("accuracy", *COLUMNS), None), "within": (limits, {})}
 
 
 def space_of(settings: Mapping[str, Any], workload: object = None) -> DesignSpace | None:

@@ -39,7 +39,7 @@ class Product:
         kind: of the store's records.
         data: plain; ``told`` in it is for people.
         files: bytes by name.
-        evaluated: designs that were evaluated for it now.
+        evaluated: designs (or networks) that were evaluated for it now.
     """
 
     kind: str
@@ -61,8 +61,9 @@ class Kept:
 
     @cached_property
     def network(self) -> IntegerNetwork:
-        """Of ``optimise``."""
-        return kept.network_of(self.file("optimise", "network.npz"))
+        """Of ``optimise``, or of the pair that was chosen."""
+        step = "optimise" if "optimise" in self.records else "choose"
+        return kept.network_of(self.file(step, "network.npz"))
 
     @cached_property
     def workload(self) -> Workload:
@@ -100,6 +101,15 @@ class Job(Kept):
     name: str
     progress: Progress
     executor: Any = None
+
+    @cached_property
+    def trained(self) -> Any:
+        """The torch model of ``train``."""
+        from codesign_kernel.optimize.networks import NETWORKS
+        from codesign_kernel.optimize.weights import load_weights
+
+        weights = kept.arrays_of(self.file("train", "weights.npz"))
+        return load_weights(NETWORKS[self.records["train"].data["network"]].model(), weights)
 
     @cached_property
     def dataset(self) -> Dataset:

@@ -37,7 +37,7 @@ class StepResult:
         seconds: that it took now. took_s: that it took when it was made.
         told: what it gave, in words.
         record: of what it gave.
-        evaluated: designs evaluated now.
+        evaluated: designs (of ``co_optimize``: networks) evaluated now.
     """
 
     name: str
@@ -80,7 +80,7 @@ class WorkflowResult:
 
     @property
     def evaluations(self) -> int:
-        """Designs evaluated in this run."""
+        """Designs (of ``co_optimize``: networks) evaluated in this run."""
         return sum(step.evaluated for step in self.steps)
 
     @property
@@ -103,8 +103,9 @@ class WorkflowResult:
 
     @property
     def network(self) -> IntegerNetwork:
-        """In integers."""
-        return self._read("optimise", lambda kept: kept.network)
+        """In integers: of ``optimise``, or of the pair that was chosen."""
+        step = "choose" if any(step.name == "co_optimize" for step in self.steps) else "optimise"
+        return self._read(step, lambda kept: kept.network)
 
     @property
     def exploration(self) -> Exploration:
@@ -115,8 +116,12 @@ class WorkflowResult:
 
     @property
     def front(self) -> pd.DataFrame:
-        """The rows that no other design dominates."""
-        return self.exploration.front
+        """The rows that no other design, or pair of a network and a design, dominates."""
+        if not any(step.name == "co_optimize" for step in self.steps):
+            return self.exploration.front
+        from codesign_kernel.session.workflow.kept import frame_of
+
+        return self._read("co_optimize", lambda kept: frame_of(kept.file("co_optimize", "front.npz")))
 
     @property
     def design(self) -> Design:
@@ -146,11 +151,14 @@ class WorkflowResult:
         """What is worth a folder: {path: content}."""
         wanted = {
             "explore": {"front.csv": "front.csv"},
+            "co_optimize": {"front.csv": "front.csv"},
             "optimise": {"network.npz": "network.npz"},
             "cosimulate": {"cosim.json": "cosim.json"},
             "report": {"report.html": "report.html"},
         }
         records = self._records()
+        if "co_optimize" in records:
+            wanted["choose"] = {"network.npz": "network.npz"}
         if "generate" in records:
             wanted["generate"] = {name: f"rtl/{name}" for name in records["generate"].files}
 
@@ -195,7 +203,7 @@ class WorkflowResult:
         rows = [("step", "state", "time", "gave"), *self.rows()]
         widths = [max(len(row[place]) for row in rows) for place in range(3)]
         lines = ["  ".join([*map(str.ljust, row[:3], widths), row[3]]).rstrip() for row in rows]
-        return "\n".join([f"{self.name}: {self.evaluations:,} designs evaluated now", *lines])
+        return "\n".join([f"{self.name}: {self.evaluations:,} evaluations now", *lines])
 
     def _records(self) -> dict[str, Record]:
         return {step.name: step.record for step in self.steps if step.record is not None}

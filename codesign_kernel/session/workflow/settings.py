@@ -11,6 +11,7 @@ from typing import Any
 
 from codesign_kernel.errors import InvalidInputError
 from codesign_kernel.session.workflow.exploring import CHOOSE, EXPLORE, check_exploring
+from codesign_kernel.session.workflow.joint import JOINT, check_joint
 from codesign_kernel.session.workflow.laws import SEEDS, Law, mapping, one_of, refuse, section, text, whole
 from codesign_kernel.session.workflow.optimising import OPTIMISE, check_optimising
 from codesign_kernel.session.workflow.text import read_text
@@ -25,6 +26,7 @@ STEPS: dict[str, dict[str, tuple[Law, Any]]] = {
     "train": {"epochs": (whole(1, 10_000), None), "seed": (whole(0, SEEDS), None)},
     "optimise": OPTIMISE,
     "explore": EXPLORE,
+    "co_optimize": JOINT,
     "choose": CHOOSE,
     "generate": {"top": (one_of("core", "axi"), "core"), "vectors": (whole(0, 1000), None)},
     "cosimulate": {"simulator": (one_of(*SIMULATORS), "auto"), "images": (whole(1), None)},
@@ -34,13 +36,18 @@ STEPS: dict[str, dict[str, tuple[Law, Any]]] = {
 NEEDS = {
     "optimise": ("train",),
     "explore": ("profile",),
+    "co_optimize": ("train",),
     "choose": ("explore",),
     "generate": ("choose",),
     "cosimulate": ("optimise", "generate"),
     "report": ("profile", "train", "optimise", "explore", "choose", "generate", "cosimulate"),
 }
+#: The same where network and machine are searched together.
+JOINT_NEEDS = {**NEEDS, "choose": ("co_optimize",), "cosimulate": ("choose", "generate")}
+#: What then has its place taken, or lacks what it tells of.
+JOINT_OFF = ("optimise", "explore", "report")
 #: Steps that need a network that can be trained.
-WEIGHTS = ("train", "optimise", "cosimulate", "report")
+WEIGHTS = ("train", "optimise", "co_optimize", "cosimulate", "report")
 #: Test vectors of the bench that is generated, where there is a network to run.
 VECTORS = 3
 
@@ -73,6 +80,8 @@ class Workflow:
 
     def needs(self, step: str) -> tuple[str, ...]:
         """The steps whose results ``step`` works with."""
+        if "co_optimize" in self.steps:
+            return JOINT_NEEDS.get(step, ())
         wanted = NEEDS.get(step, ())
         source = "optimise" if "optimise" in self.steps else "profile"
         if step == "explore":
@@ -116,7 +125,7 @@ def _checked(told: Any, source: str, name: str, folder: Path) -> Workflow:
     if told.get("choose") == "knee":
         told["choose"] = None  # which is the default
     steps = {step: section(f"{at}{step}", told.get(step), STEPS[step]) for step in STEPS if step in asked}
-    for step in ("train", "optimise", "explore"):
+    for step in ("train", "optimise", "explore", "co_optimize"):
         if step in steps and steps[step]["seed"] is None:
             steps[step]["seed"] = seed
     if "optimise" in steps:
@@ -124,7 +133,11 @@ def _checked(told: Any, source: str, name: str, folder: Path) -> Workflow:
     if "explore" in steps:
         bits = steps["optimise"]["bits"] if "optimise" in steps else None
         check_exploring(at, steps["explore"], steps.get("choose"), bits)
-    _check_making(at, told, steps)
+    if "co_optimize" in steps:
+        check_joint(f"{at}co_optimize", steps["co_optimize"])
+        if "choose" in steps:
+            _check_joint_choice(f"{at}choose", steps["choose"], steps["co_optimize"])
+    _check_making(at, steps)
     return Workflow(text(f"{at}name", told.get("name", name)), source, network, path, seed, steps)
 
 
@@ -160,6 +173,13 @@ def _asked(at: str, told: Mapping[str, Any], network: Mapping[str, str]) -> set[
     """The steps that run: all that can, but for those that are told not to and those that need one of them."""
     off = {step for step in STEPS if told.get(step) is False}
     why = {step: f"{step} is false" for step in off}
+    joint = told.get("co_optimize") not in (None, False)
+    if joint:
+        off |= set(JOINT_OFF)
+        why |= dict.fromkeys(JOINT_OFF, "co_optimize takes the place of optimise and explore")
+    else:
+        off.add("co_optimize")
+        why.setdefault("co_optimize", "it is not asked for")
     if not {*TASKS} & {*network}:
         off |= set(WEIGHTS)
         why |= {step: f"{next(iter(network))} is a network without weights to train" for step in WEIGHTS}
@@ -168,7 +188,7 @@ def _asked(at: str, told: Mapping[str, Any], network: Mapping[str, str]) -> set[
         off.add("generate")
         why["generate"] = "a spatial array has no RTL here"
     for step in STEPS:
-        lost = next((need for need in NEEDS.get(step, ()) if need in off), None)
+        lost = next((need for need in (JOINT_NEEDS if joint else NEEDS).get(step, ()) if need in off), None)
         if lost is not None and step not in off:
             off.add(step)
             why[step] = f"it needs {lost}, and {why[lost]}"
@@ -178,14 +198,25 @@ def _asked(at: str, told: Mapping[str, Any], network: Mapping[str, str]) -> set[
     return set(STEPS) - off
 
 
-def _check_making(at: str, told: Mapping[str, Any], steps: dict[str, dict[str, Any]]) -> None:
+def _check_joint_choice(where: str, choose: Mapping[str, Any], joint: Mapping[str, Any]) -> None:
+    """What can be chosen of pairs."""
+    if choose["within"]:
+        refuse(f"{where}.within", "is left out with co_optimize, whose constraints limit pairs", choose["within"])
+    sought = ("accuracy", *dict(map(tuple, joint["objectives"])))
+    if choose["best"] is not None and choose["best"] not in sought:
+        refuse(
+            f"{where}.best", f"is accuracy or one of co_optimize.objectives ({', '.join(sought[1:])})", choose["best"]
+        )
+
+
+def _check_making(at: str, steps: dict[str, dict[str, Any]]) -> None:
     """Settings of the generated sources that cannot go together."""
     if "generate" not in steps:
         return
-    made = steps["generate"]
+    made, integers = steps["generate"], "optimise" in steps or "co_optimize" in steps
     if made["vectors"] is None:
-        made["vectors"] = VECTORS if made["top"] == "core" and "optimise" in steps else 0
-    if made["vectors"] and "optimise" not in steps:
+        made["vectors"] = VECTORS if made["top"] == "core" and integers else 0
+    if made["vectors"] and not integers:
         refuse(f"{at}generate.vectors", "is 0 where there is no quantised network to run", made["vectors"])
     if made["vectors"] and made["top"] == "axi":
         refuse(f"{at}generate.vectors", "is 0 with top: axi, for the test bench drives the core", made["vectors"])

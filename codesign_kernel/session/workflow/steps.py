@@ -55,15 +55,10 @@ def train(job: Job) -> Product:
 def optimise(job: Job) -> Product:
     """The trained network in integers."""
     from codesign_kernel.optimize import accuracy
-    from codesign_kernel.optimize.networks import NETWORKS
-    from codesign_kernel.optimize.weights import load_weights
     from codesign_kernel.session.workflow.optimising import in_words, integers
 
-    before = job.records["train"].data
-    weights = kept.arrays_of(job.file("train", "weights.npz"))
-    model = load_weights(NETWORKS[before["network"]].model(), weights)
-    data = job.dataset
-    network = integers(model, data, job.settings, job.progress)
+    before, data = job.records["train"].data, job.dataset
+    network = integers(job.trained, data, job.settings, job.progress)
     right = accuracy(network.predict(data.test_x), data.test_y)
     body = {
         "told": f"{in_words(job.settings)}, {right:.2%} of {len(data.test_y):,} held-out inputs "
@@ -167,14 +162,29 @@ def _manifest(job: Job) -> dict[str, Any]:
     }
 
 
-def _searching(name: str) -> Callable[[Job], Product]:
-    def run(job: Job) -> Product:
-        from codesign_kernel.session.workflow import searching
+def co_optimize(job: Job) -> Product:
+    """Pairs of a network and a machine, from one search."""
+    from codesign_kernel.session.workflow.joint_search import search
 
-        made: Callable[[Job], Product] = getattr(searching, name)
-        return made(job)
+    return search(job)
 
-    return run
+
+def choose(job: Job) -> Product:
+    """The design to take, or the pair."""
+    if "co_optimize" in job.records:
+        from codesign_kernel.session.workflow.joint_search import choose_pair
+
+        return choose_pair(job)
+    from codesign_kernel.session.workflow.searching import choose as choose_design
+
+    return choose_design(job)
+
+
+def explore(job: Job) -> Product:
+    """The best designs for one network."""
+    from codesign_kernel.session.workflow.searching import explore as explore_space
+
+    return explore_space(job)
 
 
 #: Step -> what does it.
@@ -182,8 +192,9 @@ FUNCTIONS: dict[str, Callable[[Job], Product]] = {
     "profile": profile,
     "train": train,
     "optimise": optimise,
-    "explore": _searching("explore"),
-    "choose": _searching("choose"),
+    "explore": explore,
+    "co_optimize": co_optimize,
+    "choose": choose,
     "generate": generate,
     "cosimulate": cosimulate,
     "report": report,
