@@ -260,7 +260,9 @@ def test_the_page_follows_in_a_browser(page_url: str, tmp_path: Path) -> None:
         try:
             tab.wait_for_selector(".ckx-watch .ck-plot .main-svg", timeout=90_000)
         except playwright.TimeoutError:
-            pytest.fail(f"no figure: {problems} {tab.inner_text('body')[-2000:]} {(tmp_path / 'log').read_text()[-3000:]}")
+            pytest.fail(
+                f"no figure: {problems} {tab.inner_text('body')[-2000:]} {(tmp_path / 'log').read_text()[-3000:]}"
+            )
         rows = tab.locator(".ckx-log tbody tr")
         until(tab, "no decision arrived", lambda: rows.count() > 0)
         assert "1 → 2" in rows.last.inner_text()
