@@ -15,6 +15,7 @@ from codesign_kernel.cluster import (
     SHAPES,
     Decision,
     Snapshot,
+    drawn,
     recorded,
     shape,
     simulate,
@@ -160,3 +161,27 @@ def test_mistakes_are_told() -> None:
         simulate(recorded("x", [0.0], [1.0]), "balanced", startup_s=-1.0)
     with pytest.raises(InvalidInputError, match="raise minimum"):
         simulate(recorded("x", [0.0], [1.0]), Fixed(0), minimum=0, maximum=1)
+
+
+@pytest.mark.parametrize("mode", [*MODE_NAMES, "dask"])
+def test_the_bounds_hold_on_whatever_load(mode: str) -> None:
+    """Loads drawn at random, other bounds and start-up times for each: never outside, and nothing is left undone."""
+    for seed in range(4):
+        generator = np.random.default_rng(seed)
+        minimum = int(generator.integers(1, 4))
+        maximum = minimum + int(generator.integers(0, 12))
+        trace = drawn(seed, hours=0.3)
+        found = simulate(trace, mode, minimum=minimum, maximum=maximum, startup_s=float(generator.choice([0, 5, 60])))
+        assert all(minimum <= moment.planned <= maximum for moment in found.moments)
+        assert all(moment.arrived <= moment.planned for moment in found.moments)
+        assert all(minimum <= decision.target <= maximum for decision in found.decisions)
+        assert found.tasks == len(trace.arrives_s)
+
+
+def test_a_load_is_drawn_once() -> None:
+    first, again, other = drawn(5, hours=1), drawn(5, hours=1), drawn(6, hours=1)
+    assert first.arrives_s.tolist() == again.arrives_s.tolist()
+    assert first.lasts_s.tolist() == again.lasts_s.tolist()
+    assert len(other.arrives_s) != len(first.arrives_s)
+    assert (first.arrives_s[:-1] <= first.arrives_s[1:]).all()
+    assert 0 <= first.arrives_s[0] <= first.arrives_s[-1] <= 3600

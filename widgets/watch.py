@@ -102,12 +102,13 @@ class ClusterWatch(Page):
 def _tiles(now: Any, decisions: Sequence[Step]) -> list[dict[str, str]]:
     """The key figures of the last look."""
     last = decisions[-1] if decisions else None
+    changes = f"{len(decisions):,} change" + ("s" if len(decisions) != 1 else "")
     changed = f"at {quantity(last.time_s, 's')}" if last else "so far"
     return [
         {"label": "Workers", "value": f"{now.arrived}", "note": f"{now.planned} asked for"},
         {"label": "Tasks that wait", "value": f"{now.queued:,}", "note": f"{now.running:,} run"},
         {"label": "Last change", "value": f"{last.workers} → {last.target}" if last else "none", "note": changed},
-        {"label": "Watched for", "value": quantity(now.time_s, "s"), "note": f"{len(decisions):,} changes"},
+        {"label": "Watched for", "value": quantity(now.time_s, "s"), "note": changes},
     ]
 
 

@@ -15,7 +15,7 @@ from codesign_kernel.cluster.handle import Cluster
 from codesign_kernel.cluster.policies import MODES, Decision, Limits, Mode, Policy, Snapshot, Threshold
 from codesign_kernel.cluster.predictive import Predictive
 from codesign_kernel.cluster.simulate import BASELINE, MODE_NAMES, Moment, Outcome, simulate
-from codesign_kernel.cluster.traces import SHAPES, Trace, recorded, shape
+from codesign_kernel.cluster.traces import SHAPES, Trace, drawn, recorded, shape
 
 __all__ = [
     "BASELINE",
@@ -34,6 +34,7 @@ __all__ = [
     "Threshold",
     "Trace",
     "cluster",
+    "drawn",
     "recorded",
     "shape",
     "simulate",

@@ -179,11 +179,16 @@ def wanted_for_work(now: Snapshot, load: float = 0.0) -> float:
     With a backlog of B worker-seconds when new workers arrive after d seconds, n workers finish at T = d + B / n and
     cost n T. The product n T² is least at n = B / d: the rest of the work then takes as long as the wait for the
     workers. ``load`` (workers kept busy by what comes in meanwhile) is added; more workers than tasks help nobody.
+
+    Tasks of which none has ended yet are taken to last as long as a worker takes to start. It is the bet of those who
+    rent skis not knowing for how long (Karlin et al., "Competitive snoopy caching", Algorithmica 3, 1988): shorter ones
+    cost one start-up too much at most, and longer ones are worth their worker.
     """
     wait_s = max(now.startup_s, now.task_s, 1.0)
-    free_s = wait_s * max(0.0, now.arrived * now.slots - load) - now.running * now.task_s / 2
-    backlog_s = max(0.0, now.queued * now.task_s - max(0.0, free_s))
-    tasks = now.queued + now.running + (load * wait_s / now.task_s if now.task_s else 0.0)
+    task_s = now.task_s or wait_s
+    free_s = wait_s * max(0.0, now.arrived * now.slots - load) - now.running * task_s / 2
+    backlog_s = max(0.0, now.queued * task_s - max(0.0, free_s))
+    tasks = now.queued + now.running + load * wait_s / task_s
     return min(load + backlog_s / wait_s, tasks) / now.slots
 
 
@@ -252,7 +257,7 @@ class Threshold:
             reason = f"memory {now.memory:.0%}, above {limits.memory_up:.0%} for {limits.memory_up_s:g} s"
             found.append((wanted, "memory", now.memory, reason))
         if self._held("queue", now.queued > limits.queue_up, now, limits.queue_up_s):
-            wanted = wanted_for_work(now) if now.task_s else 2.0 * max(1, now.planned)
+            wanted = wanted_for_work(now)
             reason = f"{now.queued} tasks wait, more than {limits.queue_up:g}"
             found.append((wanted, "queue", float(now.queued), reason))
         found += self._from_rates(now, rates)

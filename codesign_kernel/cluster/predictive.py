@@ -17,11 +17,6 @@ from codesign_kernel.cluster.policies import (
     wanted_for_work,
 )
 
-#: A worker goes that was spare for this share of the time that one takes to start: keeping one costs as much as its
-#: work, and most are wanted back soon or not at all.
-HOLD = 1 / 3
-#: Fewer than this share of the workers go only after the whole of it, so that the plan does not follow every wobble.
-FEW = 0.15
 #: A forecast is acted upon from this confidence on.
 CONFIDENT = 0.6
 
@@ -33,7 +28,10 @@ class Predictive:
     limits for queues with many exponential servers", Operations Research 29(3), 1981), where s is the share of the
     start in start and task together: workers that come faster than tasks end need not be there before. For a backlog it
     is as many as :func:`wanted_for_work` says. Where the forecast has been wrong of late (confidence below
-    ``confident``) the mode ``balanced`` decides. Workers go when neither the work on hand nor the forecast wants them.
+    ``confident``) the mode ``balanced`` decides.
+
+    Workers go as soon as neither the work on hand nor the forecast wants them: it looks ahead as far as a worker takes
+    to start, so whoever is wanted again will be there in time, and the square root leaves room for chance.
     """
 
     def __init__(
@@ -43,7 +41,6 @@ class Predictive:
         self.minimum, self.maximum, self.confident = minimum, maximum, confident
         self.forecast: Forecast | None = None
         self._bin: tuple[float, int] | None = None
-        self._spare_s: float | None = None
 
     def decide(self, now: Snapshot) -> Decision:
         """How many workers there should be."""
@@ -54,7 +51,6 @@ class Predictive:
             return outside
         outlook = self.forecast.outlook() if self.forecast else NOTHING
         if outlook.confidence < self.confident:
-            self._spare_s = None
             told = f"{otherwise.reason} (forecast not trusted: confidence {outlook.confidence:.0%})"
             return otherwise._replace(reason=told)
         slow = now.startup_s / (now.startup_s + now.task_s) if now.startup_s else 0.0
@@ -67,22 +63,11 @@ class Predictive:
             f"{outlook.load:.1f} busy workers expected ({outlook.model}, confidence {outlook.confidence:.0%}), "
             f"{now.queued} tasks wait"
         )
-        if target > now.planned:
-            self._spare_s = None
-            return Decision(now.time_s, now.planned, target, "forecast", reason, outlook.load)
-        return self._fewer(now, max(target, keep(now, self.minimum)), reason, outlook.load)
-
-    def _fewer(self, now: Snapshot, target: int, reason: str, load: float) -> Decision:
-        """Let go what has been spare for a while."""
-        if target >= now.planned:
-            self._spare_s = None
+        if target < now.planned:
+            target = min(now.planned, max(target, keep(now, self.minimum)))
+        if target == now.planned:
             return hold(now, reason)
-        if self._spare_s is None:
-            self._spare_s = now.time_s
-        few = now.planned - target <= FEW * now.planned
-        if now.time_s - self._spare_s < (1.0 if few else HOLD) * now.startup_s:
-            return hold(now, reason)
-        return Decision(now.time_s, now.planned, target, "forecast", reason, load)
+        return Decision(now.time_s, now.planned, target, "forecast", reason, outlook.load)
 
     def _learn(self, now: Snapshot) -> None:
         """Hand each full bin of arrivals to the forecast, as workers that it keeps busy."""

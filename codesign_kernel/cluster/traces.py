@@ -106,12 +106,51 @@ def shape(name: str, *, hours: float = 3.0, seed: int = 0, task_s: float = TASK_
         starts = np.cumsum(generator.normal(180.0, 10.0, int(length_s / 180.0) - 1))
         arrives = np.repeat(starts, 48)
     else:
-        # thinning (Lewis and Shedler 1979): draw at the highest rate, keep in proportion
-        load = LOADS[name]
-        highest = max(load(second / HOUR_S) for second in np.arange(0.0, length_s, 10.0)) / task_s
-        drawn = np.sort(generator.uniform(0.0, length_s, generator.poisson(highest * length_s)))
-        chance = np.array([load(second / HOUR_S) for second in drawn]) / task_s / highest
-        arrives = drawn[generator.uniform(size=len(drawn)) < chance]
-    spread = math.sqrt(math.log(1 + VARIATION**2))
-    lasts = generator.lognormal(math.log(task_s) - spread**2 / 2, spread, len(arrives))
-    return Trace(name, arrives, lasts, length_s)
+        arrives = _arrivals(LOADS[name], task_s, length_s, generator)
+    return Trace(name, arrives, _durations(task_s, VARIATION, len(arrives), generator), length_s)
+
+
+def drawn(seed: int, *, hours: float = 3.0) -> Trace:
+    """A trace whose load is drawn at random: what no policy was fitted to.
+
+    Four to twelve stretches of random length, each at a level of its own, constant or on its way to the next one, half
+    of the traces with a wave on top; up to four batches at once; tasks of 5 to 60 s on average, more or less alike.
+    """
+    generator = np.random.default_rng([seed, 0x6C6F6164])
+    length_s, task_s = hours * HOUR_S, float(np.exp(generator.uniform(math.log(5), math.log(60))))
+    knots = np.concatenate([[0.0], np.sort(generator.uniform(0, hours, generator.integers(3, 12))), [hours]])
+    levels = np.append(np.exp(generator.uniform(math.log(0.5), math.log(24), len(knots) - 1)), 0.5)
+    slopes = generator.uniform(size=len(knots)) < 0.4
+    wave, period, phase = generator.choice([0.0, 0.5]), generator.uniform(0.1, 1.0), generator.uniform(0, 2 * math.pi)
+
+    def load(hour: float) -> float:
+        place = min(int(np.searchsorted(knots, hour, side="right")) - 1, len(knots) - 2)
+        share = (hour - knots[place]) / (knots[place + 1] - knots[place]) if slopes[place] else 0.0
+        level = levels[place] + share * (levels[place + 1] - levels[place])
+        return float(level * (1 + wave * math.sin(2 * math.pi * hour / period + phase)))
+
+    arrives = _arrivals(load, task_s, length_s, generator)
+    for _ in range(generator.integers(0, 5)):
+        arrives = np.append(arrives, np.full(generator.integers(10, 300), generator.uniform(0, length_s)))
+    arrives.sort()
+    lasts = _durations(task_s, float(generator.uniform(0.1, 1.0)), len(arrives), generator)
+    return Trace(f"drawn {seed}", arrives, lasts, length_s)
+
+
+def _arrivals(
+    load: Callable[[float], float], task_s: float, length_s: float, generator: np.random.Generator
+) -> np.ndarray[Any, Any]:
+    """Times of arrival by a Poisson process that keeps ``load(hour)`` workers busy.
+
+    By thinning (Lewis and Shedler, Naval Research Logistics 26, 1979): draw at the highest rate, keep in proportion.
+    """
+    highest = max(load(second / HOUR_S) for second in np.arange(0.0, length_s, 10.0)) / task_s
+    every = np.sort(generator.uniform(0.0, length_s, generator.poisson(highest * length_s)))
+    chance = np.array([load(second / HOUR_S) for second in every]) / task_s / highest
+    return every[generator.uniform(size=len(every)) < chance]
+
+
+def _durations(task_s: float, variation: float, tasks: int, generator: np.random.Generator) -> np.ndarray[Any, Any]:
+    """Log-normal durations with this mean and coefficient of variation."""
+    spread = math.sqrt(math.log(1 + variation**2))
+    return generator.lognormal(math.log(task_s) - spread**2 / 2, spread, tasks)
