@@ -177,7 +177,7 @@ def test_what_does_nothing_is_told():
 def test_exported_programs_are_read_as_their_modules(network, batch):
     torch.manual_seed(1)
     task = NETWORKS[network]
-    model, x = task.model().eval(), torch.randn(12, 1, task.edge, task.edge)
+    model, x = task.model().eval(), torch.randn(12, *task.shape)
     free = ({0: torch.export.Dim("N")},) if batch == "free" else None
     example = x[:3] if batch == "free" else x[:batch]
     program = torch.export.export(model, (example,), dynamic_shapes=free, strict=False)
