@@ -75,9 +75,10 @@ def test_two_hundred_networks_on_verilator():
     assert report.instructions > 200 * 3 * 10
     common = {"padding", "pool", "relu", "linear", "stride", "dilation", "groups", "tiles", "blocks", "banks"}
     common |= {"add", "average pool", "max pool", "batch", "narrow weights"}
-    cuts = {"chunks", "passes", "spilled map", "streamed weights", "resident weights"}
+    cuts = {"chunks", "spilled map", "streamed weights", "resident weights"}
     assert all(report.met[name] >= 20 for name in common | cuts), report.met
     assert report.met["packing"] >= 5
+    assert report.met["passes"] >= 10  # half of the arrays have none
 
 
 @pytest.mark.slow

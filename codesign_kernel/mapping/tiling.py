@@ -88,16 +88,21 @@ def _blocks(step: Step, machines: Machines) -> tuple[Array, Array]:
     return counts[:, 0][which], counts[:, 1][which]
 
 
-@lru_cache(maxsize=65536)
 def _spans(step: Step, rows: int, cols: int) -> tuple[int, ...]:
     """For each output tile the input tiles that it reads."""
     spans = [block_range(step, tile, rows, cols) for tile in range(ceil_div(step.channels_out, cols))]
     return tuple(high - low for low, high in spans)
 
 
+@lru_cache(maxsize=65536)
 def _count_blocks(step: Step, rows: int, cols: int) -> tuple[int, int]:
     counts = _spans(step, rows, cols)
     return sum(counts), max(counts)
+
+
+@lru_cache(maxsize=65536)
+def _count_words(step: Step, rows: int, cols: int, per_word: int) -> int:
+    return sum(ceil_div(blocks * step.taps * rows, per_word) for blocks in _spans(step, rows, cols))
 
 
 def _weight_words(step: Step, machines: Machines, per_word: Array, blocks: Array, tiles: Array) -> Array:
@@ -109,7 +114,7 @@ def _weight_words(step: Step, machines: Machines, per_word: Array, blocks: Array
         shapes, which = machines.sides
         words = blocks * rows
         for many in np.unique(per_word[per_word > 1]).tolist():
-            counts = [sum(ceil_div(b * step.taps * r, many) for b in _spans(step, r, c)) for r, c in shapes]
+            counts = [_count_words(step, *shape, many) for shape in shapes]
             words = np.where(per_word == many, np.array(counts, dtype=np.int64)[which], words)
         return words
     # every tile has as many
