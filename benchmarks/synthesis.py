@@ -130,7 +130,7 @@ def part_of(blocks: Sequence[str], process: str) -> str:
         return "lane"
     if re.search(r"(^|_)hold$", process):
         return "hold"
-    if "ram" in blocks:
+    if any(re.fullmatch(r"ram(_\d+)?", block) for block in blocks):
         return "ports"
     if {"gather", "spread"} & set(blocks) or re.match(r"spread_one|choose_word|pick_bank|sums_pipeline", process):
         return "path"

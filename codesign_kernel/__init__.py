@@ -24,7 +24,14 @@ if TYPE_CHECKING:  # what _HOME says, in the words that type checkers and editor
     from codesign_kernel.cost.evaluate import evaluate
     from codesign_kernel.design import Design, DesignSpace, SpatialSpace
     from codesign_kernel.explore import Exploration, compare
-    from codesign_kernel.optimize import FusionReport, IntegerNetwork, fusion_report, quantize
+    from codesign_kernel.optimize import (
+        FusionReport,
+        IntegerNetwork,
+        fusion_report,
+        quantize,
+        quantize_aware,
+        sensitivity,
+    )
     from codesign_kernel.pareto import knee, pareto_front
     from codesign_kernel.profiler import Profile, profile, zoo
     from codesign_kernel.rtl import RtlBundle, check_block
@@ -66,6 +73,8 @@ _HOME = {
     "pareto_front": "pareto",
     "profile": "profiler",
     "quantize": "optimize",
+    "quantize_aware": "optimize",
+    "sensitivity": "optimize",
     "sweep": "session",
     "verify": "session",
     "zoo": "profiler.zoo",
@@ -107,6 +116,8 @@ __all__ = [
     "pareto_front",
     "profile",
     "quantize",
+    "quantize_aware",
+    "sensitivity",
     "sweep",
     "verify",
     "zoo",

@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from itertools import takewhile
 
-from codesign_kernel.accelerator.isa import FIELDS, Instruction, Op
+from codesign_kernel.accelerator.isa import FIELDS, OPTIONAL, Instruction, Op
 from codesign_kernel.errors import CapacityError, InvalidInputError
 from codesign_kernel.lower import Program
 
@@ -51,10 +51,10 @@ def _instruction(op: str, words: Iterable[str]) -> Instruction:
                 f"{op} takes each of {', '.join(FIELDS[Op[op]]) or 'no field'} once as name=integer, but got {word!r}"
             )
         fields[name] = int(value)
-    missing = [name for name in FIELDS[Op[op]] if name not in fields]
+    missing = [name for name in FIELDS[Op[op]] if name not in fields and name not in OPTIONAL]
     if missing:
         raise InvalidInputError(f"{op} lacks {', '.join(missing)}")
-    instruction = Instruction(Op[op], {name: fields[name] for name in FIELDS[Op[op]]})
+    instruction = Instruction(Op[op], {name: fields[name] for name in FIELDS[Op[op]] if name in fields})
     instruction.encode()
     return instruction
 

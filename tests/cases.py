@@ -31,8 +31,8 @@ TINY = {
     "2x2": machine(2, 2, 0.125, 0.5, 0.0625, instruction_kib=1),
     "4x2": machine(4, 2, 0.25, 0.5, 0.125, instruction_kib=1, bandwidth_gb_s=0.2),
 }
-#: Squares and both kinds of oblongs, both dataflows, int4 and int16, one PE, slow and fast buses, tight and roomy
-#: memories.
+#: Squares and both kinds of oblongs, both dataflows, int4 and int16, weights packed and not, one PE, slow and fast
+#: buses, tight and roomy memories.
 MACHINES = {
     **TINY,
     "1x1": machine(1, 1, 0.25, 1, 0.1),
@@ -43,6 +43,8 @@ MACHINES = {
     "8x4": machine(8, 4, 0.5, 2, 0.5, bandwidth_gb_s=0.4),
     "3x6": machine(3, 6, 0.5, 2, 0.5),
     "9x3": machine(9, 3, 0.4, 1.5, 0.3, bandwidth_gb_s=12.8),
+    "3x6 from int4": machine(3, 6, 0.5, 1.2, 0.5, min_weight_bits=4),
+    "4x2 from int2": machine(4, 2, 0.25, 0.4, 0.125, instruction_kib=1, bandwidth_gb_s=0.4, min_weight_bits=2),
     "2x2 int16": machine(2, 2, 0.25, 1, 0.1, weight_bits=16, instruction_kib=1),
     "2x4 int16": machine(2, 4, 0.5, 2, 0.5, weight_bits=16, bandwidth_gb_s=0.4),
     **{
@@ -55,6 +57,8 @@ MACHINES = {
             ("9x3", 9, 3, 0.4, 1.5, {"bandwidth_gb_s": 12.8, "memory_latency": 5}),
             ("8x8", 8, 8, 1, 8, {}),
             ("4x4 int4", 4, 4, 0.125, 0.5, {"weight_bits": 4}),
+            ("3x3 int16 from int2", 3, 3, 0.25, 0.8, {"weight_bits": 16, "min_weight_bits": 2}),
+            ("4x4 int4 from int2", 4, 4, 0.125, 0.5, {"weight_bits": 4, "min_weight_bits": 2}),
             ("2x4 int16", 2, 4, 0.5, 2, {"weight_bits": 16, "bandwidth_gb_s": 0.4}),
         ]
     },

@@ -101,19 +101,30 @@ class Emulator:
         packed = [p >> count * self.a.weight_bits - (acc + 24) for p in packed]
         self.lanes = [(signed(p, acc), p >> acc & 0xFFFF, (p >> acc + 16 & 0xFF) + 1) for p in packed]
 
-    def conv(self, **f: int) -> None:
+    def rows_of(self, waddr: int, first: int, count: int, per_word: int) -> list[list[int]]:
+        """Rows ``first`` and on of weights of which a word holds ``per_word``, in the words from ``waddr`` on."""
+        bits, found = self.a.weight_bits // per_word, []
+        assert per_word == 1 or bits >= self.a.min_weight_bits > 0, "weights narrower than the accelerator unpacks"
+        for at in range(first, first + count):
+            word = self.weight[waddr + at // per_word]
+            assert word is not None
+            row, low, half = at % per_word, 0, self.a.weight_bits // 2
+            while row:
+                low, row, half = low + (row & 1) * half, row >> 1, half // 2
+            found.append([signed(lane >> low, bits) for lane in word])
+        return found
+
+    def conv(self, per_word: int = 1, **f: int) -> None:
         a = self.a
         banks = max(a.cols // a.rows, 1)
         for key in ("ix0", "iy0"):
             f[key] = signed(f[key], 12)
-        plane, bank, waddr, first = f["addr"], f["bank"] if a.cols > a.rows else 0, f["waddr"], not f["acc"]
+        plane, bank, taken, first = f["addr"], f["bank"] if a.cols > a.rows else 0, 0, not f["acc"]
         for _ in range(f["nct"]):
             for fy, fx in product(range(f["nfy"]), range(f["nfx"])):
-                rows: list[Any] = self.weight[waddr : waddr + a.rows]
-                assert len(rows) == a.rows
-                assert None not in rows
+                rows = self.rows_of(f["waddr"], taken, a.rows, per_word)
                 weights = np.array(rows[::-1] if a.dataflow == "ws" else rows)
-                waddr += a.rows
+                taken += a.rows
                 start = plane + fy * f["tap_row"] + fx * f["dx"]
                 for at, (y, x) in enumerate(product(range(f["ny"]), range(f["nx"]))):
                     py, px = f["iy0"] + fy * f["dy"] + y * f["sy"], f["ix0"] + fx * f["dx"] + x * f["sx"]

@@ -20,6 +20,7 @@ class Nest:
     """One layer: channels in and out of all groups, the map that it reads and the one that it stores.
 
     ``reads`` are numbers of layers, -1 the input. It runs ``times`` times; ``row`` maps are read one after the other.
+    Its weights have ``bits``, or those of the machine where that is 0.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Nest:
     ow: int
     times: int = 1
     row: int = 1
+    bits: int = 0
 
 
 @dataclass
@@ -76,7 +78,7 @@ def nests(network: IntegerNetwork, batch: int = 1) -> list[Nest]:
             times, h, oh = 1, batch, batch
         found.append(
             Nest(layer.name, layer.op, reads, c, k, layer.groups, h, w, fy, fx, stride, layer.padding[0],
-                 layer.dilation[0], layer.pool, oh, ow, times, row)
+                 layer.dilation[0], layer.pool, oh, ow, times, row, layer.weight_bits)
         )  # fmt: skip
     return found
 
@@ -168,7 +170,17 @@ class Walk:
     def tile_rows(self, n: Nest, outs: range) -> int:
         if n.op not in ("conv2d", "linear"):
             return self.quant_rows
-        return len(blocks_of(n, outs, self.a.rows)) * n.fy * n.fx * self.a.rows + self.quant_rows
+        return self.words(n, len(blocks_of(n, outs, self.a.rows)) * n.fy * n.fx * self.a.rows) + self.quant_rows
+
+    def words(self, n: Nest, rows: int) -> int:
+        """Words of the weight memory for so many rows of weights, filled one value after the other."""
+        width = max(n.bits or self.a.weight_bits, self.a.min_weight_bits or self.a.weight_bits)
+        words, free = 0, 0
+        for _ in range(rows):
+            if free < width:
+                words, free = words + 1, self.a.weight_bits
+            free -= width
+        return words
 
     def chunk_rows(self, n: Nest) -> int:
         """The most output rows whose input, as deep as an inner chunk's, and output fit the activation memory."""
@@ -253,6 +265,7 @@ class Walk:
             positions = len(lines) * n.pool * n.ow * n.pool
             taps = len(blocks_of(n, outs, self.a.rows)) * n.fy * n.fx
             c.compute += 2 + self.taps(c, taps, positions)
+            c.bits["weight", "W", "read"] += self.words(n, taps * self.a.rows) * self.row
             c.compute += 2 + positions + 5
             c.bits["accumulator", "O", "read"] += positions * self.sums
             c.bits["activation", "O", "write"] += len(lines) * n.ow * self.row
@@ -261,10 +274,11 @@ class Walk:
         """Cycles of a SUM: each row of the array gets a word in turn, group by group and tap by tap."""
         clock = 0
         for group in cut(lines * n.pool * n.ow * n.pool, self.a.rows):
+            rows = len(blocks_of(n, outs, self.a.rows)) * n.fy * n.fx * self.a.rows
+            c.bits["weight", "W", "read"] += self.words(n, rows) * self.row
             for _ in range(len(blocks_of(n, outs, self.a.rows)) * n.fy * n.fx):
                 for row in range(self.a.rows):
                     clock += 1
-                    c.bits["weight", "W", "read"] += self.row
                     if row < len(group):
                         c.bits["activation", "I", "read"] += self.a.rows * self.a.weight_bits
         # the last word's address, itself, and its row; across rows and columns, out of element and column; the lanes
@@ -289,7 +303,6 @@ class Walk:
                 assert added.get(position, -2) + 2 <= clock
                 added[position] = clock
                 clock += 1
-            c.bits["weight", "W", "read"] += self.a.rows * self.row
             c.bits["activation", "I", "read"] += positions * self.a.rows * self.a.weight_bits
             c.bits["accumulator", "O", "read"] += positions * self.sums
             c.bits["accumulator", "O", "write"] += positions * self.sums

@@ -28,8 +28,8 @@ def digits() -> Workload:
     settings = {"padding": (1, 1), "relu": True, "pool": 2}
     layers = (
         random_layer(rng, "conv1", 16, 1, (3, 3), 8, **settings),
-        random_layer(rng, "conv2", 32, 16, (3, 3), 8, **settings),
-        random_layer(rng, "fc", 10, 128, (1, 1), 8, op="linear", flatten=True),
+        random_layer(rng, "conv2", 32, 16, (3, 3), 8, **settings, weight_bits=4),
+        random_layer(rng, "fc", 10, 128, (1, 1), 8, op="linear", flatten=True, weight_bits=2),
     )
     return IntegerNetwork("digits", (1, 8, 8), 1.0, 8, layers).workload
 
@@ -39,9 +39,11 @@ def grouped() -> Workload:
     rng = np.random.default_rng(1)
     layers = (
         random_layer(rng, "stem", 12, 3, (3, 3), 8, stride=(2, 2), padding=(1, 1)),
-        random_layer(rng, "depth", 12, 1, (3, 3), 8, groups=12, padding=(2, 2), dilation=(2, 2), relu=True),
+        random_layer(
+            rng, "depth", 12, 1, (3, 3), 8, groups=12, padding=(2, 2), dilation=(2, 2), relu=True, weight_bits=2
+        ),
         random_layer(rng, "point", 30, 12, (1, 1), 8),
-        random_layer(rng, "group", 21, 10, (3, 3), 8, groups=3, padding=(1, 1), pool=2),
+        random_layer(rng, "group", 21, 10, (3, 3), 8, groups=3, padding=(1, 1), pool=2, weight_bits=4),
     )
     return IntegerNetwork("grouped", (3, 20, 15), 1.0, 8, layers).workload
 
@@ -49,10 +51,10 @@ def grouped() -> Workload:
 def attention() -> Workload:
     """A projection, and the two products of two heads: their second operand is streamed."""
     layers = (
-        Layer("project", "linear", K=48, C=16, OY=10, IY=10),
+        Layer("project", "linear", K=48, C=16, OY=10, IY=10, weight_bits=3),
         Layer("scores", "matmul", G=2, K=10, C=8, OY=10, IY=10),
         Layer("softmax", "softmax", K=20, C=20, OY=10, IY=10),
-        Layer("mix", "matmul", G=2, K=8, C=10, OY=10, IY=10),
+        Layer("mix", "matmul", G=2, K=8, C=10, OY=10, IY=10, weight_bits=2),  # activations
     )
     return Workload("attention", layers, tuple(pairwise(layer.name for layer in layers)))
 
@@ -73,6 +75,7 @@ WIDE = DesignSpace(
     frequency_mhz=(50, 200, 333.3, 1000),
     node_nm=(7, 16.5, 28, 45),
     memory_latency=(-1, 0, 3, 100, 1000, 1001),
+    min_weight_bits=(0, 2, 3, 4, 8, 16),
 )
 #: The module; the package shows the function of the same name.
 SWEEP = import_module("codesign_kernel.explore.sweep")
@@ -108,7 +111,7 @@ class TestSweep:
     def test_a_batch_is_its_designs_one_by_one(self, name):
         """Every column of 1,000 random designs, half of them feasible, bit for bit; and the same reasons."""
         workload = WORKLOADS[name]()
-        drawn = sweep(workload, WIDE, indices=np.random.default_rng(7).choice(WIDE.size, 12_000, replace=False))
+        drawn = sweep(workload, WIDE, indices=np.random.default_rng(7).choice(WIDE.size, 24_000, replace=False))
         chosen = np.concatenate([drawn.index[drawn["feasible"] == good][:500] for good in (True, False)])
         assert len(chosen) == 1000
         frame = sweep(workload, WIDE, indices=chosen)

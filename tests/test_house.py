@@ -63,6 +63,7 @@ APART = {
 #: Heavy library -> the rooms that may import it.
 HOMES = {
     "torch": {"profiler", "optimize"},
+    "torchao": {"optimize"},
     "onnx": {"profiler"},
     "sklearn": {"optimize"},
     "moocore": {"explore"},

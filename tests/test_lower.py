@@ -11,7 +11,17 @@ import pytest
 from cases import MACHINES, features, machine, random_inputs, random_layer, runnable
 from emulator import Emulator
 
-from codesign_kernel.accelerator.isa import FIELDS, LAYOUT, LESS_ONE, RESERVED, RESERVED_OS, WRAPS, Instruction, Op
+from codesign_kernel.accelerator.isa import (
+    FIELDS,
+    LAYOUT,
+    LESS_ONE,
+    OPTIONAL,
+    RESERVED,
+    RESERVED_OS,
+    WRAPS,
+    Instruction,
+    Op,
+)
 from codesign_kernel.accelerator.types import INSTRUCTION_BITS
 from codesign_kernel.cost import evaluate
 from codesign_kernel.design import Design
@@ -27,6 +37,8 @@ def random_fields(rng: np.random.Generator, op: Op) -> dict[str, int]:
     for name in FIELDS[op]:
         least, most = int(name in LESS_ONE), (1 << LAYOUT[name][1]) - 1 + (name in LESS_ONE)
         fields[name] = int(rng.choice([least, most, rng.integers(least, most + 1)]))
+        if fields[name] == OPTIONAL.get(name):
+            del fields[name]  # as it is decoded
     return fields
 
 
@@ -47,7 +59,10 @@ class TestInstructions:
             instruction = Instruction(op, random_fields(rng, op))
             word = instruction.encode()
             words.add(word)
-            assert word >> (RESERVED_OS if op == Op.SUM else RESERVED) == 0
+            low, width = LAYOUT["per_word"]
+            assert (word >> low) % (1 << width) == instruction.fields.get("per_word", 1) - 1
+            plain = word & ~(((1 << width) - 1) << low)
+            assert plain >> (RESERVED_OS if op == Op.SUM else RESERVED) == 0
             assert word & 15 == op
             assert Instruction.decode(word) == instruction
         assert len(words) > 100 or op == Op.HALT
@@ -56,7 +71,9 @@ class TestInstructions:
     def test_fields_share_no_bit(self, op):
         taken = Counter(bit for name in ("op", *FIELDS[op]) for bit in range(*np.cumsum(LAYOUT[name])))
         assert not taken or max(taken.values()) == 1
-        assert max(taken) < (RESERVED_OS if op == Op.SUM else RESERVED) <= INSTRUCTION_BITS
+        above = {*range(*np.cumsum(LAYOUT["per_word"]))} if "per_word" in FIELDS[op] else set()
+        assert max({*taken} - above) < (RESERVED_OS if op == Op.SUM else RESERVED) <= INSTRUCTION_BITS
+        assert max(above, default=0) < INSTRUCTION_BITS
 
     @pytest.mark.parametrize(("op", "name"), [(op, name) for op in Op for name in FIELDS[op]])
     def test_a_value_too_large_is_refused_by_name(self, op, name):

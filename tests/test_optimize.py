@@ -16,7 +16,8 @@ from torch import nn
 from codesign_kernel import profile
 from codesign_kernel.errors import InvalidInputError, UnsupportedLayerError
 from codesign_kernel.optimize import quantize, train_digits
-from codesign_kernel.optimize.quantizer import best_clip, requantiser
+from codesign_kernel.optimize.assembly import requantiser
+from codesign_kernel.optimize.clipping import best_clip
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,8 @@ from codesign_kernel import profile
 from codesign_kernel.cli.parser import DIGITS_NETWORKS
 from codesign_kernel.errors import InvalidInputError, UnsupportedLayerError
 from codesign_kernel.optimize import load_digits, quantize, train_digits
+from codesign_kernel.optimize.clipping import best_clip
 from codesign_kernel.optimize.networks import NETWORKS, LeNet5, ResidualCNN, SeparableCNN
-from codesign_kernel.optimize.quantizer import best_clip
 
 
 class Calls(nn.Module):

@@ -23,6 +23,7 @@ from codesign_kernel.accelerator.types import (
     MULTIPLIER_BITS,
     NODE_NM,
     SHIFT_BITS,
+    STORED_BITS,
     WHOLE,
     Accelerator,
 )
@@ -72,6 +73,7 @@ class Machines:
     frequency_mhz: Array
     node_nm: Array
     memory_latency: Array
+    min_weight_bits: Array
     holds_sums: Array
     lanes: Array
     bus_bits: Array
@@ -97,6 +99,14 @@ class Machines:
         codes, inverse = np.unique(self.rows * 512 + self.cols, return_inverse=True)
         return [divmod(code, 512) for code in codes.tolist()], inverse
 
+    def rows_per_word(self, layer_bits: int) -> Array:
+        """Rows of weights of ``layer_bits`` in one word of the weight memory."""
+        if not self.min_weight_bits.any():
+            return np.ones_like(self.weight_bits)
+        needed = 1 << max(layer_bits - 1, 0).bit_length()
+        narrowest = np.where(self.min_weight_bits == 0, self.weight_bits, self.min_weight_bits)
+        return self.weight_bits // np.minimum(self.weight_bits, np.maximum(needed, narrowest))
+
     @classmethod
     def of(cls, accelerators: Iterable[Accelerator]) -> Machines:
         """The machines of a list of accelerators."""
@@ -112,6 +122,7 @@ class Machines:
         f, lawful = _fields(columns)
         rows, cols, bits = f["rows"], f["cols"], f["weight_bits"]
         holds_sums = f["dataflow"] == "os"
+        f["min_weight_bits"] = np.where(f["min_weight_bits"] == bits, 0, f["min_weight_bits"])
         f["accumulator_kib"] = _harmless(~holds_sums, f["accumulator_kib"], 0.0)
         even = np.maximum(rows, cols) % np.minimum(rows, cols) == 0
         cols = f["cols"] = _harmless(even, cols, rows)
@@ -182,6 +193,8 @@ def _fields(columns: Mapping[str, Any]) -> tuple[dict[str, Array], Array]:
         "dataflow": np.isin(f["dataflow"], DATAFLOWS),
         "weight_bits": np.isin(f["weight_bits"], DATA_BITS),
         "acc_bits": f["acc_bits"] == needed,
+        "min_weight_bits": np.isin(f["min_weight_bits"], (0, *STORED_BITS))
+        & (f["min_weight_bits"] <= f["weight_bits"]),
         "memory_latency": (f["memory_latency"] >= 0) & (f["memory_latency"] <= MOST_LATENCY),
         "bandwidth_gb_s": (f["bandwidth_gb_s"] > 0) & (f["bandwidth_gb_s"] <= LARGEST),
     }

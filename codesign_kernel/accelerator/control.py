@@ -15,6 +15,8 @@ from typing import NamedTuple
 from codesign_kernel.accelerator import technology
 from codesign_kernel.errors import InvalidInputError
 
+#: MUX2_X1 of the library of ``data/control.json`` (µm²: 1.33 µm x 1.4 µm).
+_MUX_UM2 = 1.862
 #: Node of the synthesis (nm).
 _BASE_NM = 45.0
 _BOUNDS = {"rows": (1, 4096), "cols": (1, 4096), "data_bits": (2, 32)}
@@ -32,7 +34,7 @@ class Control(NamedTuple):
 
 
 @lru_cache(maxsize=65536, typed=True)
-def control(rows: int, cols: int, data_bits: int, node_nm: float) -> Control:
+def control(rows: int, cols: int, data_bits: int, node_nm: float, narrowest_bits: int = 0) -> Control:
     """The control of the template that ``ck.generate_rtl`` builds, without array, lanes and memories.
 
     Area: synthesis of the generated RTL in NanGate 45 nm, fitted over 14 shapes (``data/control.json``). The
@@ -48,10 +50,16 @@ def control(rows: int, cols: int, data_bits: int, node_nm: float) -> Control:
 
     Leakage: that of Aladdin's int8 MAC for the area that is no flip-flop; its registers have none.
 
+    Weights narrower than ``data_bits`` are unpacked behind the weight memory (``narrowest_bits``). The unpacker is
+    counted in its cells: for each column and each halving of the width, multiplexers of two inputs that choose a half,
+    and as many that keep the upper half or extend the sign, 2 (``data_bits`` - ``narrowest_bits``) in all; and
+    registers for the number of a row in its word, for the same a cycle later, and for the last one's.
+
     Args:
         rows, cols: of the array, 1 to 4096; the fit has seen up to 16.
         data_bits: width of activations, 2 to 32; the fit has seen 4 and 8.
         node_nm: process node, 7 to 45 nm.
+        narrowest_bits: width of the narrowest weights that are unpacked, ``data_bits`` halved once or more; 0 without.
 
     Raises:
         InvalidInputError: a value is out of range.
@@ -73,7 +81,12 @@ def control(rows: int, cols: int, data_bits: int, node_nm: float) -> Control:
         "banked": int(cols > rows),
     }
     base = _sum(data["coefficients_um2"], terms)
-    flip_flops = int(_sum(data["flip_flops"], terms))
+    flip_flops, clocked = int(_sum(data["flip_flops"], terms)), _sum(data["clocked"], terms)
+    if narrowest_bits:
+        halvings = (data_bits // narrowest_bits).bit_length() - 1
+        registers = 3 * halvings
+        base += cols * 2 * (data_bits - narrowest_bits) * _MUX_UM2 + registers * data["flip_flop_um2"]
+        flip_flops, clocked = flip_flops + registers, clocked + 2 * halvings
     # an int8 MAC of Aladdin's set: what areas and leakages of other nodes are taken from
     here, origin = technology.pe(8, 32, node_nm), technology.pe(8, 32, _BASE_NM)
     mac_um2 = technology.table("arithmetic")["aladdin"]["nodes"]["45"]["int8 MAC"][1]
@@ -83,7 +96,7 @@ def control(rows: int, cols: int, data_bits: int, node_nm: float) -> Control:
         area_um2=area,
         area_low_um2=area * low / high,
         area_high_um2=area * high / low,
-        clock_pj=_sum(data["clocked"], terms) * technology.register(node_nm).pj,
+        clock_pj=clocked * technology.register(node_nm).pj,
         leak_uw=(base - flip_flops * data["flip_flop_um2"]) / mac_um2 * here.leak_uw,
         flip_flops=flip_flops,
     )

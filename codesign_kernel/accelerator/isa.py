@@ -33,6 +33,11 @@ channels of a word, with more rows than columns on those of bank ``bank``: in th
 result must not overwrite what a later one reads. Two maps are added, position by position, as the sum over a window of
 ``nfy`` = 2 whose ``tap_row`` is the distance between the maps and whose ``dy`` is 0. The SUM after a POOL needs a TILE
 of its own.
+
+Where the accelerator has a ``min_weight_bits``, a word of the weight memory can hold several rows of weights for CONV
+and SUM, ``per_word`` of them: 1, 2, 4 or 8. Each column's share of the word holds one weight of each of them, side by
+side. The lowest bit of a row's number in the word says in which half of the share its weight is, the next bit in which
+half of that, and so on. The first row is that of the lowest bits.
 """
 
 from __future__ import annotations
@@ -83,11 +88,12 @@ LAYOUT: Mapping[str, tuple[int, int]] = {
     "nfx": (146, TAP_BITS), "nfy": (152, TAP_BITS), "nct": (158, 12), "dx": (170, STEP_BITS), "dy": (174, STEP_BITS),
     "tap_row": (178, ADDRESS_BITS), "ct_step": (196, ADDRESS_BITS),
     "ext": (50, EXTERNAL_BITS), "count": (82, COUNT_BITS), "pool": (74, STEP_BITS), "acc_row": (86, 12),
-    "window": (214, STEP_BITS),
+    "window": (214, STEP_BITS), "per_word": (218, 3),
 }  # fmt: skip
-#: Bits from here on are reserved and zero; those of an output-stationary array's instructions.
+#: Bits from here on are reserved and zero; those of an output-stationary array's instructions. ``per_word`` lies
+#: there: it is of CONV and SUM alone, and 1 where all weights have one width.
 RESERVED, RESERVED_OS = 214, 218
-_TAPS = "bank addr waddr nx ny ix0 iy0 width height sx sy row_step nfx nfy nct dx dy tap_row ct_step"
+_TAPS = "bank addr waddr nx ny ix0 iy0 width height sx sy row_step nfx nfy nct dx dy tap_row ct_step per_word"
 _WINDOWS = "bank addr to nx ny ix0 iy0 width height sx sy row_step nfx nfy dx dy tap_row"
 FIELDS: Mapping[Op, tuple[str, ...]] = {
     Op.HALT: (),
@@ -102,7 +108,9 @@ FIELDS: Mapping[Op, tuple[str, ...]] = {
     Op.POOL: ("relu", "sum", *_WINDOWS.split()),
 }
 #: Numbers of things: stored less one.
-LESS_ONE = frozenset({"count", "nx", "ny", "pool", "window", "nfx", "nfy", "nct"})
+LESS_ONE = frozenset({"count", "nx", "ny", "pool", "window", "nfx", "nfy", "nct", "per_word"})
+#: Fields that may be left out, and what they are then.
+OPTIONAL: Mapping[str, int] = {"per_word": 1}
 #: Two's complement, or an address that wraps around: any integer is taken modulo the field.
 WRAPS: Mapping[Op, frozenset[str]] = {
     **dict.fromkeys((Op.CONV, Op.SUM), frozenset({"addr", "ix0", "iy0"})),
@@ -126,12 +134,12 @@ class Instruction:
         Raises:
             CapacityError: a value does not fit its field.
         """
-        if set(FIELDS[self.op]) != set(self.fields):
+        if set(FIELDS[self.op]) != {*self.fields, *(set(OPTIONAL) & set(FIELDS[self.op]))}:
             raise CapacityError(f"{self.op.name} takes the fields {FIELDS[self.op]}, but got {tuple(self.fields)}")
         word = int(self.op)
         for name in FIELDS[self.op]:
             low, width = LAYOUT[name]
-            value = self.fields[name] - (name in LESS_ONE)
+            value = self.fields.get(name, OPTIONAL.get(name, 0)) - (name in LESS_ONE)
             if name in WRAPS.get(self.op, ()):
                 value %= 1 << width
             if not 0 <= value < 1 << width:
@@ -150,7 +158,9 @@ class Instruction:
         fields = {}
         for name in FIELDS[op]:
             low, width = LAYOUT[name]
-            fields[name] = ((word >> low) & ((1 << width) - 1)) + (name in LESS_ONE)
+            value = ((word >> low) & ((1 << width) - 1)) + (name in LESS_ONE)
+            if value != OPTIONAL.get(name):
+                fields[name] = value
         return cls(op, fields)
 
     def __str__(self) -> str:

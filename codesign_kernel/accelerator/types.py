@@ -16,6 +16,8 @@ DATAFLOWS = ("ws", "os")
 #: Width of a partial sum by that of weights and activations (bit): at least 2^15 products fit, whatever their values.
 ACC_BITS = {4: 32, 8: 32, 16: 48}
 DATA_BITS = tuple(ACC_BITS)
+#: Widths in which weights can be stored (bit), at most that of the machine.
+STORED_BITS = (2, 4, 8, 16)
 #: The requantiser's parameters of one output channel are a bias (acc_bits), a multiplier and a shift.
 MULTIPLIER_BITS = 16
 SHIFT_BITS = 8
@@ -70,6 +72,10 @@ class Accelerator:
         memory_latency: cycles from a request to the external memory to its first word, beyond those of a synchronous
             memory, and from the last word written to the answer that it has arrived: 0 to 1000. The sources of the
             hardware do not depend on it.
+        min_weight_bits: the narrowest weights that the weight memory can hold packed (bit): 2, 4 or 8, below
+            ``weight_bits``; 0, and ``weight_bits`` itself, which becomes 0: all are stored with ``weight_bits``. A
+            layer of narrower weights is stored with :meth:`stored_bits`, so many rows of them in one word of the
+            memory; behind it they are extended to ``weight_bits``.
         name: for people; it does not change the hardware.
     """
 
@@ -86,6 +92,7 @@ class Accelerator:
     frequency_mhz: float = 200.0
     node_nm: float = 28.0
     memory_latency: int = 0
+    min_weight_bits: int = 0
     name: str = ""
 
     @classmethod
@@ -105,6 +112,7 @@ class Accelerator:
         frequency_mhz: float = 200.0,
         node_nm: float = 28.0,
         memory_latency: int = 0,
+        min_weight_bits: int = 0,
         name: str = "",
     ) -> Accelerator:
         """A systolic array with its buffers; see the class for the arguments and their units.
@@ -114,7 +122,7 @@ class Accelerator:
         """
         return cls(
             rows, cols, dataflow, weight_bits, acc_bits, activation_kib, weight_kib, accumulator_kib, instruction_kib,
-            bandwidth_gb_s, frequency_mhz, node_nm, memory_latency, name,
+            bandwidth_gb_s, frequency_mhz, node_nm, memory_latency, min_weight_bits, name,
         )  # fmt: skip
 
     def __post_init__(self) -> None:
@@ -141,6 +149,14 @@ class Accelerator:
             raise InvalidInputError(f"dataflow is one of {', '.join(map(repr, DATAFLOWS))}, but got {self.dataflow!r}")
         if self.weight_bits not in DATA_BITS:
             raise InvalidInputError(f"weight_bits is one of {DATA_BITS}, but got {self.weight_bits!r}")
+        legal = tuple(bits for bits in (0, *STORED_BITS) if bits <= self.weight_bits)
+        if self.min_weight_bits not in legal:
+            raise InvalidInputError(
+                f"min_weight_bits is one of {legal} for weight_bits = {self.weight_bits}, but got "
+                f"{self.min_weight_bits!r}; 0 stores all weights with weight_bits"
+            )
+        if self.min_weight_bits == self.weight_bits:  # one machine, with one digest
+            object.__setattr__(self, "min_weight_bits", 0)
         needed = ACC_BITS[self.weight_bits]
         object.__setattr__(self, "acc_bits", self.acc_bits or needed)
         if self.acc_bits != needed:
@@ -233,6 +249,16 @@ class Accelerator:
         return -(-(self.acc_bits + MULTIPLIER_BITS + SHIFT_BITS) // self.weight_bits)
 
     @property
+    def most_per_word(self) -> int:
+        """Rows of the narrowest weights in one word of the weight memory: 1 where all have one width."""
+        return self.weight_bits // (self.min_weight_bits or self.weight_bits)
+
+    def stored_bits(self, layer_bits: int) -> int:
+        """Width (bit) in which weights of ``layer_bits`` are stored: the next power of two within the machine's."""
+        needed = 1 << max(layer_bits - 1, 0).bit_length()
+        return min(self.weight_bits, max(needed, self.min_weight_bits or self.weight_bits))
+
+    @property
     def memories(self) -> tuple[MemoryLevel, ...]:
         """The on-chip memories."""
         levels = (
@@ -249,8 +275,13 @@ class Accelerator:
 
     @property
     def digest(self) -> str:
-        """sha256 over everything that changes the machine (the name does not)."""
-        body = {key: value for key, value in asdict(self).items() if key != "name"}
+        """sha256 over everything that changes the machine (the name does not).
+
+        ``min_weight_bits`` counts where there is one, so that machines without keep their digests.
+        """
+        body = {
+            key: value for key, value in asdict(self).items() if key != "name" and (value or key != "min_weight_bits")
+        }
         return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
 
     @property
@@ -261,8 +292,10 @@ class Accelerator:
     def __str__(self) -> str:
         late = f", {self.memory_latency} cycles late" if self.memory_latency else ""
         accumulators = f"{self.accumulator_kib:g} KiB accumulators, " if self.accumulator_kib else ""
+        narrow = f" (weights from int{self.min_weight_bits})" if self.min_weight_bits else ""
         return (
-            f"{self.rows}x{self.cols} {self.dataflow} int{self.weight_bits}, {self.activation_kib:g} KiB activations, "
+            f"{self.rows}x{self.cols} {self.dataflow} int{self.weight_bits}{narrow}, "
+            f"{self.activation_kib:g} KiB activations, "
             f"{self.weight_kib:g} KiB weights, {accumulators}{self.bandwidth_gb_s:g} GB/s{late}, "
             f"{self.frequency_mhz:g} MHz, {self.node_nm:g} nm"
         )
@@ -271,5 +304,5 @@ class Accelerator:
 #: Names of the fields that change the machine, in order; a batch of accelerators is one array for each.
 FIELDS = tuple(f.name for f in fields(Accelerator) if f.name != "name")
 #: Those that count things, and the other numbers.
-WHOLE = ("rows", "cols", "weight_bits", "acc_bits", "memory_latency")
+WHOLE = ("rows", "cols", "weight_bits", "acc_bits", "memory_latency", "min_weight_bits")
 REAL = tuple(name for name in FIELDS if name not in (*WHOLE, "dataflow"))

@@ -54,6 +54,7 @@ DESIGN_OPTIONS = (
     DesignOption("bandwidth_gb_s", 3.2, "external memory (10^9 byte a second)"),
     DesignOption("frequency_mhz", 200.0, "clock (MHz)"),
     DesignOption("node_nm", 28.0, "process node (nm)"),
+    DesignOption("min_weight_bits", 0, "narrowest weights that are stored packed (bit); 0: none"),
     DesignOption("memory_latency", 0, "cycles to the external memory's first word"),
 )
 

@@ -40,7 +40,8 @@ def evaluate(
     same design, running the same network, takes that many cycles; its mapping is fixed. A batch with fully connected
     layers is one run for all of its items, as ``lower(..., batch=)`` makes it; without such layers, the run of one
     item as often. On a :class:`SpatialArray` every layer gets its best mapping (``docs/mapping.md`` has the law). The
-    precision is the machine's, whatever the workload was profiled in.
+    precision is the machine's, whatever the workload was profiled in; but where the machine has a ``min_weight_bits``,
+    a layer's weights are stored as narrow as its ``weight_bits`` and the machine allow.
 
     Args:
         workload: a :class:`Workload`, or anything with one in ``.workload`` (a Profile, an IntegerNetwork).

@@ -11,7 +11,7 @@ import numpy as np
 
 from codesign_kernel.accelerator.columns import Machines
 from codesign_kernel.accelerator.isa import Op, cycles
-from codesign_kernel.cost.formulas import StepCounts, input_moves, parameter_moves, step_counts, weight_rows
+from codesign_kernel.cost.formulas import StepCounts, input_moves, parameter_moves, parameter_words, step_counts
 from codesign_kernel.mapping.packing import packings, runs
 from codesign_kernel.mapping.steps import Step, together
 from codesign_kernel.mapping.tiling import Tiling, tile
@@ -81,11 +81,11 @@ def first_step(steps: tuple[Step, ...], rest: Sequence[Tiling], machines: Machin
     """
     m, ways, once = machines, packings(steps[0]), together(steps)
     streamed = any(step.streamed for step in steps)
-    others = sum((weight_rows(step, t, m) for step, t in zip(steps[1:], rest, strict=True)), np.zeros_like(m.rows))
+    others = sum((parameter_words(t, m) for t in rest), np.zeros_like(m.rows))
     found: list[tuple[Tiling, StepCounts, Array, Array, Array]] = []
     for way in ways:
         tiling = tile(way, m)
-        rows = others + weight_rows(way, tiling, m)
+        rows = others + parameter_words(tiling, m)
         resident = (rows <= m.depth["weight"]) & (not streamed)
         save = absent(is_kept(steps, [tiling, *rest[:1]], 0)) if way.to_next else True
         counts = step_counts(way, tiling, m, resident, True, save, once)
@@ -108,7 +108,7 @@ def _streaming(steps: Sequence[Step], tilings: Sequence[Tiling], m: Machines) ->
     """Cycles in which the parameters of ``steps`` are loaded where they do not stay on chip."""
     total: Any = 0
     for step, t in zip(steps, tilings, strict=True):
-        moves, beats = parameter_moves(step, t, m)
+        moves, beats = parameter_moves(t, m)
         total = total + step.repeat * (moves * cycles(Op.LOADP, count=0, latency=m.memory_latency) + beats)
     return total
 

@@ -67,7 +67,7 @@ class _ArrayCounts:
 
     Attributes:
         input_bits: of the activation memory that are read.
-        weight_rows: of the weight memory that are read.
+        weight_words: of the weight memory that are read: a word is read once for all rows of weights that it holds.
         fills: times that the array is filled with weights.
         sum_reads, sum_writes: words of the accumulators.
     """
@@ -75,15 +75,15 @@ class _ArrayCounts:
     cycle: Any
     instructions: Any
     input_bits: Any
-    weight_rows: Any
+    weight_words: Any
     fills: Any
     sum_reads: Any
     sum_writes: Any
 
 
-def weight_rows(step: Step, tiling: Tiling, machines: Machines) -> Array:
-    """Rows of the weight memory that the step's weights and requantiser parameters take."""
-    return tiling.blocks * step.taps * machines.rows + tiling.tiles * machines.quant_rows
+def parameter_words(tiling: Tiling, machines: Machines) -> Array:
+    """Words of the weight memory that the step's weights and requantiser parameters take."""
+    return tiling.weight_words + tiling.tiles * machines.quant_rows
 
 
 def _fixed(op: Op) -> int:
@@ -122,7 +122,7 @@ def _weights_stay(step: Step, tiling: Tiling, machines: Machines) -> _ArrayCount
         cycle=conv + passes * _fixed(Op.STORE) + outputs,
         instructions=2 * passes,
         input_bits=taps * positions * (m.rows * m.weight_bits),
-        weight_rows=taps * t.passes * m.rows,
+        weight_words=t.weight_words * t.passes,
         fills=taps * t.passes,
         sum_reads=taps * positions + outputs,
         sum_writes=taps * positions,
@@ -134,12 +134,13 @@ def _sums_stay(step: Step, tiling: Tiling, machines: Machines) -> _ArrayCounts:
     m, t = machines, tiling
     positions = step.out_height * step.out_width * step.pool * step.pool
     passes = t.tiles * t.passes
-    streamed = t.blocks * step.taps * _pass_sum(step, t, lambda positions: group_cycles(m.rows, positions))
+    groups = _pass_sum(step, t, lambda positions: group_cycles(m.rows, positions) // m.rows)
+    streamed = t.blocks * step.taps * (groups * m.rows)
     return _ArrayCounts(
         cycle=passes * cycles(Op.SUM, rows=m.rows, cols=m.cols, positions=0) + streamed,
         instructions=passes,
         input_bits=t.blocks * step.taps * positions * (m.rows * m.weight_bits),
-        weight_rows=streamed,
+        weight_words=t.weight_words * groups,
         fills=0,
         sum_reads=0,
         sum_writes=0,
@@ -154,7 +155,7 @@ def _lanes_work(step: Step, tiling: Tiling, machines: Machines) -> _ArrayCounts:
         cycle=t.tiles * t.chunks * _fixed(Op.POOL) + words,
         instructions=t.tiles * t.chunks,
         input_bits=words * machines.word_bit["weight"],
-        weight_rows=0,
+        weight_words=0,
         fills=0,
         sum_reads=0,
         sum_writes=0,
@@ -179,9 +180,9 @@ def input_moves(step: Step, tiling: Tiling, load: Array | bool) -> tuple[Any, An
     return maps * moves, maps * (tiling.in_groups * step.width * tiling.loaded_rows)
 
 
-def parameter_moves(step: Step, tiling: Tiling, machines: Machines) -> tuple[Any, Any]:
-    """(LOADP instructions, beats that they take) for one run of ``step``, where the weights are not on chip."""
-    return tiling.chunks * tiling.tiles, tiling.chunks * weight_rows(step, tiling, machines) * machines.weight_beats
+def parameter_moves(tiling: Tiling, machines: Machines) -> tuple[Any, Any]:
+    """(LOADP instructions, beats that they take) for one run of a step, where the weights are not on chip."""
+    return tiling.chunks * tiling.tiles, tiling.chunks * parameter_words(tiling, machines) * machines.weight_beats
 
 
 def step_counts(
@@ -206,7 +207,7 @@ def step_counts(
     stored = step.out_height * step.out_width
     q_loads = t.chunks * t.tiles
     # external memory
-    p_moves, p_beats = (np.where(resident, 0, number) for number in parameter_moves(step, t, m))
+    p_moves, p_beats = (np.where(resident, 0, number) for number in parameter_moves(t, m))
     a_moves, a_words = input_moves(step, t, load)
     s_moves = _only(save, np.where(t.whole, 1, t.chunks * t.out_groups))
     s_words = _only(save, t.out_groups * stored)
@@ -225,8 +226,8 @@ def step_counts(
         ("activation", "I", "read"): array.input_bits,
         ("activation", "O", "write"): t.tiles * stored * p_bits,
         ("activation", "O", "read"): s_words * word_bits,
-        ("weight", "W", "write"): np.where(resident, 0, t.chunks * weight_rows(step, t, m)) * p_bits,
-        ("weight", "W", "read"): (array.weight_rows + q_loads * m.quant_rows) * p_bits,
+        ("weight", "W", "write"): np.where(resident, 0, t.chunks * parameter_words(t, m)) * p_bits,
+        ("weight", "W", "read"): (array.weight_words + q_loads * m.quant_rows) * p_bits,
         ("accumulator", "O", "write"): array.sum_writes * sum_bits,
         ("accumulator", "O", "read"): array.sum_reads * sum_bits,
         ("instruction", "-", "read"): instructions * INSTRUCTION_BITS,

@@ -108,7 +108,7 @@ def silicon_of(machines: Machines) -> Silicon:
     clocked = clocked + np.where(m.holds_sums, pes * m.weight_bits, 0)
     area["array"] = {band: pes * pe[f"area_{band}_um2" if band != "nominal" else "area_um2"] + more for band in BANDS}
     area["lanes"] = {band: m.cols * lane[f"area_{band}_um2" if band != "nominal" else "area_um2"] for band in BANDS}
-    rest = look_up(control, m.rows, m.cols, m.weight_bits, m.node_nm)
+    rest = look_up(control, m.rows, m.cols, m.weight_bits, m.node_nm, m.min_weight_bits)
     area["control"] = {band: rest[f"area_{band}_um2" if band != "nominal" else "area_um2"] for band in BANDS}
     leak = leak + (pes * pe["leak_uw"] + m.cols * lane["leak_uw"] + rest["leak_uw"]) / 1000
     return Silicon(

@@ -26,6 +26,12 @@ from codesign_kernel.figures.scaling import (
     policies_figure,
     policies_info,
 )
+from codesign_kernel.figures.sensitivity import (
+    SensitivityInfo,
+    plot_sensitivity,
+    sensitivity_figure,
+    sensitivity_info,
+)
 from codesign_kernel.figures.theme import dark, narrowed
 
 __all__ = [
@@ -46,6 +52,7 @@ __all__ = [
     "PoliciesInfo",
     "RoofPoint",
     "RooflineInfo",
+    "SensitivityInfo",
     "attainment_figure",
     "attainment_info",
     "causes_figure",
@@ -77,9 +84,12 @@ __all__ = [
     "plot_parity",
     "plot_policies",
     "plot_roofline",
+    "plot_sensitivity",
     "policies_figure",
     "policies_info",
     "render_report",
     "roofline_figure",
     "roofline_info",
+    "sensitivity_figure",
+    "sensitivity_info",
 ]

@@ -95,6 +95,7 @@ _PARAMETERS: Sequence[tuple[str, str]] = (
     ("node_nm", "{} nm"),
     ("memory_latency", "memory {} cycles late"),
     ("weight_bits", "{} bit"),
+    ("min_weight_bits", "weights from {} bit"),
     ("dataflow", "{}"),
 )
 PARAMETERS = ("rows", "cols", *(name for name, _ in _PARAMETERS))

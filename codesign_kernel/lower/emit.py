@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from codesign_kernel.accelerator.isa import FIELDS, Instruction, Op
 from codesign_kernel.accelerator.types import Accelerator
-from codesign_kernel.lower.parameters import blocks_of, row_count
+from codesign_kernel.lower.parameters import blocks_of, rows_per_word, weight_words
 from codesign_kernel.lower.program import FeatureMap
 from codesign_kernel.mapping.steps import AVERAGES, OUTSIDE, Step
 from codesign_kernel.mapping.tiling import Tiling, ceil_div, input_rows
@@ -44,7 +44,7 @@ class Emitter:
 
     Attributes:
         every: every result is saved.
-        rows_at: by step, the rows of the weight memory at which its output tiles begin, and the end of the last.
+        rows_at: by step, the words of the weight memory at which its output tiles begin, and the end of the last.
         maps, beats: feature maps in external memory, and its size in beats of the bus.
         main, owners: instructions and the layers that they belong to.
     """
@@ -66,7 +66,7 @@ class Emitter:
         for step, t in zip(self.steps, self.tilings, strict=True):
             at = [total]
             for tile in range(int(t.tiles[0])):
-                at.append(at[-1] + row_count(step, tile, self.a))
+                at.append(at[-1] + weight_words(step, tile, self.a) + self.a.quant_rows)
             self.rows_at.append(at)
             total = at[-1]
         self.resident = total <= self.a.memory("weight").depth
@@ -79,7 +79,7 @@ class Emitter:
 
     @property
     def total_rows(self) -> int:
-        """Rows of the weight memory that all parameters take."""
+        """Words of the weight memory that all parameters take."""
         return self.rows_at[-1][-1]
 
     def _place(self, i: int) -> FeatureMap:
@@ -110,7 +110,7 @@ class Emitter:
     def emit(self, owner: str, op: Op, **fields: int) -> None:
         """Append one instruction."""
         # in the order in which they are told
-        self.main.append(Instruction(op, {name: fields[name] for name in FIELDS[op]}))
+        self.main.append(Instruction(op, {name: fields[name] for name in FIELDS[op] if name in fields}))
         self.owners.append(owner)
 
     def _run(self) -> None:
@@ -180,8 +180,7 @@ class Emitter:
         if not self.resident:
             self.emit(name, Op.LOADP, addr=0, ext=waddr * a.weight_beats, count=rows_at[tile + 1] - waddr)
             waddr = 0
-        first, last = blocks_of(step, tile, a)
-        parameters = waddr + (last - first) * step.taps * a.rows
+        parameters = waddr + weight_words(step, tile, a)
         tall = max(a.rows // a.cols, 1)
         start, stop = piece.chunk
         results = piece.out_at + tile // tall * (stop - start) * step.out_width
@@ -220,6 +219,8 @@ class Emitter:
             "nfx": step.filter_width, "nfy": step.filter_height, "nct": last - first,
             "dx": step.dilation[1], "dy": step.dilation[0], "tap_row": step.dilation[0] * step.width, "ct_step": plane,
         }  # fmt: skip
+        if rows_per_word(step, a) > 1:
+            taps["per_word"] = rows_per_word(step, a)
         if a.dataflow == "ws":
             side = step.pool
             self.emit(name, Op.CONV, acc=0, bank=first % wide, nx=nx * side, ny=ny * side, **taps)

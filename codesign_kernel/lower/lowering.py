@@ -11,7 +11,7 @@ from codesign_kernel.accelerator.isa import MAX_SIDE, Instruction, Op
 from codesign_kernel.accelerator.types import Accelerator
 from codesign_kernel.errors import CapacityError, InvalidInputError
 from codesign_kernel.lower.emit import Emitter
-from codesign_kernel.lower.parameters import row_bytes, tile_rows
+from codesign_kernel.lower.parameters import tile_words, word_bytes
 from codesign_kernel.lower.program import Program, cycles_on
 from codesign_kernel.mapping.packing import packings, runs
 from codesign_kernel.mapping.steps import OUTSIDE, Step, steps_of
@@ -57,7 +57,7 @@ def lower(network: IntegerNetwork, design: Any, *, batch: int = 1, every: bool =
             "raise instruction_kib"
         )
     parameters = [
-        row_bytes(tile_rows(step, layer, a, number), a)
+        word_bytes(tile_words(step, layer, a, number), a)
         for step, layer, t in zip(e.steps, network.layers, e.tilings, strict=True)
         for number in range(int(t.tiles[0]))
     ]

@@ -1,4 +1,4 @@
-"""Parameters: a layer's weights and its requantiser as rows of the weight memory."""
+"""Parameters: a layer's weights and its requantiser as words of the weight memory."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from codesign_kernel.accelerator.types import MULTIPLIER_BITS, SHIFT_BITS, Accel
 from codesign_kernel.lower.program import to_bytes
 from codesign_kernel.mapping.packing import filters
 from codesign_kernel.mapping.steps import Step
-from codesign_kernel.mapping.tiling import block_range
+from codesign_kernel.mapping.tiling import block_range, ceil_div
 from codesign_kernel.optimize.layer import IntegerLayer
 
 Array = np.ndarray[Any, Any]
@@ -21,16 +21,38 @@ def blocks_of(step: Step, tile: int, a: Accelerator) -> tuple[int, int]:
     return block_range(step, tile, a.rows, a.cols) if step.on_array else (0, 0)
 
 
-def row_count(step: Step, tile: int, a: Accelerator) -> int:
-    """Rows of the weight memory for output tile ``tile``."""
+def rows_per_word(step: Step, a: Accelerator) -> int:
+    """Rows of the step's weights in one word of the weight memory."""
+    return a.weight_bits // a.stored_bits(step.layer.weight_bits)
+
+
+def weight_words(step: Step, tile: int, a: Accelerator) -> int:
+    """Words of the weight memory for the weights of output tile ``tile``."""
     first, last = blocks_of(step, tile, a)
-    return (last - first) * step.taps * a.rows + a.quant_rows
+    return ceil_div((last - first) * step.taps * a.rows, rows_per_word(step, a))
 
 
-def tile_rows(step: Step, layer: IntegerLayer, a: Accelerator, tile: int) -> Array:
-    """Rows of the weight memory for output tile ``tile``, [rows, cols]: weights tap by tap, then the requantiser."""
+def tile_words(step: Step, layer: IntegerLayer, a: Accelerator, tile: int) -> Array:
+    """Words of the weight memory for output tile ``tile``, [words, cols]: weights tap by tap, then the requantiser."""
     requantiser = _requantiser(step, layer, a, tile)
-    return np.concatenate([_weights(step, layer, a, tile), requantiser]) if step.on_array else requantiser
+    if not step.on_array:
+        return requantiser
+    return np.concatenate([_packed(_weights(step, layer, a, tile), rows_per_word(step, a), a.weight_bits), requantiser])
+
+
+def _packed(rows: Array, many: int, bits: int) -> Array:
+    """Rows of weights [rows, cols], ``many`` in a word of ``bits``: [words, cols].
+
+    The bits of a row's number in its word choose halves: the lowest one that of the word, the next that of the half.
+    """
+    if many == 1:
+        return rows
+    width, halvings = bits // many, many.bit_length() - 1
+    filled = np.zeros((ceil_div(len(rows), many), many, rows.shape[1]), dtype=np.int64)
+    filled.reshape(-1, rows.shape[1])[: len(rows)] = rows
+    lowest = [sum((row >> k & 1) * (bits >> (k + 1)) for k in range(halvings)) for row in range(many)]
+    words = ((filled & ((1 << width) - 1)) << np.array(lowest)[None, :, None]).sum(axis=1)
+    return words.astype(rows.dtype)
 
 
 def _weights(step: Step, layer: IntegerLayer, a: Accelerator, tile: int) -> Array:
@@ -65,9 +87,9 @@ def _requantiser(step: Step, layer: IntegerLayer, a: Accelerator, tile: int) -> 
     return unsigned.view(layer.weight.dtype)
 
 
-def row_bytes(rows: Array, a: Accelerator) -> Array:
-    """Rows of the weight memory as bytes of the external memory, each padded to whole beats."""
+def word_bytes(words: Array, a: Accelerator) -> Array:
+    """Words of the weight memory as bytes of the external memory, each padded to whole beats."""
     lanes_a_row = a.weight_beats * a.bus_bits // a.weight_bits
-    padded = np.zeros((len(rows), lanes_a_row), rows.dtype)
-    padded[:, : a.cols] = rows
+    padded = np.zeros((len(words), lanes_a_row), words.dtype)
+    padded[:, : a.cols] = words
     return to_bytes(padded[None], a.weight_bits)[0]

@@ -52,7 +52,7 @@ class Program:
         boot: loads the weights once, where they stay on chip; else empty.
         main: one run.
         owners: the layer of each instruction of ``main``.
-        parameters: rows of the weight memory as bytes of the external memory, shape (bytes,), from beat 0 on.
+        parameters: words of the weight memory as bytes of the external memory, shape (bytes,), from beat 0 on.
         maps: feature maps in external memory by layer index; -1 is the input, the last index the output.
         memory_bytes: size of the external memory that the program uses.
         ways: the first step as the network says, and as it runs: with its input packed, where that is faster.

@@ -29,6 +29,8 @@ class Tiling:
     Attributes:
         in_groups, out_groups: words of ``lanes`` channels for one position of the input and output map.
         tiles: output tiles of ``cols`` channels.
+        per_word: rows of weights in one word of the weight memory.
+        weight_words: words of the weight memory that the weights of all tiles take; each tile's begin with a word.
         blocks, blocks_max: input tiles of ``rows`` channels that the output tiles need: their sum, and the most of one;
             none where the array does not work.
         whole: both maps stay in the activation memory.
@@ -43,6 +45,8 @@ class Tiling:
     in_groups: Array
     out_groups: Array
     tiles: Array
+    per_word: Array
+    weight_words: Array
     blocks: Array
     blocks_max: Array
     whole: Array
@@ -85,10 +89,31 @@ def _blocks(step: Step, machines: Machines) -> tuple[Array, Array]:
 
 
 @lru_cache(maxsize=65536)
-def _count_blocks(step: Step, rows: int, cols: int) -> tuple[int, int]:
+def _spans(step: Step, rows: int, cols: int) -> tuple[int, ...]:
+    """For each output tile the input tiles that it reads."""
     spans = [block_range(step, tile, rows, cols) for tile in range(ceil_div(step.channels_out, cols))]
-    counts = [high - low for low, high in spans]
+    return tuple(high - low for low, high in spans)
+
+
+def _count_blocks(step: Step, rows: int, cols: int) -> tuple[int, int]:
+    counts = _spans(step, rows, cols)
     return sum(counts), max(counts)
+
+
+def _weight_words(step: Step, machines: Machines, per_word: Array, blocks: Array, tiles: Array) -> Array:
+    """Words of the weight memory that the weights of all output tiles take."""
+    rows = step.taps * machines.rows
+    if (per_word == 1).all():
+        return blocks * rows
+    if step.groups > 1 and step.on_array:
+        shapes, which = machines.sides
+        words = blocks * rows
+        for many in np.unique(per_word[per_word > 1]).tolist():
+            counts = [sum(ceil_div(b * step.taps * r, many) for b in _spans(step, r, c)) for r, c in shapes]
+            words = np.where(per_word == many, np.array(counts, dtype=np.int64)[which], words)
+        return words
+    # every tile has as many
+    return np.asarray(tiles * ceil_div(blocks // tiles * rows, per_word))
 
 
 def input_rows(step: Step, first: int, last: int) -> tuple[int, int]:
@@ -135,10 +160,15 @@ def tile(step: Step, machines: Machines) -> Tiling:
         (last_rest, (last_rest > 0).astype(np.int64)),
     )
     blocks, blocks_max = _blocks(step, machines)
+    tiles = ceil_div(step.channels_out, machines.cols)
+    # what streams in place of weights is activations
+    per_word = np.ones_like(machines.weight_bits) if step.streamed else machines.rows_per_word(step.layer.weight_bits)
     return Tiling(
         in_groups=in_groups,
         out_groups=out_groups,
-        tiles=ceil_div(step.channels_out, machines.cols),
+        tiles=tiles,
+        per_word=per_word,
+        weight_words=_weight_words(step, machines, per_word, blocks, tiles),
         blocks=blocks,
         blocks_max=blocks_max,
         whole=whole,
@@ -150,5 +180,5 @@ def tile(step: Step, machines: Machines) -> Tiling:
         loaded_rows=np.where(whole, step.height, _loaded_rows(step, chunk_rows, chunks)),
         activation_need=np.minimum(in_row * halo + a_row, in_row * step.height + out_row * step.out_height),
         accumulator_need=np.where(unbounded, 0, a_pass),
-        weight_need=blocks_max * step.taps * machines.rows + machines.quant_rows,
+        weight_need=ceil_div(blocks_max * step.taps * machines.rows, per_word) + machines.quant_rows,
     )

@@ -44,19 +44,24 @@ class FloatLayer:
         """Rows and columns of the filter or pooling window."""
         return self.weight.shape[2], self.weight.shape[3]
 
+    def sums(self, x: Tensor) -> Tensor:
+        """What a convolution or fully connected layer adds up, [N, K, H, W], in the type of ``x`` [N, C, H, W]."""
+        weight, bias = (p if p.dtype == x.dtype else p.to(x.dtype) for p in (self.weight, self.bias))
+        if self.op == "linear":
+            return F.linear(x.flatten(1), weight.flatten(1), bias)[:, :, None, None]
+        return F.conv2d(x, weight, bias, self.stride, self.padding, self.dilation, self.groups)
+
     def run(self, read: Sequence[Tensor]) -> Tensor:
         """What the layer writes to memory, [N, K, H, W], for the maps that it reads (float32, [N, C, H, W])."""
-        x, weight, bias = read[0], self.weight.float(), self.bias.float()
-        if self.op == "linear":
-            y = F.linear(x.flatten(1), weight.flatten(1), bias)[:, :, None, None]
-        elif self.op == "conv2d":
-            y = F.conv2d(x, weight, bias, self.stride, self.padding, self.dilation, self.groups)
-        elif self.op == "add":
+        x = read[0]
+        if self.op == "add":
             y = x + read[1]
         elif self.op == "avg_pool2d":
             y = F.avg_pool2d(x, self.window, self.stride, self.padding)
-        else:
+        elif self.op == "max_pool2d":
             y = F.max_pool2d(x, self.window, self.stride, self.padding)
+        else:
+            y = self.sums(x)
         y = F.relu(y) if self.relu else y
         y = y if self.ceiling is None else y.clamp(max=self.ceiling)
         return F.max_pool2d(y, self.pool) if self.pool > 1 else y
@@ -73,3 +78,16 @@ def run_layers(layers: Sequence[FloatLayer], x: Tensor) -> Iterator[Tensor]:
                 del maps[source]
         maps[i] = y
         yield y
+
+
+def tied_maps(layers: Sequence[FloatLayer]) -> list[int]:
+    """For the input (map 0) and the map of each layer (1, ...) the first of the maps that it shares its scale with.
+
+    The two maps of an addition have one scale, and a max pooling keeps that of its map.
+    """
+    group = list(range(len(layers) + 1))
+    for i, layer in enumerate(layers):
+        tied = {"add": [source + 1 for source in layer.reads], "max_pool2d": [layer.reads[0] + 1, i + 1]}
+        both = {group[m] for m in tied.get(layer.op, [])}
+        group = [min(both) if g in both else g for g in group]
+    return group

@@ -11,6 +11,7 @@ from codesign_kernel.rtl.lanes import accumulate, lane
 from codesign_kernel.rtl.memory import ram
 from codesign_kernel.rtl.mover import mover, request
 from codesign_kernel.rtl.sequencer import Control, sequencer
+from codesign_kernel.rtl.unpack import WordRows, unpacker
 
 
 class Ports:
@@ -156,7 +157,7 @@ def activation_memory(clk, ctl, read, loading, loaded, storing, result, waddr, f
 @block
 def memories(
     clk, rst, ctl, prog_we, prog_addr, prog_data, pc, instruction, ext_addr, ext_we, ext_wdata, ext_rdata,
-    row_word, lane_word, w_word, results, r_write, accelerator,
+    row_word, lane_word, w_word, results, r_write, accelerator, word_rows=None,
 ):  # fmt: skip
     """The memories for instructions, activations and weights, and what moves words between the last two and the bus.
 
@@ -182,7 +183,12 @@ def memories(
     # a row of weights arrives in the last beats, so it starts that many beats below the top
     p_low = accelerator.word_bits - accelerator.weight_beats * accelerator.bus_bits
     blocks.append(bits_of(loaded, p_row, p_low, p_low + row_bits))
-    wmem = ram(clk, p_write, waddr, p_row, ctl.waddr, w_word, accelerator.memory("weight").depth)
+    # a word that holds several rows of weights is read for the first of them
+    w_depth = accelerator.memory("weight").depth
+    if word_rows is None:
+        wmem = ram(clk, p_write, waddr, p_row, ctl.waddr, w_word, w_depth)
+    else:
+        wmem = ram(clk, p_write, waddr, p_row, ctl.waddr, w_word, w_depth, word_rows.fresh)
     moves = mover(
         clk, rst, ctl, full_word, ext_addr, ext_we, ext_wdata, ext_rdata, loaded, p_write, a_write, accelerator
     )
@@ -240,10 +246,14 @@ def core(
     blocks = []
     ctl = Control()
 
+    # narrow weights, where the accelerator packs them
+    word_rows = WordRows.of(accelerator)
+    more = () if word_rows is None else (word_rows,)
+
     # sequencer and memories
     pc, instruction = Signal(counter(ADDRESS_BITS)), Signal(unsigned(INSTRUCTION_BITS))
     control = sequencer(
-        clk, rst, start, entry, busy, cycles, error, pc, instruction, ctl, ext_ready, ext_idle, accelerator
+        clk, rst, start, entry, busy, cycles, error, pc, instruction, ctl, ext_ready, ext_idle, accelerator, *more
     )
     requests = request(clk, rst, ctl, instruction, ext_request, ext_write, ext_beats, accelerator)
     row_word = Signal(unsigned(rows * data_bits))
@@ -252,15 +262,19 @@ def core(
     r_write = Signal(bool(0))
     stores = memories(
         clk, rst, ctl, prog_we, prog_addr, prog_data, pc, instruction, ext_addr, ext_we, ext_wdata, ext_rdata,
-        row_word, lane_word, w_word, results, r_write, accelerator,
+        row_word, lane_word, w_word, results, r_write, accelerator, *more,
     )  # fmt: skip
+    w_row = w_word
+    if word_rows is not None:
+        w_row = Signal(unsigned(cols * data_bits))
+        blocks.append(unpacker(clk, word_rows, w_word, w_row, cols))
 
     # array and accumulators
     load, swap, valid, live, tap_end = [Signal(bool(0)) for _ in range(5)]
     sums, sums_held = Signal(unsigned(sum_bits)), Signal(unsigned(sum_bits))
     sums_valid, sums_end, c_write, keep, later_tap = [Signal(bool(0)) for _ in range(5)]
     array = systolic(
-        clk, rst, load, ctl.weights_last, swap, w_word, row_word, live, valid, tap_end, sums, sums_valid, sums_end,
+        clk, rst, load, ctl.weights_last, swap, w_row, row_word, live, valid, tap_end, sums, sums_valid, sums_end,
         rows, cols, data_bits, acc_bits,
     )  # fmt: skip
     c_read, c_at, c_waddr = [Signal(counter(ADDRESS_BITS)) for _ in range(3)]

@@ -11,6 +11,7 @@ from codesign_kernel.rtl.hierarchy import block
 from codesign_kernel.rtl.lanes import lane
 from codesign_kernel.rtl.mover import request
 from codesign_kernel.rtl.sequencer_os import StationaryControl, read_address, sequencer_os
+from codesign_kernel.rtl.unpack import WordRows, unpacker
 
 
 @block
@@ -59,6 +60,10 @@ def core_os(
     blocks = []
     ctl = StationaryControl()
 
+    # narrow weights, where the accelerator packs them
+    word_rows = WordRows.of(accelerator)
+    more = () if word_rows is None else (word_rows,)
+
     # sequencer and memories
     pc, at, instruction = (
         Signal(counter(ADDRESS_BITS)),
@@ -67,8 +72,9 @@ def core_os(
     )
     fetching = Signal(bool(0))
     control = sequencer_os(
-        clk, rst, start, entry, busy, cycles, error, pc, fetching, instruction, ctl, ext_ready, ext_idle, accelerator
-    )
+        clk, rst, start, entry, busy, cycles, error, pc, fetching, instruction, ctl, ext_ready, ext_idle, accelerator,
+        *more,
+    )  # fmt: skip
     requests = request(clk, rst, ctl, instruction, ext_request, ext_write, ext_beats, accelerator)
     blocks.append(read_address(clk, rst, fetching, pc, at))
     row_word = Signal(unsigned(rows * data_bits))
@@ -77,13 +83,17 @@ def core_os(
     r_write = Signal(bool(0))
     stores = memories(
         clk, rst, ctl, prog_we, prog_addr, prog_data, at, instruction, ext_addr, ext_we, ext_wdata, ext_rdata,
-        row_word, lane_word, w_word, results, r_write, accelerator,
+        row_word, lane_word, w_word, results, r_write, accelerator, *more,
     )  # fmt: skip
+    w_row = w_word
+    if word_rows is not None:
+        w_row = Signal(unsigned(cols * data_bits))
+        blocks.append(unpacker(clk, word_rows, w_word, w_row, cols))
 
     # array: a word comes two cycles after the walk, and its row gives the first channel in the third
     live, first, take, load = [Signal(bool(0)) for _ in range(4)]
     sums = Signal(unsigned(cols * acc_bits))
-    array = stationary(clk, take, first, w_word, row_word, live, sums, rows, cols, data_bits, acc_bits)
+    array = stationary(clk, take, first, w_row, row_word, live, sums, rows, cols, data_bits, acc_bits)
     blocks.append(delay_line(clk, ctl.group_start, first, 3))
     if rows > 1:
         blocks.append(delay_line(clk, ctl.tap_start, take, 2))

@@ -6,6 +6,7 @@ from codesign_kernel.accelerator.isa import BANK_BITS, COORDINATE_BITS, EXTERNAL
 from codesign_kernel.accelerator.types import ADDRESS_BITS
 from codesign_kernel.rtl.bits import counter, unsigned
 from codesign_kernel.rtl.hierarchy import block
+from codesign_kernel.rtl.unpack import check_rows, row_walk
 from codesign_kernel.rtl.walks import (
     CONV,
     HALT,
@@ -25,6 +26,8 @@ from codesign_kernel.rtl.walks import (
 )
 from codesign_kernel.rtl.walks_ws import map_walk
 
+#: The lowest bit of the field that says how many rows of weights a word holds.
+PER_WORD = bits("per_word")[1]
 states = enum("IDLE", "FETCH", "DECODE", "WEIGHTS", "RUN", "DRAIN")
 
 
@@ -142,11 +145,12 @@ def weight_reads(ctl, fetching, last, rows):
 
 
 @block
-def weight_walk(clk, rst, ctl, word, last, loaded, rows):
+def weight_walk(clk, rst, ctl, word, last, loaded, rows, word_rows=None):
     """Reads the weights of a CONV, ``rows`` rows a tap; ``loaded`` from then on until the tap starts.
 
     It reads the requantiser's parameters for LOADQ, too.
     """
+    # where there are ``word_rows``, a word can hold several rows of weights
     rows_end = rows - 1
     w_high, w_low = bits("waddr")
     row = Signal(counter(8))
@@ -157,29 +161,54 @@ def weight_walk(clk, rst, ctl, word, last, loaded, rows):
     def ends():
         ctl.weights_last.next = ctl.weights and row == rows_end
 
-    @always_seq(clk.posedge, reset=rst)
-    def walk():
-        if ctl.issue:
-            ctl.waddr.next = word[w_high:w_low]
-            fetching.next = word[4:] == CONV
-        else:
-            if ctl.weights or ctl.loadq:
-                ctl.waddr.next = ctl.waddr + 1
-            if ctl.tap_start:
-                loaded.next = False
-                fetching.next = not last
-            if ctl.weights_last:
-                row.next = 0
-                loaded.next = True
-                fetching.next = False
-            elif ctl.weights:
-                row.next = row + 1
+    if word_rows is None:
+
+        @always_seq(clk.posedge, reset=rst)
+        def walk():
+            if ctl.issue:
+                ctl.waddr.next = word[w_high:w_low]
+                fetching.next = word[4:] == CONV
+            else:
+                if ctl.weights or ctl.loadq:
+                    ctl.waddr.next = ctl.waddr + 1
+                if ctl.tap_start:
+                    loaded.next = False
+                    fetching.next = not last
+                if ctl.weights_last:
+                    row.next = 0
+                    loaded.next = True
+                    fetching.next = False
+                elif ctl.weights:
+                    row.next = row + 1
+    else:
+        passed = Signal(bool(0))
+        reads = reads, row_walk(clk, rst, ctl.issue, ctl.weights, word, word_rows, passed)
+
+        @always_seq(clk.posedge, reset=rst)
+        def walk():
+            if ctl.issue:
+                ctl.waddr.next = word[w_high:w_low]
+                fetching.next = word[4:] == CONV
+            else:
+                if passed or ctl.loadq:
+                    ctl.waddr.next = ctl.waddr + 1
+                if ctl.tap_start:
+                    loaded.next = False
+                    fetching.next = not last
+                if ctl.weights_last:
+                    row.next = 0
+                    loaded.next = True
+                    fetching.next = False
+                elif ctl.weights:
+                    row.next = row + 1
 
     return reads, ends, walk
 
 
 @block
-def sequencer(clk, rst, start, entry, busy, cycles, error, pc, word, ctl, ext_ready, ext_idle, accelerator):
+def sequencer(
+    clk, rst, start, entry, busy, cycles, error, pc, word, ctl, ext_ready, ext_idle, accelerator, word_rows=None
+):  # fmt: skip
     """Runs the program from ``entry`` when ``start`` is high, until HALT; ``cycles`` counts the cycles of ``busy``.
 
     ``error`` rises, and the program ends, at a word that is no instruction.
@@ -194,9 +223,18 @@ def sequencer(clk, rst, start, entry, busy, cycles, error, pc, word, ctl, ext_re
     origin = Signal(counter(ADDRESS_BITS))
     start_x, start_y = Signal(counter(COORDINATE_BITS)), Signal(counter(COORDINATE_BITS))
 
-    checks = check_word(word, illegal, (TILE, SUM), RESERVED, accelerator.rows == accelerator.cols)
+    if word_rows is None:
+        checks = check_word(word, illegal, (TILE, SUM), RESERVED, accelerator.rows == accelerator.cols)
+        weights = weight_walk(clk, rst, ctl, word, last, loaded, accelerator.rows)
+    else:
+        most, other = accelerator.most_per_word, Signal(bool(0))
+        unused = PER_WORD + (most - 1).bit_length()
+        checks = (
+            check_word(word, other, (TILE, SUM), unused, accelerator.rows == accelerator.cols),
+            check_rows(word, other, illegal, CONV, RESERVED, most),
+        )
+        weights = weight_walk(clk, rst, ctl, word, last, loaded, accelerator.rows, word_rows)
     decodes = decoder(clk, rst, ctl, word, op)
-    weights = weight_walk(clk, rst, ctl, word, last, loaded, accelerator.rows)
     taps = Taps()
     holds = tap_fields(clk, rst, ctl.issue, word, taps)
     starts = tap_walk(clk, rst, ctl, word, taps, origin, start_x, start_y, last, accelerator)

@@ -6,7 +6,8 @@ from codesign_kernel.accelerator.isa import BANK_BITS, COORDINATE_BITS, EXTERNAL
 from codesign_kernel.accelerator.types import ADDRESS_BITS
 from codesign_kernel.rtl.bits import counter, unsigned
 from codesign_kernel.rtl.hierarchy import block
-from codesign_kernel.rtl.sequencer import check_word, decoder
+from codesign_kernel.rtl.sequencer import PER_WORD, check_word, decoder
+from codesign_kernel.rtl.unpack import check_rows
 from codesign_kernel.rtl.walks import (
     HALT,
     LOADA,
@@ -123,7 +124,8 @@ def read_address(clk, rst, fetching, pc, at):
 
 @block
 def sequencer_os(
-    clk, rst, start, entry, busy, cycles, error, pc, fetching, word, ctl, ext_ready, ext_idle, accelerator
+    clk, rst, start, entry, busy, cycles, error, pc, fetching, word, ctl, ext_ready, ext_idle, accelerator,
+    word_rows=None,
 ):  # fmt: skip
     """Runs the program from ``entry`` when ``start`` is high, until HALT; ``cycles`` counts the cycles of ``busy``.
 
@@ -143,7 +145,17 @@ def sequencer_os(
     start_x, start_y = Signal(counter(COORDINATE_BITS)), Signal(counter(COORDINATE_BITS))
     given, place = Signal(unsigned(PLACE_BITS)), Signal(unsigned(PLACE_BITS))
 
-    checks = check_word(word, illegal, (LOADQ, STORE), RESERVED_OS, accelerator.rows == accelerator.cols)
+    if word_rows is None:
+        checks = check_word(word, illegal, (LOADQ, STORE), RESERVED_OS, accelerator.rows == accelerator.cols)
+        weights = weight_walk(clk, rst, ctl, word, group_end)
+    else:
+        most, other = accelerator.most_per_word, Signal(bool(0))
+        unused = PER_WORD + (most - 1).bit_length()
+        checks = (
+            check_word(word, other, (LOADQ, STORE), unused, accelerator.rows == accelerator.cols),
+            check_rows(word, other, illegal, SUM, RESERVED_OS, most),
+        )
+        weights = weight_walk(clk, rst, ctl, word, group_end, word_rows)
     decodes = decoder(clk, rst, ctl, word, op)
     counts = slots(clk, rst, ctl, tap_end, last, group_end, fresh, accelerator.rows)
     tap_control = TapControl(restart, tap_end, ctl.bank)
@@ -153,7 +165,6 @@ def sequencer_os(
     windows = window_walk(clk, rst, ctl, word, taps, step, given, ended)
     places = repeat(clk, fresh, given, place, accelerator.rows)
     reads = read_walk(clk, rst, ctl, word, place, origin, start_x, start_y, running, words_end)
-    weights = weight_walk(clk, rst, ctl, word, group_end)
     beats = beat_walk(clk, rst, ctl, word, running, accelerator)
 
     @always_comb

@@ -7,6 +7,7 @@ from codesign_kernel.accelerator.types import ADDRESS_BITS
 from codesign_kernel.rtl.array import delay_line
 from codesign_kernel.rtl.bits import counter, unsigned
 from codesign_kernel.rtl.hierarchy import block
+from codesign_kernel.rtl.unpack import row_walk
 from codesign_kernel.rtl.walks import SAVE, SUM, bits
 
 
@@ -195,11 +196,12 @@ def read_walk(clk, rst, ctl, word, place, origin, start_x, start_y, running, wor
 
 
 @block
-def weight_walk(clk, rst, ctl, word, group_end):
+def weight_walk(clk, rst, ctl, word, group_end, word_rows=None):
     """The read address of the weight memory: every group of positions reads the weights of all taps, a row a cycle.
 
     It runs two cycles behind the positions, whose words are chosen and taken meanwhile. TILE reads its rows at once.
     """
+    # where there are ``word_rows``, a word can hold several rows of weights
     w_high, w_low = bits("waddr")
     soon, now, end_soon, end_now = [Signal(bool(0)) for _ in range(4)]
 
@@ -210,11 +212,28 @@ def weight_walk(clk, rst, ctl, word, group_end):
         end_soon.next = group_end
         end_now.next = end_soon
 
+    if word_rows is None:
+
+        @always(clk.posedge)
+        def walk():
+            if ctl.issue or end_now:
+                ctl.waddr.next = word[w_high:w_low]
+            elif now or ctl.loadq:
+                ctl.waddr.next = ctl.waddr + 1
+
+        return follow, walk
+    restart, passed = Signal(bool(0)), Signal(bool(0))
+    counts = row_walk(clk, rst, restart, now, word, word_rows, passed)
+
+    @always_comb
+    def start():
+        restart.next = ctl.issue or end_now
+
     @always(clk.posedge)
-    def walk():
-        if ctl.issue or end_now:
+    def walk_words():
+        if restart:
             ctl.waddr.next = word[w_high:w_low]
-        elif now or ctl.loadq:
+        elif passed or ctl.loadq:
             ctl.waddr.next = ctl.waddr + 1
 
-    return follow, walk
+    return follow, counts, start, walk_words

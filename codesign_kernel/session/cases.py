@@ -15,7 +15,15 @@ from codesign_kernel.cost import evaluate
 from codesign_kernel.errors import CapacityError, InfeasibleDesignError, InvalidInputError
 from codesign_kernel.lower import Program, lower
 from codesign_kernel.optimize.integer import IntegerNetwork
-from codesign_kernel.optimize.layer import INPUT, MULTIPLIER_RANGE, PLAIN_OPS, IntegerLayer, Shape, shift_range
+from codesign_kernel.optimize.layer import (
+    INPUT,
+    MULTIPLIER_RANGE,
+    PLAIN_OPS,
+    WEIGHT_BITS,
+    IntegerLayer,
+    Shape,
+    shift_range,
+)
 from codesign_kernel.units import BIT_PER_KIB
 
 Array = np.ndarray[Any, Any]
@@ -40,13 +48,19 @@ def _bias(bits: int) -> type[np.signedinteger[Any]]:
     return np.int32 if bits <= 8 else np.int64
 
 
+def _widest(taps: int, bits: int, weight_bits: int) -> int:
+    """Weights from minus this up to it, without it, fit ``weight_bits`` (0: ``bits``), and ``taps`` of them a sum."""
+    most = _most(bits) // (2 * taps << (bits - 1))
+    return max(1, min(1 << ((weight_bits or bits) - 1), most))
+
+
 def random_layer(
     rng: np.random.Generator, name: str, k: int, c: int, f: tuple[int, int], bits: int, **settings: Any
 ) -> IntegerLayer:
     """A layer of ``k`` filters over ``c`` channels: random integers, scaled so that results fill the range, are clipped
     now and then, and round both ways. Sums stay within the accumulator."""
-    top, taps, most = 1 << (bits - 1), c * f[0] * f[1], _most(bits)
-    widest = max(1, min(top, most // (2 * taps * top)))
+    top, taps = 1 << (bits - 1), c * f[0] * f[1]
+    widest = _widest(taps, bits, settings.get("weight_bits", 0))
     sums = widest * np.sqrt(taps / 3)
     shift = np.clip(16 + np.round(np.log2(sums) + rng.normal(0, 1.5, k)).astype(int), *shift_range(ACC_BITS[bits]))
     weight = rng.integers(-widest, widest, (k, c, *f)).astype(_signed(bits))
@@ -54,7 +68,7 @@ def random_layer(
         name,
         settings.pop("op", "conv2d"),
         weight,
-        np.clip(rng.normal(0, top * sums / 4, k), -most // 4, most // 4).astype(_bias(bits)),
+        np.clip(rng.normal(0, top * sums / 4, k), -_most(bits) // 4, _most(bits) // 4).astype(_bias(bits)),
         rng.integers(1, 1 << 16, k).astype(np.int32),
         shift.astype(np.int32),
         **settings,
@@ -98,6 +112,11 @@ class _Drawing:
         """A name for the next layer."""
         return f"{kind}{len(self.layers)}"
 
+    def width(self) -> int:
+        """Of a layer's weights: at times its own, and the network's otherwise."""
+        legal = [bits for bits in WEIGHT_BITS if bits <= self.bits]
+        return int(self.rng.choice([0, *legal]))
+
     def append(self, layer: IntegerLayer, *reads: str) -> None:
         """``layer`` behind the others, reading the last map or those named."""
         self.shape = layer.output_shape(self.maps[reads[0]] if reads else self.shape)
@@ -124,6 +143,7 @@ class _Drawing:
         pool = int(rng.integers(2, 4)) if self.chance(0.5) else 1
         pool = pool if pool <= min(oh, ow) else 1
         settings = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups, "pool": pool}
+        settings["weight_bits"] = self.width()
         self.append(random_layer(rng, self.name("conv"), k, c // groups, f, self.bits, **settings))
 
     def pooling(self) -> None:
@@ -144,7 +164,7 @@ class _Drawing:
         for _ in range(int(rng.integers(1, 3))):
             f = (int(rng.choice([1, 3])), int(rng.choice([1, 3])))
             groups = int(rng.choice([g for g in range(1, shape[0] + 1) if shape[0] % g == 0]))
-            settings = {"padding": (f[0] // 2, f[1] // 2), "groups": groups}
+            settings = {"padding": (f[0] // 2, f[1] // 2), "groups": groups, "weight_bits": self.width()}
             layer = random_layer(rng, self.name("conv"), shape[0], shape[0] // groups, f, self.bits, **settings)
             self.append(layer, start)
             ends.append(layer.name)
@@ -163,8 +183,9 @@ class _Drawing:
             if self.layers and self.layers[-1].op == "linear" and self.chance(0.5):
                 k = self.shape[0]
             layer = random_layer(
-                self.rng, self.name("fc"), k, math.prod(self.shape), (1, 1), self.bits, op="linear", flatten=True
-            )
+                self.rng, self.name("fc"), k, math.prod(self.shape), (1, 1), self.bits, op="linear", flatten=True,
+                weight_bits=self.width(),
+            )  # fmt: skip
             self.append(layer)
         ends = [layer for layer in self.layers if layer.op == "linear" and len(layer.weight) == self.shape[0]]
         if not self.plain and len(ends) == 2:
@@ -201,8 +222,7 @@ def at_its_ends(rng: np.random.Generator, layer: IntegerLayer, bits: int) -> Int
     """``layer`` with every number at an end of its range: weights, biases (where it has some), multipliers, and any
     shift."""
     k, taps = len(layer.weight), math.prod(layer.weight.shape[1:])
-    top, most = 1 << (bits - 1), _most(bits)
-    widest = max(1, min(top, most // (2 * taps * top)))
+    top, most, widest = 1 << (bits - 1), _most(bits), _widest(taps, bits, layer.weight_bits)
     room = most - 1 - taps * widest * top
     least, largest = shift_range(ACC_BITS[bits])
     layer = replace(
@@ -231,7 +251,7 @@ def end_inputs(rng: np.random.Generator, network: IntegerNetwork) -> Array:
     return np.stack([mixed, np.full_like(mixed, network.range[0])]).astype(_signed(network.bits))
 
 
-def _drawn_accelerator(rng: np.random.Generator, dataflow: str, bits: int, small: bool) -> Accelerator:
+def _drawn_accelerator(rng: np.random.Generator, dataflow: str, bits: int, small: bool, narrowest: int) -> Accelerator:
     side = int(rng.integers(1, 3 if small else 5))
     sides = [side, side * int(rng.choice(_OBLONG[: 3 if small else 4]))]
     rows, cols = (int(v) for v in rng.permutation(sides))
@@ -250,15 +270,18 @@ def _drawn_accelerator(rng: np.random.Generator, dataflow: str, bits: int, small
         weight_kib=kib["weight"],
         accumulator_kib=kib["accumulator"],
         memory_latency=int(rng.integers(0, 21)),
+        min_weight_bits=narrowest,
         bandwidth_gb_s=(8 << int(rng.integers(0, 4))) * plain.frequency_mhz / 8000,
     )
 
 
-def random_accelerator(rng: np.random.Generator, dataflow: str, bits: int, small: bool = False) -> Accelerator:
+def random_accelerator(
+    rng: np.random.Generator, dataflow: str, bits: int, small: bool = False, min_weight_bits: int = 0
+) -> Accelerator:
     """A lawful accelerator on which one random network of four runs at least; ``small`` ones suit slow simulators."""
     while True:
         try:
-            accelerator = _drawn_accelerator(rng, dataflow, bits, small)
+            accelerator = _drawn_accelerator(rng, dataflow, bits, small, min_weight_bits)
         except InvalidInputError:  # such as half a byte a word
             continue
         if sum(_fits(random_network(rng, bits, largest=6 if small else 13), accelerator) for _ in range(12)) >= 3:
@@ -311,6 +334,7 @@ def features(program: Program) -> set[str]:
             "stride": layer.stride != (1, 1),
             "dilation": layer.dilation != (1, 1),
             "groups": layer.op == "conv2d" and layer.groups > 1,
+            "narrow weights": any("per_word" in i.fields for i in mine),
             "padding": layer.padding != (0, 0),
             "pool": layer.pool > 1,
             "relu": layer.relu,

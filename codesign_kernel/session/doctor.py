@@ -42,6 +42,7 @@ PACKAGES = {
     "pyarrow": "store",
     "pymoo": "search",
     "pyosys": "synth",
+    "torchao": "optimize",
 }
 
 #: Where Debian keeps each program.

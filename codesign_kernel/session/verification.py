@@ -32,6 +32,8 @@ from codesign_kernel.session.cases import (
 
 Array = np.ndarray[Any, Any]
 Progress = Callable[[int, int, str], None]
+#: ``min_weight_bits`` of the accelerators, in turn.
+NARROWEST = (0, 2, 4, 8)
 #: Accelerators among which the cases are divided; each is generated and compiled once.
 MACHINES = 12
 #: The most cycles of a case on a simulator that is not compiled, and the largest map there.
@@ -107,10 +109,13 @@ class VerifyReport:
 
 
 def _machine(seed: int, number: int, small: bool) -> Accelerator:
-    """Accelerator ``number``: every dataflow in every precision in turn."""
+    """Accelerator ``number``: every dataflow in every precision in turn; first those that pack no weights, then those
+    that pack weights from 2 bits on, and so on."""
     kinds = list(product(DATAFLOWS, DATA_BITS))
     dataflow, bits = kinds[number % len(kinds)]
-    return random_accelerator(np.random.default_rng((seed, 0, number)), dataflow, bits, small)
+    narrowest = NARROWEST[number // len(kinds) % len(NARROWEST)]
+    rng = np.random.default_rng((seed, 0, number))
+    return random_accelerator(rng, dataflow, bits, small, narrowest if narrowest < bits else 0)
 
 
 def drawn_case(seed: int, case: int, accelerator: Accelerator, small: bool) -> tuple[Program, Array]:
@@ -161,7 +166,15 @@ def _run(program: Program, inputs: Array, simulator: Simulator) -> tuple[CosimRe
 
 
 def _in_words(layer: IntegerLayer) -> str:
-    usual = {"stride": (1, 1), "padding": (0, 0), "dilation": (1, 1), "groups": 1, "relu": False, "pool": 1}
+    usual = {
+        "stride": (1, 1),
+        "padding": (0, 0),
+        "dilation": (1, 1),
+        "groups": 1,
+        "relu": False,
+        "pool": 1,
+        "weight_bits": 0,
+    }
     settings = [f"{name}={getattr(layer, name)}" for name, value in usual.items() if getattr(layer, name) != value]
     reads = [f"of {' and '.join(layer.reads)}"] if layer.reads else []
     return " ".join([layer.name, layer.op, "x".join(map(str, layer.weight.shape)), *settings, *reads])
@@ -205,9 +218,10 @@ def verify(
     """Run ``cases`` random networks on random accelerators, and stop at the first that differs.
 
     The networks are small, quantised, of random weights; the accelerators are lawful ones of every dataflow and every
-    precision, with sides that differ and memories that cut layers. Inputs are random, and at the ends of their range.
-    Each case compares all bits with the golden model, the cycles of every instruction with its law, and the total with
-    what ``evaluate`` says from shapes alone. On the simulators that are not compiled the cases are smaller.
+    precision, with sides that differ and memories that cut layers, some with narrow weights packed. Inputs are random,
+    and at the ends of their range. Each case compares all bits with the golden model, the cycles of every instruction
+    with its law, and the total with what ``evaluate`` says from shapes alone. On the simulators that are not compiled
+    the cases are smaller.
 
     Args:
         cases: networks.
