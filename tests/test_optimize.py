@@ -289,7 +289,7 @@ REFUSED = {
     "always drops": (lambda: Calls(lambda m, x: F.dropout(m.conv(x), 0.0)), r"'dropout' \(dropout\).*self\.training"),
     "dict": (lambda: Calls(lambda m, x: {"y": m.conv(x)}), r"'conv' \(Conv2d\).*inside a tuple, list or dict"),
     "tuple": (lambda: Calls(lambda m, x: (m.conv(x), 1)), r"'conv' \(Conv2d\).*inside a tuple"),
-    "nothing": (lambda: Calls(lambda m, x: m.conv(x) is None), "returns none; return its result|nothing to compute"),
+    "nothing": (lambda: Calls(lambda m, x: m.conv(x) is None), r"'conv' \(Conv2d\).*nobody reads its result"),
     "data dependent": (lambda: Calls(lambda m, x: m.conv(x) if x.sum() > 0 else x), "cannot export Calls.*plain nn"),
     "view": (lambda: Calls(lambda m, x: m.conv(x).view(2, 16, -1)), r"'view' \(view\).*flatten all others"),
     "batch": (lambda: Calls(lambda m, x: m.conv(x) + m.conv(x.flip(0))), r"'flip' \(flip\).*build the network from"),

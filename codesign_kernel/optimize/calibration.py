@@ -53,6 +53,9 @@ class Calibration:
         reading = read(model, x[[0, -1]])
         self.name, self.bits, self.layers = reading.name, bits, reading.layers
         self.input_shape = (x.shape[1], x.shape[2], x.shape[3])
+        self.name, self.bits = reading.name, bits
+        self.input_shape = reading.shape
+        self.layers = reading.layers
         self.seen = observe(self.layers, x)
         self.scales = map_scales(self.layers, self.seen, bits)
 
