@@ -24,7 +24,14 @@ if TYPE_CHECKING:  # what _HOME says, in the words that type checkers and editor
     from codesign_kernel.cost.evaluate import evaluate
     from codesign_kernel.design import Design, DesignSpace, SpatialSpace
     from codesign_kernel.explore import Exploration, compare
-    from codesign_kernel.optimize import IntegerNetwork, quantize, quantize_aware, sensitivity
+    from codesign_kernel.optimize import (
+        FusionReport,
+        IntegerNetwork,
+        fusion_report,
+        quantize,
+        quantize_aware,
+        sensitivity,
+    )
     from codesign_kernel.pareto import knee, pareto_front
     from codesign_kernel.profiler import Profile, profile, zoo
     from codesign_kernel.rtl import RtlBundle, check_block
@@ -41,6 +48,7 @@ _HOME = {
     "Design": "design",
     "DesignSpace": "design",
     "Exploration": "explore",
+    "FusionReport": "optimize",
     "IntegerNetwork": "optimize",
     "Layer": "workload",
     "MemoryLevel": "accelerator",
@@ -59,6 +67,7 @@ _HOME = {
     "evaluate": "cost",
     "explore": "session.explore",
     "figures": "figures",
+    "fusion_report": "optimize",
     "generate_rtl": "session",
     "knee": "pareto",
     "pareto_front": "pareto",
@@ -81,6 +90,7 @@ __all__ = [
     "Design",
     "DesignSpace",
     "Exploration",
+    "FusionReport",
     "IntegerNetwork",
     "Layer",
     "MemoryLevel",
@@ -100,6 +110,7 @@ __all__ = [
     "evaluate",
     "explore",
     "figures",
+    "fusion_report",
     "generate_rtl",
     "knee",
     "pareto_front",

@@ -35,6 +35,18 @@ class TestCommands:
         assert "84.2 kMAC" in out
         assert "conv2d" in out
 
+    def test_fuse(self, capsys: pytest.CaptureFixture[str]) -> None:
+        """Two convolutions, 16 maps of 8x8 and 32 of 4x4: for each two maps are neither written nor read."""
+        status, out, _ = run(capsys, "fuse", "cnn", "--bits", "16", "--json")
+        body = json.loads(out)
+        assert (status, body["operators_before"], body["layers_after"]) == (0, 8, 3)
+        assert body["traffic_saved_bytes"] == 2 * 4 * (16 * 64 + 32 * 16)
+        assert body["traffic_before_bytes"] - body["traffic_saved_bytes"] == body["traffic_after_bytes"]
+        status, out, _ = run(capsys, "fuse", "resnet")
+        assert status == 0
+        assert "folded into block2.skip.0" in out
+        assert "22 operators become 10 layers" in out
+
     def test_a_file_is_a_network(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         file = tmp_path / "small.pt2"
         torch.export.save(torch.export.export(torch.nn.Linear(6, 4), (torch.zeros(1, 6),)), file)

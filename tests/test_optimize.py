@@ -81,7 +81,7 @@ def trained_norms(model, x):
     """Batch normalisation with statistics and factors that are not the defaults."""
     model.train()
     for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d) and module.affine:
+        if isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d)) and module.affine:
             nn.init.uniform_(module.weight, 0.5, 2.0)
             nn.init.normal_(module.bias)
     with torch.no_grad():
@@ -90,7 +90,51 @@ def trained_norms(model, x):
     return model
 
 
+class Calls(nn.Module):
+    """A convolution, then whatever a test wants; the parts are found under 'net'."""
+
+    def __init__(self, call, *parts):
+        super().__init__()
+        self.call = call
+        self.conv = nn.Conv2d(2, 4, 3, padding=1)
+        self.net = nn.ModuleList(parts)
+
+    def forward(self, x):
+        return self.call(self, x)
+
+
+def conv():
+    return nn.Conv2d(2, 4, 3)
+
+
+def own_weights():
+    """Functions with weights of the model, and weights that are computed: a normalised and a masked one."""
+
+    def call(m, x):
+        x = F.batch_norm(F.conv2d(x, m.conv.weight * m.mask, m.conv.bias), m.mean, m.variance)
+        return F.relu(m.net[0](x)).flatten(1) @ m.net[1].weight.T
+
+    model = Calls(call, torch.nn.utils.parametrizations.weight_norm(nn.Conv2d(4, 4, 3)), nn.Linear(16, 3))
+    model.register_buffer("mask", torch.tensor([1.0, 0, 1, 1]).reshape(4, 1, 1, 1))
+    model.register_buffer("mean", torch.randn(4))
+    model.register_buffer("variance", torch.rand(4) + 0.5)
+    return model
+
+
+def overwritten(m, x):
+    y = m.conv(x)
+    z = m.net[0](y)
+    y.add_(z).relu_()
+    return m.net[0](y) + y
+
+
 ACCEPTED = {
+    "own weights": (own_weights, (2, 6, 6)),
+    "own convolution": (lambda: chain(type("Own", (nn.Conv2d,), {"__module__": "own"})(2, 4, 3)), (2, 6, 6)),
+    "in place": (lambda: Calls(overwritten, nn.Conv2d(4, 4, 1)), (2, 6, 6)),
+    "vectors normalised": (lambda: chain(nn.Flatten(), nn.Linear(18, 8), nn.BatchNorm1d(8), nn.ReLU()), (2, 3, 3)),
+    "below a limit": (lambda: Calls(lambda m, x: F.relu(m.conv(x)).clamp(max=0.5).mean((2, 3), True).squeeze(-1)
+                                    .squeeze(-1) @ m.net[0].weight, nn.Linear(4, 4)), (2, 5, 5)),
     "plain": (Plain, (2, 8, 8)),
     "folded": (lambda: chain(nn.Conv2d(2, 6, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(6), nn.ReLU(),
                              nn.Conv2d(6, 6, 3, groups=3), nn.BatchNorm2d(6, affine=False)), (2, 8, 9)),
@@ -223,23 +267,6 @@ def test_a_module_that_is_used_twice_gives_two_layers():
     assert [layer.name for layer in quantize(Twice(), torch.randn(8, 2, 4, 4)).layers] == ["conv", "conv_2"]
 
 
-class Calls(nn.Module):
-    """A convolution, then whatever a test wants; the parts are found under 'net'."""
-
-    def __init__(self, call, *parts):
-        super().__init__()
-        self.call = call
-        self.conv = nn.Conv2d(2, 4, 3, padding=1)
-        self.net = nn.ModuleList(parts)
-
-    def forward(self, x):
-        return self.call(self, x)
-
-
-def conv():
-    return nn.Conv2d(2, 4, 3)
-
-
 REFUSED = {
     "softmax": (lambda: chain(conv(), nn.Softmax(1)), r"'1' \(Softmax\).*leave it out"),
     "gelu": (lambda: chain(conv(), nn.GELU()), r"'1' \(GELU\).*use ReLU"),
@@ -260,10 +287,15 @@ REFUSED = {
     "empty": (lambda: chain(nn.Identity()), "no Conv2d and no Linear"),
     "constant": (lambda: Calls(lambda m, x: m.conv(x) * 2), r"'mul' \(mul\)"),
     "always drops": (lambda: Calls(lambda m, x: F.dropout(m.conv(x), 0.0)), r"'dropout' \(dropout\).*self\.training"),
+    "dict": (lambda: Calls(lambda m, x: {"y": m.conv(x)}), r"'conv' \(Conv2d\).*inside a tuple, list or dict"),
     "tuple": (lambda: Calls(lambda m, x: (m.conv(x), 1)), r"'conv' \(Conv2d\).*inside a tuple"),
-    "data dependent": (lambda: Calls(lambda m, x: m.conv(x) if x.sum() > 0 else x), "cannot trace Calls.*plain nn"),
+    "nothing": (lambda: Calls(lambda m, x: m.conv(x) is None), "returns none; return its result|nothing to compute"),
+    "data dependent": (lambda: Calls(lambda m, x: m.conv(x) if x.sum() > 0 else x), "cannot export Calls.*plain nn"),
     "view": (lambda: Calls(lambda m, x: m.conv(x).view(2, 16, -1)), r"'view' \(view\).*flatten all others"),
-    "own convolution": (lambda: chain(type("Own", (nn.Conv2d,), {"__module__": "own"})(2, 4, 3)), r"nn\.Conv2d"),
+    "batch": (lambda: Calls(lambda m, x: m.conv(x) + m.conv(x.flip(0))), r"'flip' \(flip\).*build the network from"),
+    "one size of batch": (lambda: Calls(lambda m, x: m.conv(x.view(2, 2, 8, 8))), r"fails on one image.*flatten\(1\)"),
+    "random": (lambda: Calls(lambda m, x: F.conv2d(x, torch.randn(4, 2, 3, 3))), r"'randn' .*random or written"),
+    "numbers of the input": (lambda: Calls(lambda m, x: F.conv2d(x, x[:, :, :3, :3])), r"no such operation"),
 }  # fmt: skip
 
 
@@ -278,6 +310,14 @@ def test_refused_layers_are_named_and_the_model_stays_as_it_was(which):
     assert all(module.training for module in model.modules())
 
 
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated")
+def test_scripted_modules_are_refused_and_compiled_ones_are_read():
+    with pytest.raises(UnsupportedLayerError, match=r"cannot export.*not a scripted one"):
+        quantize(torch.jit.script(chain(conv())), torch.randn(4, 2, 6, 6))
+    model, x = chain(conv(), nn.ReLU()), torch.randn(4, 2, 6, 6)
+    assert quantize(torch.compile(model, backend="eager"), x).digest == quantize(model, x).digest
+
+
 @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
 def test_lopsided_padding_is_refused():
     with pytest.raises(UnsupportedLayerError, match=r"'0' \(Conv2d\).*lopsided"):
@@ -286,7 +326,11 @@ def test_lopsided_padding_is_refused():
 
 def test_a_hook_that_changes_values_is_noticed():
     model = chain(conv(), nn.ReLU())
-    model.register_forward_hook(lambda module, args, result: result + 1)
+    hook = model.register_forward_hook(lambda module, args, result: result + 1)
+    with pytest.raises(UnsupportedLayerError, match=r"'add' \(add\).*given 1, which is no map"):
+        quantize(model, torch.randn(4, 2, 6, 6))
+    hook.remove()
+    model.register_forward_hook(lambda module, args, result: result if torch.compiler.is_exporting() else result + 1)
     with pytest.raises(UnsupportedLayerError, match="remove hooks"):
         quantize(model, torch.randn(4, 2, 6, 6))
 
@@ -330,7 +374,7 @@ def test_quantize_refuses_other_mistakes():
     x = torch.randn(4, 2, 6, 6)
     with pytest.raises(InvalidInputError, match=r"bits is one of \(4, 8, 16\), but got 12"):
         quantize(chain(conv()), x, bits=12)
-    with pytest.raises(InvalidInputError, match=r"model is a torch\.nn\.Module, but got function"):
+    with pytest.raises(InvalidInputError, match=r"a torch\.nn\.Module or a torch\.export\..*, but got function"):
         quantize(lambda x: x, x)
     with pytest.raises(InvalidInputError, match="give it real weights"):
         quantize(chain(conv()).to("meta"), x)

@@ -242,7 +242,7 @@ REFUSED = {
                          r"'avg_pool2d' .*count_include_pad=True"),
     "average in ceil_mode": (lambda m, x: F.avg_pool2d(m.conv(x), 3, 2, ceil_mode=True), r"'avg_pool2d' .*ceil_mode"),
     "own divisor": (lambda m, x: F.avg_pool2d(m.conv(x), 2, divisor_override=3), r"'avg_pool2d' .*another number"),
-    "one axis": (lambda m, x: m.conv(x).mean(3), r"'mean' .*dimensions 3.*x\.mean\(\(2, 3\)\)"),
+    "one axis": (lambda m, x: m.conv(x).mean(3), r"'mean' .*dimensions \(3,\).*x\.mean\(\(2, 3\)\)"),
     "channels": (lambda m, x: m.conv(x).mean((1, 2), keepdim=True), r"'mean' .*dimensions \(1, 2\)"),
     "all": (lambda m, x: m.conv(x).mean(), r"'mean' .*dimensions None"),
     "below zero": (lambda m, x: m.conv(x).clamp(-1, 1), r"'clamp' .*cuts off at -1 and 1.*ReLU6"),
@@ -251,21 +251,21 @@ REFUSED = {
     "relu of the input": (lambda m, x: m.conv(F.relu(x)), r"'relu' .*no Conv2d or Linear before it"),
     "mean at the end": (lambda m, x: m.conv(x).mean((2, 3)), r"'mean' .*nothing reads the flattened map"),
     "input as result": (lambda m, x: (m.conv(x), x)[1], r"'conv' .*nobody reads its result"),
-    "in place": (lambda m, x: m.net[0](y := m.net[1](x)).add(y.add_(m.conv(x))).add(y), "in place on a map"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("which", REFUSED)
 def test_refused_joints_are_named(which):
     call, message = REFUSED[which]
-    model = Calls(call, same(2) if which != "in place" else same(), same(2), same(2), nn.BatchNorm2d(4)).eval()
+    model = Calls(call, same(2), same(2), same(2), nn.BatchNorm2d(4)).eval()
     with pytest.raises(UnsupportedLayerError, match=message):
         quantize(model, torch.randn(4, 2, 8, 8))
 
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_every_network_of_the_digits_trains_and_is_quantised(name):
-    model, data, accuracy = train_digits(2, epochs=2, network=name)
+    epochs = 3 if name == "mobilenet" else 2  # depthwise convolutions learn slower
+    model, data, accuracy = train_digits(2, epochs=epochs, network=name)
     edge = NETWORKS[name].edge
     assert isinstance(model, NETWORKS[name].model)
     assert data.test_x.shape == (450, 1, edge, edge)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from codesign_kernel.cli.evaluate import evaluate_answer
 from codesign_kernel.cli.explore import explore_answer
+from codesign_kernel.cli.fuse import fuse_answer
 from codesign_kernel.cli.output import Answer, plain, rows_text, table_text
 from codesign_kernel.cli.parser import DESIGN_OPTIONS
 from codesign_kernel.cli.progress import Progress
@@ -98,6 +99,11 @@ def profile(args: argparse.Namespace, progress: Progress) -> Answer:
     }
     header = ["name", "op", *LOOPS, "MAC", "parameters", "MAC/byte"]
     return Answer(f"{table_text(header, rows, left=2)}\n\n{rows_text(totals)}", body)
+
+
+def fuse(args: argparse.Namespace, progress: Progress) -> Answer:
+    """``codesign fuse``: what becomes of a network's operators, and the traffic that this saves."""
+    return fuse_answer(args)
 
 
 def evaluate(args: argparse.Namespace, progress: Progress) -> Answer:
@@ -332,6 +338,7 @@ def doctor(args: argparse.Namespace, progress: Progress) -> Answer:
 COMMANDS: dict[str, Callable[[argparse.Namespace, Progress], Answer]] = {
     "demo": demo,
     "profile": profile,
+    "fuse": fuse,
     "evaluate": evaluate,
     "sweep": sweep,
     "explore": explore,

@@ -267,6 +267,10 @@ def build_parser() -> argparse.ArgumentParser:
     profile = command("profile", "count the operations, parameters and bytes of a network, layer by layer")
     profile.add_argument("network", metavar="NETWORK", help=NETWORK)
 
+    fuse = command("fuse", "fold and fuse the operators of a digits network: what becomes of each, the traffic saved")
+    fuse.add_argument("network", choices=DIGITS_NETWORKS, metavar="NETWORK", help=", ".join(DIGITS_NETWORKS))
+    fuse.add_argument("--bits", type=int, choices=(4, 8, 16), default=8, help="of an element of a map (default 8)")
+
     evaluate = command("evaluate", "cost a network on a machine of the catalogue, layer by layer")
     _add_evaluate(evaluate)
 

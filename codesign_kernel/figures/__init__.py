@@ -10,6 +10,7 @@ from codesign_kernel.figures.convergence import (
 )
 from codesign_kernel.figures.cosim import CosimInfo, cosim_figure, cosim_info, plot_cosim
 from codesign_kernel.figures.front import ParetoInfo, Point, pareto_info
+from codesign_kernel.figures.fusion import FusionBar, FusionInfo, fusion_figure, fusion_info, plot_fusion
 from codesign_kernel.figures.layers import LayerBar, LayersInfo, layers_figure, layers_info, plot_layers
 from codesign_kernel.figures.pareto import pareto_figure, plot_pareto
 from codesign_kernel.figures.parity import ParityInfo, parity_figure, parity_info, plot_parity
@@ -40,6 +41,8 @@ __all__ = [
     "ConvergenceInfo",
     "CosimInfo",
     "DecisionsInfo",
+    "FusionBar",
+    "FusionInfo",
     "LayerBar",
     "LayersInfo",
     "LoopResult",
@@ -61,6 +64,8 @@ __all__ = [
     "dark",
     "decisions_figure",
     "decisions_info",
+    "fusion_figure",
+    "fusion_info",
     "layers_figure",
     "layers_info",
     "narrowed",
@@ -73,6 +78,7 @@ __all__ = [
     "plot_convergence",
     "plot_cosim",
     "plot_decisions",
+    "plot_fusion",
     "plot_layers",
     "plot_pareto",
     "plot_parity",

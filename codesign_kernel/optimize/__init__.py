@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from codesign_kernel.optimize.dataset import Dataset
+from codesign_kernel.optimize.fusion import FusionReport, fusion_report
 from codesign_kernel.optimize.integer import IntegerNetwork
 from codesign_kernel.optimize.layer import IntegerLayer
 
@@ -22,12 +23,14 @@ __all__ = [
     "Assignment",
     "Dataset",
     "DigitsCNN",
+    "FusionReport",
     "IntegerLayer",
     "IntegerNetwork",
     "MixedPrecision",
     "Recipe",
     "accuracy",
     "fit",
+    "fusion_report",
     "load_digits",
     "logits",
     "mixed_precision",

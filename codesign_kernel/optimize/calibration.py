@@ -12,13 +12,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.export import ExportedProgram
 
 from codesign_kernel.accelerator.types import DATA_BITS
 from codesign_kernel.errors import InvalidInputError
 from codesign_kernel.optimize.assembly import Step, assemble, single, widths_of
 from codesign_kernel.optimize.clipping import CUT_BITS, best_clip, rounded_weight, weight_steps
 from codesign_kernel.optimize.float_layer import FloatLayer, run_layers, tied_maps
-from codesign_kernel.optimize.graph import read_graph
+from codesign_kernel.optimize.graph import read
 from codesign_kernel.optimize.integer import IntegerNetwork
 from codesign_kernel.optimize.layer import PLAIN_OPS
 
@@ -45,15 +46,14 @@ class Calibration:
         InvalidInputError, UnsupportedLayerError: as for :func:`codesign_kernel.quantize`.
     """
 
-    def __init__(self, model: nn.Module, inputs: Tensor | NDArray[Any], bits: int) -> None:
+    def __init__(self, model: nn.Module | ExportedProgram, inputs: Tensor | NDArray[Any], bits: int) -> None:
         if not isinstance(bits, int) or bits not in DATA_BITS:
             raise InvalidInputError(f"bits is one of {DATA_BITS}, but got {bits!r}")
-        if not isinstance(model, nn.Module):
-            raise InvalidInputError(f"model is a torch.nn.Module, but got {type(model).__name__}")
         x = checked_inputs(inputs)
-        self.name, self.bits = type(model).__name__, bits
-        self.input_shape = (x.shape[1], x.shape[2], x.shape[3])
-        self.layers = read_graph(model, x[[0, -1]])
+        reading = read(model, x[[0, -1]])
+        self.name, self.bits = reading.name, bits
+        self.input_shape = reading.shape
+        self.layers = reading.layers
         self.seen = observe(self.layers, x)
         self.scales = map_scales(self.layers, self.seen, bits)
 

@@ -7,13 +7,14 @@ from typing import Any
 
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.export import ExportedProgram
 
 from codesign_kernel.optimize.calibration import Calibration
 from codesign_kernel.optimize.integer import IntegerNetwork
 
 
 def quantize(
-    model: nn.Module,
+    model: nn.Module | ExportedProgram,
     calibration_inputs: Tensor | NDArray[Any],
     bits: int = 8,
     weight_bits: Mapping[str, int] | None = None,
@@ -32,7 +33,7 @@ def quantize(
 
     Args:
         model: Conv2d, BatchNorm2d, ReLU, ReLU6, MaxPool2d, AvgPool2d, AdaptiveAvgPool2d, Flatten, Linear, Dropout and
-            Identity, in branches that end in additions.
+            Identity, in branches that end in additions; or such a model as ``torch.export`` gives it.
         calibration_inputs: [N, C, H, W], floating point; some hundred inputs like those that the network will see.
         bits: of activations, and of the weights of layers that ``weight_bits`` does not name: 4, 8 or 16.
         weight_bits: widths of single layers' weights by the layer's name, its path in the model: 2, 4, 8 or 16, at

@@ -1,21 +1,25 @@
-"""The walk over a traced torch model that finds its layers; what each operation means is in ``operators``."""
+"""The walk over an exported program that finds its layers; what each operator means is in ``operators``."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, NoReturn
+from typing import NoReturn
 
-from torch import fx
+import torch
+from torch import Tensor, fx
 
 from codesign_kernel.errors import UnsupportedLayerError
 from codesign_kernel.optimize.float_layer import FloatLayer
+from codesign_kernel.optimize.fusion import FOLDED, FUSED, LAYER, NOTHING, Operator
 from codesign_kernel.optimize.layer import INPUT, Shape
+from codesign_kernel.optimize.program import Program, dims, operator_of, tensor_of
 
 
 @dataclass(frozen=True)
 class Value:
-    """What a tensor of the traced model is: a layer's map.
+    """What a tensor of the program is: a layer's map.
 
     Attributes:
         layer: its number; -1 is the network's input.
@@ -31,73 +35,98 @@ class Value:
 
 
 class Reader:
-    """Walks the operations of a traced model in execution order; for each one a handler adds or changes a layer.
+    """Walks the operators of a program in execution order; for each one a handler adds or changes a layer.
 
     Args:
-        graph: the traced model, with the shapes of its tensors.
-        handlers: module class, function or method name -> what to do about it.
-        remedy: the name of an operation without a handler -> what to use instead.
+        program: to be read.
+        handlers: ATen's name of an operator -> what to do about it.
+        views: operators that give what they are given: nothing is read or written.
+        remedy: an operator without a handler -> what to use instead.
     """
 
-    def __init__(self, graph: fx.GraphModule, handlers: Mapping[Any, Handler], remedy: Callable[[str], str]) -> None:
-        self.graph, self.handlers, self.remedy = graph, handlers, remedy
-        self.modules = dict(graph.named_modules())
+    def __init__(
+        self,
+        program: Program,
+        handlers: Mapping[str, Handler],
+        views: frozenset[str],
+        remedy: Callable[[str], str],
+    ) -> None:
+        self.program, self.handlers, self.views, self.remedy = program, handlers, views, remedy
         self.layers: list[FloatLayer] = []
-        self.values: dict[fx.Node, Value] = {}
+        self.shapes: list[Shape] = []
+        self.operators: list[Operator] = []
+        self.values = {program.input: Value(-1, self.shape_of(program.input))}
 
     def read(self) -> list[FloatLayer]:
         """The layers, in execution order; the last one's map is the model's result."""
-        nodes = iter(self.graph.graph.nodes)
-        start = next(node for node in nodes if node.op == "placeholder")
-        self.values[start] = Value(-1, shape_of(start))
-        for node in nodes:
-            if node.op == "output":
-                self._finish(node)
-            elif node.op.startswith("call") and "tensor_meta" in node.meta:  # reading a tensor's shape is free
-                self.values[node] = self._take(node)
-                if not _readers(node):
-                    self.refuse(node, "nobody reads its result", "take it out of forward(), or return what it gives")
+        for node in self.program.nodes:
+            maps = [given for given in node.all_input_nodes if given in self.values]
+            if node.op == "output" or not maps or tensor_of(node) is None:
+                continue  # it computes a parameter, or reads a map's shape: both are known before any image comes
+            if _lost_part(node):
+                continue
+            self.values[node] = self._take(node, maps)
+            if not _readers(node):
+                self.refuse(node, "nobody reads its result", "take it out of forward(), or return what it gives")
+        self._finish()
         return self.layers
 
-    def _finish(self, output: fx.Node) -> None:
+    def _finish(self) -> None:
         if not self.layers:
             raise UnsupportedLayerError("the model holds no Conv2d and no Linear, so there is nothing to compute")
-        (given,) = output.args
-        if not isinstance(given, fx.Node):
-            last = output.all_input_nodes[-1]
-            self.refuse(last, "its result is returned inside a tuple, list or dict", "return one tensor")
-        value = self.value(given, given)
+        if not self.program.results:
+            raise UnsupportedLayerError("a network returns one tensor, but the model returns none; return its result")
+        result = self.program.results[0]
+        if self.program.packed:
+            self.refuse(result, "its result is returned inside a tuple, list or dict", "return one tensor")
+        value = self.value(result, result)
         if value.layer < 0:
-            self.refuse(given, "it is the model's input and its result", "return what a layer gives")
+            self.refuse(result, "it is the model's input and its result", "return what a layer gives")
         if value.flat and self.layers[value.layer].op != "linear":
-            self.refuse(given, "nothing reads the flattened map", "return the map, or end with a Linear")
+            self.refuse(result, "nothing reads the flattened map", "return the map, or end with a Linear")
 
-    def _take(self, node: fx.Node) -> Value:
-        module = self.modules[str(node.target)] if node.op == "call_module" else None
-        handler = self.handlers.get(node.target if module is None else type(module))
+    def _take(self, node: fx.Node, maps: list[fx.Node]) -> Value:
+        kind = operator_of(node)
+        handler = self.handlers.get(kind)
         if handler is None:
-            self.refuse(node, "the datapath has no such operation", self.remedy(self._kind(node)))
-        return handler(self, node, module)
+            self.refuse(node, "the datapath has no such operation", self.remedy(kind))
+        before = [replace(layer) for layer in self.layers]
+        value = handler(self, node)
+        if value.layer >= 0:
+            self.shapes[value.layer] = value.shape
+        if kind != "getitem":  # which is the first part of what the operator before it gives
+            fate = self._fate(before, value.layer)
+            self.operators.append(self._operator(node, maps, fate, value.layer))
+        return value
 
-    def path(self, node: fx.Node) -> str:
-        """Where the operation stands: the path of its module, or of the one that calls it and its own name."""
-        if node.op == "call_module":
-            return str(node.target)
-        stack = list(node.meta.get("nn_module_stack") or {})
-        return f"{stack[-1]}.{node.name}" if stack else node.name
+    def _fate(self, before: list[FloatLayer], layer: int) -> str:
+        """What an operator became, by what it did to the layer that it went into."""
+        if len(self.layers) > len(before):
+            return LAYER
+        if layer < 0:
+            return NOTHING
+        was, now = before[layer], self.layers[layer]
+        if was.weight is not now.weight:
+            return FOLDED
+        return NOTHING if (was.relu, was.ceiling, was.pool) == (now.relu, now.ceiling, now.pool) else FUSED
 
-    def _kind(self, node: fx.Node) -> str:
-        if node.op == "call_module":
-            return type(self.modules[str(node.target)]).__name__
-        if node.op == "placeholder":
-            return "the input"
-        return node.target if isinstance(node.target, str) else getattr(node.target, "__name__", str(node.target))
+    def _operator(self, node: fx.Node, maps: list[fx.Node], fate: str, layer: int) -> Operator:
+        moves = operator_of(node) not in self.views
+        own = [given for given in node.all_input_nodes if given not in self.values]
+        return Operator(
+            name=self.program.path(node),
+            kind=self.program.kind(node),
+            fate=fate,
+            layer=layer,
+            reads=moves * sum(math.prod(self.shape_of(given)) for given in maps),
+            writes=moves * math.prod(self.shape_of(node)),
+            parameters=sum(math.prod(dims(given)) for given in own if tensor_of(given) is not None),
+        )
 
     def refuse(self, node: fx.Node, why: str, remedy: str) -> NoReturn:
         """Say that the operation has no counterpart."""
-        raise UnsupportedLayerError(
-            f"layer {self.path(node)!r} ({self._kind(node)}) cannot be quantised: {why}; {remedy}"
-        )
+        kind = "the input" if node.op == "placeholder" else self.program.kind(node)
+        raise UnsupportedLayerError(f"layer {self.program.path(node)!r} ({kind}) cannot be quantised: {why}; {remedy}")
 
     def value(self, node: fx.Node, given: object) -> Value:
         """The map that ``node`` is given."""
@@ -108,7 +137,15 @@ class Reader:
 
     def source(self, node: fx.Node) -> Value:
         """The map that ``node`` is given as its first argument."""
-        return self.value(node, node.args[0] if node.args else node.kwargs.get("input"))
+        return self.value(node, node.args[0])
+
+    def constant(self, node: fx.Node, given: object) -> Tensor | None:
+        """Numbers that ``node`` is given (float64), or None if it is given none."""
+        if given is None:
+            return None
+        if not isinstance(given, fx.Node) or given in self.values:
+            self.refuse(node, f"its numbers are {given!r}, which changes with the input", "give it a parameter")
+        return self.program.constant(given).double()
 
     def fusible(self, node: fx.Node, source: Value) -> FloatLayer:
         """The layer whose map ``source`` is, for an operation that the datapath does only on a layer's way out."""
@@ -120,25 +157,37 @@ class Reader:
 
     def name(self, node: fx.Node) -> str:
         """A layer's name: the path; the second use of a module is ``<path>_2``."""
-        path, names = self.path(node), {INPUT, *(layer.name for layer in self.layers)}
+        path, names = self.program.path(node), {INPUT, *(layer.name for layer in self.layers)}
         return next(n for n in (path, *(f"{path}_{i}" for i in range(2, len(names) + 3))) if n not in names)
 
     def append(self, layer: FloatLayer, node: fx.Node) -> Value:
         """Add a layer; its map."""
         self.layers.append(layer)
-        return Value(len(self.layers) - 1, shape_of(node), layer.op == "linear")
+        self.shapes.append(self.shape_of(node))
+        return Value(len(self.layers) - 1, self.shape_of(node), layer.op == "linear")
+
+    def shape_of(self, node: fx.Node) -> Shape:
+        """(C, H, W) of a node's map; (C, 1, 1) of a vector."""
+        _, *shape = dims(node)
+        if any(isinstance(size, torch.SymInt) for size in shape):
+            self.refuse(
+                node, f"its map (C, H, W) is {tuple(shape)}, with free sizes",
+                "export the model for maps of one size; only the batch may be free",
+            )  # fmt: skip
+        c, h, w = (*shape, 1, 1)[:3]
+        return c, h, w
 
 
-def shape_of(node: fx.Node) -> Shape:
-    """(C, H, W) of a node's map; (C, 1, 1) of a vector."""
-    _, *shape = node.meta["tensor_meta"].shape
-    c, h, w = (*shape, 1, 1)[:3]
-    return c, h, w
+def _lost_part(node: fx.Node) -> bool:
+    """Whether it is a part of a result of several, such as the indices of a pooling, that nobody wants."""
+    return operator_of(node) == "getitem" and bool(node.args[1] != 0) and not node.users
 
 
 def _readers(node: fx.Node) -> list[fx.Node]:
-    return [user for user in node.users if user.op == "output" or "tensor_meta" in user.meta]
+    return [
+        user for user in node.users if user.op == "output" or (tensor_of(user) is not None and not _lost_part(user))
+    ]
 
 
-#: (reader, operation, its module if it is one) -> the map that it gives.
-Handler = Callable[[Reader, fx.Node, Any], Value]
+#: (reader, operator) -> the map that it gives.
+Handler = Callable[[Reader, fx.Node], Value]
