@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 from torch import nn
 
@@ -18,6 +17,9 @@ from codesign_kernel.optimize.layer import PLAIN_OPS, WEIGHT_BITS
 from codesign_kernel.optimize.qat import check_classes
 from codesign_kernel.optimize.stack import LayerStack
 from codesign_kernel.optimize.training import accuracy, logits
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 class Measured(NamedTuple):
@@ -85,6 +87,8 @@ def sensitivity(model: nn.Module, data: Dataset, bits: int = 8, widths: Sequence
     Raises:
         InvalidInputError, UnsupportedLayerError: as for :func:`codesign_kernel.quantize`, or a width breaks its law.
     """
+    import pandas as pd
+
     calibration = Calibration(model, data.calibration_x, bits)
     check_classes(calibration, data)
     narrow = narrow_widths(widths, bits // 2)
