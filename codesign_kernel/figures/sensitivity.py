@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import pandas as pd
 import plotly.graph_objects as go
 
 from codesign_kernel.errors import InvalidInputError
 from codesign_kernel.figures import theme
 from codesign_kernel.figures.words import percent, short
 from codesign_kernel.units import three_digits
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 COLUMNS = ("layer", "weights", "weight_bits", "accuracy", "sqnr_db")
 #: Layers that have a row each; of more, those that suffer most.

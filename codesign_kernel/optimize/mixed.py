@@ -113,7 +113,7 @@ def mixed_precision(
             raise InvalidInputError(f"{name} is an integer >= 1, but got {value!r}")
     calibration = Calibration(model, data.calibration_x, bits)
     check_classes(calibration, data)
-    search = _Search(calibration, Judge(model, data), cost, narrow_widths(widths, bits), budget, progress)
+    search = _Search(calibration, Judge(calibration, data), cost, narrow_widths(widths, bits), budget, progress)
     exhaustive = len(search.widths) ** len(search.names) <= budget
     if exhaustive:
         for genes in product(range(len(search.widths)), repeat=len(search.names)):

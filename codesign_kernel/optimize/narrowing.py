@@ -15,6 +15,7 @@ from codesign_kernel.optimize.dataset import Dataset
 from codesign_kernel.optimize.integer import IntegerNetwork
 from codesign_kernel.optimize.layer import PLAIN_OPS, WEIGHT_BITS
 from codesign_kernel.optimize.qat import check_classes
+from codesign_kernel.optimize.stack import LayerStack
 from codesign_kernel.optimize.training import accuracy, logits
 
 if TYPE_CHECKING:
@@ -33,9 +34,9 @@ class Measured(NamedTuple):
 class Judge:
     """Measures integer networks on the validation part of ``data``, against the float model."""
 
-    def __init__(self, model: nn.Module, data: Dataset) -> None:
+    def __init__(self, calibration: Calibration, data: Dataset) -> None:
         self._x, self._y = data.validation_x, data.validation_y
-        self._real = logits(model, self._x).astype(np.float64)
+        self._real = logits(LayerStack(calibration.layers), self._x).astype(np.float64)
 
     def __call__(self, network: IntegerNetwork) -> Measured:
         """The network, measured."""
@@ -86,10 +87,12 @@ def sensitivity(model: nn.Module, data: Dataset, bits: int = 8, widths: Sequence
     Raises:
         InvalidInputError, UnsupportedLayerError: as for :func:`codesign_kernel.quantize`, or a width breaks its law.
     """
+    import pandas as pd
+
     calibration = Calibration(model, data.calibration_x, bits)
     check_classes(calibration, data)
     narrow = narrow_widths(widths, bits // 2)
-    judge = Judge(model, data)
+    judge = Judge(calibration, data)
     layers = {layer.name: layer for layer in calibration.layers if layer.op not in PLAIN_OPS}
     total = sum(layer.weight.numel() for layer in layers.values())
     rows = [("", "", total, bits, *judge(calibration.network()))]
@@ -97,7 +100,6 @@ def sensitivity(model: nn.Module, data: Dataset, bits: int = 8, widths: Sequence
         for width in narrow:
             found = judge(calibration.network({name: width}))
             rows.append((name, layer.op, layer.weight.numel(), width, *found))
-    import pandas as pd
 
     return pd.DataFrame(rows, columns=["layer", "op", "weights", "weight_bits", *Measured._fields])
 

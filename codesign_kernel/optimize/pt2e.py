@@ -22,6 +22,7 @@ from codesign_kernel.optimize.stack import LayerStack, place_of
 #: extensions for GPUs are not loaded, and a call of its own is one that torch 2.13 calls deprecated.
 _LOGGED = {
     "torchao": "Failed to load",
+    "torchao.kernel.intmm": "Warning: Detected no triton",
     "torch.utils._pytree": "<enum 'KernelPreference'>",
 }
 
