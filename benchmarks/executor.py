@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 import codesign_kernel as ck
-from codesign_kernel.optimize.digits import DigitsCNN
+from codesign_kernel.optimize import DigitsCNN
 
 EVALUATIONS, RUNS = 10_000, 3
 #: Two workers over one, and the share of the workers' time that is not the function's.

@@ -20,7 +20,7 @@ os.environ["OPENBLAS_NUM_THREADS"] = "1"
 import torch
 
 import codesign_kernel as ck
-from codesign_kernel.optimize.digits import DigitsCNN
+from codesign_kernel.optimize import DigitsCNN
 from codesign_kernel.units import quantity
 
 #: 30 minutes and 4 GiB for 10^8 designs.

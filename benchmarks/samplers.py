@@ -28,7 +28,7 @@ import torch
 
 import codesign_kernel as ck
 from codesign_kernel.explore import Exploration, histories
-from codesign_kernel.optimize.digits import DigitsCNN
+from codesign_kernel.optimize import DigitsCNN
 from codesign_kernel.units import three_digits
 
 SAMPLERS = ("random", "pymoo", "nsga2", "nsga3", "tpe")

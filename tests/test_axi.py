@@ -200,6 +200,7 @@ class TestNetwork:
 
 @pytest.mark.icarus
 class TestBus:
+    @pytest.mark.slow
     @pytest.mark.parametrize("bits", [8, 64, 256, 1024])
     def test_every_burst_at_every_limit(self, simulate, bits):
         simulate(master_sources, bits, "axi_transfers.transfers", transfer_case(bits))

@@ -114,6 +114,7 @@ class TestCommands:
         )
         assert "localparam VECTORS = 2;" in (tmp_path / "testbench" / "tb_codesign_core.v").read_text()
 
+    @pytest.mark.slow
     def test_cosim(self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.setattr(digits, "train_digits", partial(digits.train_digits, epochs=1))
         reports: list[CosimReport] = []

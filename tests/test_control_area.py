@@ -147,6 +147,7 @@ def register_bits(synthesis: ModuleType, accelerator: ck.Accelerator, wanted: tu
 SPARE = 0.06
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("rows", "cols"), [(4, 4), (2, 8)])
 def test_the_rtl_still_has_the_registers_that_the_fit_counts(synthesis, rows, cols):
     """Where this fails, the sequencer or the paths have changed: run ``benchmarks/synthesis.py --write``."""
@@ -160,6 +161,7 @@ def test_the_rtl_still_has_the_registers_that_the_fit_counts(synthesis, rows, co
     assert counted + word == pytest.approx(found, rel=SPARE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("rows", "cols"), [(4, 2), (2, 4)])
 def test_an_array_that_holds_its_sums_has_as_many(synthesis, rows, cols):
     """But for the positions that go round and the bits that wait for their sums, which are counted with the array."""

@@ -70,12 +70,14 @@ class TestTraps:
         trap = TRAPS[name]
         check_block(trap.right(**{port: kind() for port, kind in trap.right_ports.items()}))
 
+    @pytest.mark.slow
     @pytest.mark.icarus
     def test_verilog_is_as_told(self, name, tmp_path):
         trap = TRAPS[name]
         assert road(maker(trap.wrong, trap.ports), "Verilog", tmp_path) == trap.verilog
         assert road(maker(trap.right, trap.right_ports), "Verilog", tmp_path) == "agrees"
 
+    @pytest.mark.slow
     @pytest.mark.ghdl
     def test_vhdl_is_as_told(self, name, tmp_path):
         trap = TRAPS[name]
@@ -89,6 +91,7 @@ def test_every_trap_does_harm():
     assert [name for name, trap in TRAPS.items() if {trap.verilog, trap.vhdl} == {"agrees"}] == []
 
 
+@pytest.mark.slow
 def test_the_page_shows_them_all():
     assert PAGE.read_text() == page(), "python tests/traps.py writes it"
 

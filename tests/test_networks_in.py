@@ -432,6 +432,7 @@ def test_a_reading_process_that_cannot_start_is_told(monkeypatch: pytest.MonkeyP
         profile(path)
 
 
+@pytest.mark.slow
 def test_damaged_files_end_in_a_profile_or_a_clear_error(tmp_path: Path) -> None:
     """A sample; ``benchmarks/fuzz_models.py`` does 500."""
     spec = importlib.util.spec_from_file_location("fuzz_models", ROOT / "benchmarks" / "fuzz_models.py")

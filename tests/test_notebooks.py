@@ -13,7 +13,12 @@ NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
 
 
 #: What each lesson has to show: so many figures, and a line that says what was proven.
-SHOWS = {"00_quickstart": (3, "bits equal"), "01_estimates": (3, "80 of 80 array cycles equal")}
+SHOWS = {
+    "00_quickstart": (3, "bits equal"),
+    "01_estimates": (3, "80 of 80 array cycles equal"),
+    "02_explore": (1, "same front as undisturbed"),
+    "03_scale": (3, "2 workers at the end"),
+}
 
 
 def test_there_are_lessons() -> None:

@@ -1,17 +1,5 @@
 // The page of a DesignExplorer. The kernel checks and computes; this draws, and asks one question at a time.
-// figure.js stands before this text and uses the variable Plotly, which is set once the bundle has loaded.
-
-function make(tag, attributes = {}, ...children) {
-  const node = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) {
-    if (name in node && typeof value !== "string") node[name] = value;
-    else node.setAttribute(name === "className" ? "class" : name, value);
-  }
-  node.append(...children);
-  return node;
-}
-
-let instances = 0;
+// page.js stands before this text.
 
 // One parameter: a slider over the usual values and a field for any other.
 function controlRow(control, id, changed) {
@@ -58,39 +46,6 @@ function fieldGroup(legend, hint) {
   return make("fieldset", { className: "ckx-fields" }, ...words);
 }
 
-function figureShell(minHeight) {
-  return make(
-    "figure",
-    { className: "ck-figure" },
-    make("h3", { className: "ck-title" }),
-    make("p", { className: "ck-subtitle" }),
-    make("div", { className: "ck-plot", role: "img", style: `min-height:${minHeight}px` }),
-    make("figcaption", { className: "ck-foot" }, make("p", { className: "ck-caption" }), make("div", { className: "ck-save" })),
-  );
-}
-
-// A figure that can be shown again and again; nothing is drawn before Plotly is there.
-function figureView(shell, isDark) {
-  let mounted;
-  let latest;
-  return {
-    show(spec) {
-      latest = spec;
-      shell.querySelector(".ck-title").textContent = spec.title;
-      shell.querySelector(".ck-subtitle").textContent = spec.subtitle;
-      shell.querySelector(".ck-caption").textContent = spec.caption;
-      shell.querySelector(".ck-plot").setAttribute("aria-label", spec.alt);
-      if (mounted) mounted.show(spec);
-      else if (Plotly) mounted = ckMount(shell, spec, isDark);
-    },
-    start() {
-      if (latest) this.show(latest);
-    },
-    draw: () => mounted?.draw(),
-    stop: () => mounted?.stop(),
-  };
-}
-
 // The front with the traces and axes that follow the chosen design put in.
 function withMarks(spec, marks) {
   if (!marks) return spec;
@@ -105,14 +60,6 @@ function mergeAxes(layout, changes) {
       return [axis, { ...rest, ...change }];
     }),
   );
-}
-
-function darkness(root) {
-  const found = getComputedStyle(root).backgroundColor.match(/[\d.]+/g);
-  // an element outside of the page has no colour yet
-  if (!found) return matchMedia("(prefers-color-scheme: dark)").matches;
-  const [r, g, b] = found.map(Number);
-  return 0.2126 * r + 0.7152 * g + 0.0722 * b < 110;
 }
 
 function layoutOf(setup, id) {
@@ -143,52 +90,28 @@ function layoutOf(setup, id) {
   return { select, reset, knee, groups, other, form, tiles, state, shells, more, head, figures };
 }
 
-function drawTiles(list, tiles) {
-  list.replaceChildren(
-    ...tiles.map(({ label, value, note, state }) =>
-      make("div", {}, make("dt", {}, label), make("dd", { className: state ? `ckx-${state}` : "" }, make("b", {}, value), make("span", {}, note))),
-    ),
-  );
-}
-
-async function plotlyFor(model) {
-  const bundle = await model.widget_manager.get_model(model.get("bundle").replace("IPY_MODEL_", ""));
-  for (let tries = 0; !globalThis.codesignPlotly && tries < 200; tries += 1) await new Promise((done) => setTimeout(done, 50));
-  if (!bundle || !globalThis.codesignPlotly) throw new Error("Plotly did not arrive; reload the page");
-  return globalThis.codesignPlotly;
-}
-
 function render({ model, el }) {
   const id = `ckx${(instances += 1)}`;
   const setup = model.get("setup");
   const defaults = Object.fromEntries(setup.controls.map((c) => [c.name, c.default]));
   const ui = layoutOf(setup, id);
-  const root = make("div", { className: "ckx" }, ui.head, ui.form, ui.figures);
+  const root = make("div", { className: "ckx ckx-explorer" }, ui.head, ui.form, ui.figures);
   el.append(root);
   el.classList.add("ckx-host");
   const isDark = () => root.dataset.dark === "true";
   const views = Object.fromEntries(Object.entries(ui.shells).map(([name, shell]) => [name, figureView(shell, isDark)]));
 
   let wanted = { ...model.get("answer").parameters };
-  let seq = model.get("answer").seq ?? 0;
-  let waiting = false;
-  let again = false;
-  let timer;
-
+  const talk = conversation(
+    model,
+    root,
+    () => ({ network: ui.select.value, parameters: wanted, details: ui.more.open }),
+    (answer, more) => showAnswer(answer, more),
+  );
   const ask = () => {
     ui.reset.disabled = setup.controls.every((c) => wanted[c.name] === defaults[c.name]);
     ui.reset.title = ui.reset.disabled ? "These are the defaults" : "";
-    if (waiting) {
-      again = true;
-      return;
-    }
-    waiting = true;
-    seq += 1;
-    // under a tenth of a second nothing moves
-    clearTimeout(timer);
-    timer = setTimeout(() => root.classList.add("ckx-waiting"), 100);
-    model.set("query", { seq, network: ui.select.value, parameters: wanted, details: ui.more.open });
-    model.save_changes();
+    talk.ask();
   };
   const rows = Object.fromEntries(
     setup.controls.map((control) => [
@@ -221,21 +144,8 @@ function render({ model, el }) {
     ui.state.textContent = error ? "Not possible: see the message at the controls. Shown is the last design that works." : (model.get("answer").note ?? "");
     ui.state.classList.toggle("ckx-bad", Boolean(error));
   };
-  const showAnswer = () => {
-    const answer = model.get("answer");
-    const mine = answer.seq === seq;
-    if (mine) {
-      waiting = false;
-      // what is drawn now is out of date already if there is another question
-      if (!again) {
-        clearTimeout(timer);
-        root.classList.remove("ckx-waiting");
-      }
-    }
-    if (mine && again) {
-      again = false;
-      ask();
-    } else if (!answer.error) {
+  const showAnswer = (answer, more) => {
+    if (!more && !answer.error) {
       wanted = { ...answer.parameters };
       ui.select.value = answer.network;
       for (const [name, { show }] of Object.entries(rows)) show(wanted[name]);
@@ -250,27 +160,14 @@ function render({ model, el }) {
   // the layers are computed while they are looked at
   ui.more.addEventListener("toggle", () => ui.more.open && ask());
 
-  const theme = () => {
-    const dark = String(darkness(root));
-    if (root.dataset.dark === dark) return;
-    root.dataset.dark = dark;
+  const stopTheme = followTheme(root, () => {
     for (const view of Object.values(views)) view.draw();
-  };
-  const placed = new ResizeObserver(theme);
-  placed.observe(root);
-  const scheme = matchMedia("(prefers-color-scheme: dark)");
-  const later = () => setTimeout(theme, 200); // the page's own colours change first
-  const watch = new MutationObserver(later);
-  watch.observe(document.body, { attributes: true, attributeFilter: ["data-jp-theme-light", "data-jp-theme-name", "class"] });
-  scheme.addEventListener("change", later);
-  model.on("change:answer", showAnswer);
-
-  theme();
+  });
   ui.select.value = model.get("answer").network;
   for (const [name, { show }] of Object.entries(rows)) show(wanted[name]);
   ui.reset.disabled = true;
   ui.reset.title = "These are the defaults";
-  showAnswer();
+  showAnswer(model.get("answer"), false);
   plotlyFor(model)
     .then((loaded) => {
       Plotly = loaded;
@@ -285,9 +182,8 @@ function render({ model, el }) {
       ui.state.textContent = `The figures cannot be drawn: ${problem.message}`;
     });
   return () => {
-    watch.disconnect();
-    placed.disconnect();
-    scheme.removeEventListener("change", later);
+    talk.stop();
+    stopTheme();
     for (const view of Object.values(views)) view.stop();
   };
 }

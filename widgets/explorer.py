@@ -4,32 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import logging
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from importlib import resources
 from typing import Any, NamedTuple
 
-import anywidget
-import ipywidgets
 import traitlets
 
-from codesign_kernel.errors import CodesignError, InfeasibleDesignError, InvalidInputError
+from codesign_kernel.errors import InfeasibleDesignError, InvalidInputError
 from codesign_kernel.figures import front as fronts
 from codesign_kernel.figures import layers, pareto, roofline, theme
 from codesign_kernel.figures.words import band, percent
 from codesign_kernel.units import quantity
 from codesign_widgets.controls import CONDITIONS, CONTROLS, Control, check
-from codesign_widgets.plotly_bundle import PlotlyBundle
+from codesign_widgets.page import Page, script_of, sentence, style_of
 
-_LOG = logging.getLogger(__name__)
 #: Dominated designs drawn: fewer than in a report, because the picture moves.
 _CLOUD = 500
 #: Fronts kept, the ones used last: what a slider passes to and fro is swept once.
 _KEPT = 32
 _PICO = 1e-12
-#: What an evaluation that fails for no lawful reason raises; shown in words, logged in full.
-_FAULTS = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 
 
 class _Front(NamedTuple):
@@ -40,11 +33,7 @@ class _Front(NamedTuple):
     figure: dict[str, Any]
 
 
-def _text(name: str) -> str:
-    return resources.files("codesign_widgets").joinpath(name).read_text(encoding="utf-8")
-
-
-class DesignExplorer(anywidget.AnyWidget):
+class DesignExplorer(Page):
     """A page of controls, key figures, the front and the roofline of one network on one accelerator.
 
     Some parameters are conditions, which the surroundings give: the front is that of all designs under them, and moves
@@ -68,14 +57,10 @@ class DesignExplorer(anywidget.AnyWidget):
         network, parameters: what is shown. cost: its Cost, None while the design cannot run the network.
     """
 
-    query = traitlets.Any().tag(sync=True)
-    answer = traitlets.Dict().tag(sync=True)
     front_figure = traitlets.Dict().tag(sync=True)
-    setup = traitlets.Dict().tag(sync=True)
-    bundle = traitlets.Instance(PlotlyBundle).tag(sync=True, **ipywidgets.widget_serialization)
 
-    _esm = "let Plotly;\n" + theme.script() + _text("explorer.js")
-    _css = theme.static("figure.css") + _text("explorer.css")
+    _esm = script_of("explorer.js")
+    _css = style_of("explorer.css")
 
     def __init__(
         self,
@@ -95,7 +80,7 @@ class DesignExplorer(anywidget.AnyWidget):
         unknown = [name for name in conditions if name not in {control.name for control in controls}]
         if unknown:
             raise InvalidInputError(f"conditions are among the controls, but got {', '.join(unknown)}")
-        super().__init__(bundle=PlotlyBundle.shared())
+        super().__init__()
         self._networks = dict(networks)
         self._evaluate, self._sweep, self._front, self._knee = evaluate, sweep, front, knee
         self._controls = {control.name: control for control in controls}
@@ -110,50 +95,44 @@ class DesignExplorer(anywidget.AnyWidget):
             "controls": [control._asdict() for control in controls],
             "conditions": list(self._conditions),
         }
-        self._show(0, self.network, dict(self.parameters))
-        self.observe(self._asked, "query")
+        self._changed: list[str] = []
+        self.tell(0, {"network": self.network, "parameters": dict(self.parameters), "details": True})
 
     def choose(self, network: str | None = None, **parameters: float) -> None:
         """Show ``network`` with these parameters changed; what is wrong with them stands in ``answer["error"]``."""
-        self._show(int(self.answer.get("seq", 0)), network or self.network, {**self.parameters, **parameters})
+        wanted = {**self.parameters, **parameters}
+        asked = {"network": network or self.network, "parameters": wanted, "details": True}
+        self.tell(int(self.answer.get("seq", 0)), asked)
 
-    def _asked(self, change: Mapping[str, Any]) -> None:
-        query = change["new"]
-        asked = query if isinstance(query, dict) else {}
-        seq = asked.get("seq")
-        details = asked.get("details") is True
-        self._show(seq if isinstance(seq, int) else 0, asked.get("network"), asked.get("parameters"), details)
+    def tell(self, seq: int, asked: dict[str, Any]) -> None:
+        with self.hold_sync():  # figure and answer in one message, so that the page draws once
+            super().tell(seq, asked)
 
-    def _show(self, seq: int, network: Any, parameters: Any, details: bool = True) -> None:
-        """Answer one question; a question that makes no sense is answered with a message. ``details``: of layers."""
-        changed: list[str] = []
-        try:
-            if not isinstance(network, str) or network not in self._networks:
-                raise InvalidInputError(
-                    f"the networks here are {', '.join(self._networks)}, but got {str(network)[:40]!r}"
-                )
-            wanted = check(self._controls.values(), parameters)
-            changed = [name for name, value in wanted.items() if value != self.parameters.get(name)]
-            workload = self._workload(network)
-            front = self._fronted(network, workload, {name: wanted[name] for name in self._conditions})
-            moved = network != self.network
-            self.network, self.parameters, self.cost = network, wanted, None
-            wanted, cost, note = self._costed(workload, wanted, front.figure["knee"] if moved else None)
-            self.parameters = wanted
-            result = self._result(cost, wanted, front, details)
-        except CodesignError as error:
-            self._refuse(seq, str(error), changed)
-        except _FAULTS as error:
-            _LOG.exception("evaluation failed")
-            self._refuse(
-                seq, f"the evaluation failed ({type(error).__name__}); the kernel's log has the details", changed
-            )
-        else:
-            self.cost = cost
-            about = {"seq": seq, "network": network, "parameters": wanted, "error": None, "note": note}
-            with self.hold_sync():  # one message, so that the page draws once
-                self.front_figure = front.figure
-                self.answer = {**about, **result}
+    def respond(self, asked: dict[str, Any]) -> dict[str, Any]:
+        network = asked.get("network")
+        self._changed = []
+        if not isinstance(network, str) or network not in self._networks:
+            raise InvalidInputError(f"the networks here are {', '.join(self._networks)}, but got {str(network)[:40]!r}")
+        wanted = check(self._controls.values(), asked.get("parameters"))
+        self._changed = [name for name, value in wanted.items() if value != self.parameters.get(name)]
+        workload = self._workload(network)
+        front = self._fronted(network, workload, {name: wanted[name] for name in self._conditions})
+        moved = network != self.network
+        self.network, self.parameters, self.cost = network, wanted, None
+        wanted, cost, note = self._costed(workload, wanted, front.figure["knee"] if moved else None)
+        self.parameters = wanted
+        result = self._result(cost, wanted, front, asked.get("details") is True)
+        self.cost, self.front_figure = cost, front.figure
+        return {"network": network, "parameters": wanted, "note": note, **result}
+
+    def blame(self, message: str, asked: dict[str, Any]) -> str:
+        """The control that is named in the message, or was moved last."""
+        named = [name for name in self._controls if name in message]
+        return next((name for name in self._changed if name in named), (named or self._changed or [""])[0])
+
+    def _refusal(self, seq: int, message: str, asked: dict[str, Any]) -> dict[str, Any]:
+        standing = {"network": self.network, "parameters": dict(self.parameters)}
+        return {**super()._refusal(seq, message, asked), **standing}
 
     def _costed(
         self, workload: Any, wanted: dict[str, float], knee: Mapping[str, float] | None
@@ -168,21 +147,8 @@ class DesignExplorer(anywidget.AnyWidget):
             return (
                 wanted,
                 self._evaluate(workload, dict(wanted)),
-                f"The design before cannot run this network, so this is the knee of its front. {_sentence(error)}",
+                f"The design before cannot run this network, so this is the knee of its front. {sentence(error)}",
             )
-
-    def _refuse(self, seq: int, message: str, changed: Sequence[str]) -> None:
-        """Say what is wrong, beside the control that is named in the message or was moved last."""
-        named = [name for name in self._controls if name in message]
-        blamed = next((name for name in changed if name in named), (named or list(changed) or [""])[0])
-        error = {"control": blamed, "text": _sentence(message)}
-        self.answer = {
-            **self.answer,
-            "seq": seq,
-            "network": self.network,
-            "parameters": dict(self.parameters),
-            "error": error,
-        }
 
     def _workload(self, network: str) -> Any:
         workload = self._networks[network]
@@ -270,11 +236,6 @@ class DesignExplorer(anywidget.AnyWidget):
             "roofline": theme.page_spec(roofline.plot_roofline(cost, cost.accelerator), "roofline"),
             "layers": theme.page_spec(layers.plot_layers(cost), "layers") if details else None,
         }
-
-
-def _sentence(message: object) -> str:
-    text = str(message)
-    return f"{text[:1].upper()}{text[1:]}."
 
 
 def _tiles(cost: Any, beaten: int) -> list[dict[str, str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Mapping
 from importlib import import_module
@@ -59,6 +60,8 @@ def local(workers: int, options: Mapping[str, Any]) -> Any:
         "host": "127.0.0.1",
         "dashboard_address": "127.0.0.1:0",
         "security": security(),
+        # a worker that leaves and is heard of once more is worth no line in somebody's notebook
+        "silence_logs": logging.ERROR,
         **options,
     }
     with dask.config.set(_ROUTES):

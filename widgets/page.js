@@ -1,0 +1,141 @@
+// What all pages share: elements, figures that wait for Plotly, light and dark, and one question to the kernel at a time.
+// figure.js stands before this text, the script of a page behind it; Plotly is set once the bundle has loaded.
+
+let Plotly;
+let instances = 0;
+
+function make(tag, attributes = {}, ...children) {
+  const node = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (name in node && typeof value !== "string") node[name] = value;
+    else node.setAttribute(name === "className" ? "class" : name, value);
+  }
+  node.append(...children);
+  return node;
+}
+
+function figureShell(minHeight) {
+  return make(
+    "figure",
+    { className: "ck-figure" },
+    make("h3", { className: "ck-title" }),
+    make("p", { className: "ck-subtitle" }),
+    make("div", { className: "ck-plot", role: "img", style: `min-height:${minHeight}px` }),
+    make("figcaption", { className: "ck-foot" }, make("p", { className: "ck-caption" }), make("div", { className: "ck-save" })),
+  );
+}
+
+// A figure that can be shown again and again; nothing is drawn before Plotly is there.
+function figureView(shell, isDark) {
+  let mounted;
+  let latest;
+  return {
+    show(spec) {
+      latest = spec;
+      shell.querySelector(".ck-title").textContent = spec.title;
+      shell.querySelector(".ck-subtitle").textContent = spec.subtitle;
+      shell.querySelector(".ck-caption").textContent = spec.caption;
+      shell.querySelector(".ck-plot").setAttribute("aria-label", spec.alt);
+      if (mounted) mounted.show(spec);
+      else if (Plotly) mounted = ckMount(shell, spec, isDark);
+    },
+    start() {
+      if (latest) this.show(latest);
+    },
+    draw: () => mounted?.draw(),
+    stop: () => mounted?.stop(),
+  };
+}
+
+function darkness(root) {
+  const found = getComputedStyle(root).backgroundColor.match(/[\d.]+/g);
+  // an element outside of the page has no colour yet
+  if (!found) return matchMedia("(prefers-color-scheme: dark)").matches;
+  const [r, g, b] = found.map(Number);
+  return 0.2126 * r + 0.7152 * g + 0.0722 * b < 110;
+}
+
+// Calls changed() when the page turns dark or light; root.dataset.dark says which it is. Returns how to stop.
+function followTheme(root, changed) {
+  const theme = () => {
+    const dark = String(darkness(root));
+    if (root.dataset.dark === dark) return;
+    root.dataset.dark = dark;
+    changed();
+  };
+  const placed = new ResizeObserver(theme);
+  placed.observe(root);
+  const scheme = matchMedia("(prefers-color-scheme: dark)");
+  const later = () => setTimeout(theme, 200); // the page's own colours change first
+  const watch = new MutationObserver(later);
+  watch.observe(document.body, { attributes: true, attributeFilter: ["data-jp-theme-light", "data-jp-theme-name", "class"] });
+  scheme.addEventListener("change", later);
+  theme();
+  return () => {
+    watch.disconnect();
+    placed.disconnect();
+    scheme.removeEventListener("change", later);
+  };
+}
+
+// One question at a time: what is asked meanwhile is asked once, when the answer is there. question() gives its fields;
+// root turns to ckx-waiting after a tenth of a second. answered(answer) is called for each; asked means that another
+// question is on its way, so that what the answer says is out of date. Returns { ask, stop }.
+function conversation(model, root, question, answered) {
+  let seq = model.get("answer").seq ?? 0;
+  let waiting = false;
+  let again = false;
+  let timer;
+  const ask = () => {
+    if (waiting) {
+      again = true;
+      return;
+    }
+    waiting = true;
+    seq += 1;
+    // under a tenth of a second nothing moves
+    clearTimeout(timer);
+    timer = setTimeout(() => root.classList.add("ckx-waiting"), 100);
+    model.set("query", { ...question(), seq });
+    model.save_changes();
+  };
+  const heard = () => {
+    const answer = model.get("answer");
+    const mine = answer.seq === seq;
+    const more = mine && again;
+    if (mine) {
+      waiting = again = false;
+      // what is drawn now is out of date already if there is another question
+      if (!more) {
+        clearTimeout(timer);
+        root.classList.remove("ckx-waiting");
+      }
+    }
+    if (more) ask();
+    answered(answer, more);
+  };
+  model.on("change:answer", heard);
+  return {
+    ask,
+    stop: () => {
+      clearTimeout(timer);
+      model.off("change:answer", heard);
+    },
+  };
+}
+
+function drawTiles(list, tiles) {
+  list.replaceChildren(
+    ...tiles.map(({ label, value, note, state }) =>
+      make("div", {}, make("dt", {}, label), make("dd", { className: state ? `ckx-${state}` : "" }, make("b", {}, value), make("span", {}, note))),
+    ),
+  );
+}
+
+async function plotlyFor(model) {
+  const bundle = await model.widget_manager.get_model(model.get("bundle").replace("IPY_MODEL_", ""));
+  for (let tries = 0; !globalThis.codesignPlotly && tries < 200; tries += 1) await new Promise((done) => setTimeout(done, 50));
+  if (!bundle || !globalThis.codesignPlotly) throw new Error("Plotly did not arrive; reload the page");
+  return globalThis.codesignPlotly;
+}
+

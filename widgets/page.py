@@ -1,0 +1,101 @@
+"""Page: what all widgets of this package share, in the kernel and in the browser."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from importlib import resources
+from typing import Any
+
+import anywidget
+import ipywidgets
+import traitlets
+
+from codesign_kernel.errors import CodesignError
+from codesign_kernel.figures import theme
+from codesign_widgets.plotly_bundle import PlotlyBundle
+
+_LOG = logging.getLogger(__name__)
+#: What an answer that fails for no lawful reason raises; shown in words, logged in full.
+FAULTS = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+
+
+def text_of(name: str) -> str:
+    """A script or style of this package."""
+    return resources.files("codesign_widgets").joinpath(name).read_text(encoding="utf-8")
+
+
+def script_of(name: str) -> str:
+    """The script ``name`` behind what it builds on: figures, and what all pages share."""
+    return theme.script() + text_of("page.js") + text_of(name)
+
+
+def style_of(name: str) -> str:
+    """The style ``name`` behind those that all pages share."""
+    return theme.static("figure.css") + text_of("page.css") + text_of(name)
+
+
+class Page(anywidget.AnyWidget):
+    """A view that asks and is answered: the page sends a question (``query``), the kernel checks it and answers.
+
+    A page can set any trait to anything. So a question is untrusted: :meth:`respond` checks each field of it, and
+    whatever a question holds, the answer is a result or a message. A subclass gives ``_esm = script_of(...)`` and
+    ``_css = style_of(...)``, calls ``super().__init__()``, fills ``setup`` and then ``answer``.
+
+    Attributes:
+        query: {"seq": its number, ...}, as the page sent it. answer: {"seq": of the question, "error": None or
+            {"control": name or "", "text": sentence}, ...}. setup: what stays as long as the widget lives.
+    """
+
+    query = traitlets.Any().tag(sync=True)
+    answer = traitlets.Dict().tag(sync=True)
+    setup = traitlets.Dict().tag(sync=True)
+    bundle = traitlets.Instance(PlotlyBundle).tag(sync=True, **ipywidgets.widget_serialization)
+
+    def __init__(self) -> None:
+        super().__init__(bundle=PlotlyBundle.shared())
+        self.observe(self._asked, "query")
+
+    def respond(self, asked: dict[str, Any]) -> dict[str, Any]:
+        """The fields of the answer to a question, which may hold anything.
+
+        Raises:
+            CodesignError: the question makes no sense, or has no answer; its text is shown to the reader.
+        """
+        raise NotImplementedError(f"{type(self).__name__} implements respond()")
+
+    def blame(self, message: str, asked: dict[str, Any]) -> str:
+        """The control beside which a message stands; "" is none of them."""
+        return ""
+
+    def tell(self, seq: int, asked: dict[str, Any]) -> None:
+        """Answer a question; what is wrong with it stands in ``answer["error"]``, beside the last answer."""
+        try:
+            answer = {"seq": seq, "error": None, **self.respond(asked)}
+        except CodesignError as error:
+            answer = self._refusal(seq, str(error), asked)
+        except FAULTS as error:
+            _LOG.exception("a question to %s failed", type(self).__name__)
+            told = f"this failed ({type(error).__name__}); the kernel's log has the details"
+            answer = self._refusal(seq, told, asked)
+        self.answer = answer
+
+    def _refusal(self, seq: int, message: str, asked: dict[str, Any]) -> dict[str, Any]:
+        return {**self.answer, "seq": seq, "error": {"control": self.blame(message, asked), "text": sentence(message)}}
+
+    def _asked(self, change: Mapping[str, Any]) -> None:
+        query = change["new"]
+        asked = query if isinstance(query, dict) else {}
+        seq = asked.get("seq")
+        self.tell(seq if isinstance(seq, int) else 0, asked)
+
+    def close(self) -> None:
+        """Free what the widget holds in the kernel and in the page; the bundle stays, as others share it."""
+        self.unobserve_all()
+        super().close()
+
+
+def sentence(message: object) -> str:
+    """A message as a sentence."""
+    text = str(message)
+    return f"{text[:1].upper()}{text[1:]}."
