@@ -125,7 +125,8 @@ def _network(row: Mapping[Any, Any]) -> str:
 
 
 def _steps(points: Sequence[PairPoint], column: str) -> Steps:
-    cost, score = [], []
+    cost: list[float] = []
+    score: list[float] = []
     for point in sorted(points, key=lambda p: (p.costs[column], -p.accuracy)):
         if not score or point.accuracy > score[-1]:
             cost.append(point.costs[column])
