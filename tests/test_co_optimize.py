@@ -359,10 +359,11 @@ def test_advice_in_words(found: ck.CoOptimization) -> None:
 def test_a_candidate_is_pruned_then_trained_as_it_will_be_rounded(task: Task) -> None:
     space = ck.NetworkSpace(bits=(8,), epochs=(1,), keep={"conv1": (0.5,)}, weight_bits={"fc": (2,)})
     tuning = Recipe(7, 1e-3, batch=128)  # of its epochs the candidate's own choice counts
-    found = task.search(networks=space, seed=3, tune_recipe=tuning)
-    small = ck.prune(task.model, task.data, keep={"conv1": 0.5}, recipe=QUICK, seed=3)
+    few = replace(task.data, train_x=task.data.train_x[:128], train_y=task.data.train_y[:128])
+    found = task.search(data=few, networks=space, seed=3, tune_recipe=tuning)
+    small = ck.prune(task.model, few, keep={"conv1": 0.5}, recipe=QUICK, seed=3)
     recipe = replace(tuning, epochs=1)
-    alike = ck.quantize_aware(small, task.data, bits=8, weight_bits={"fc": 2}, recipe=recipe, seed=3)
+    alike = ck.quantize_aware(small, few, bits=8, weight_bits={"fc": 2}, recipe=recipe, seed=3)
     assert found.made[0].digest == alike.digest
 
 

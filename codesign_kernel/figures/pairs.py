@@ -177,6 +177,7 @@ def pairs_figure(info: PairsInfo) -> go.Figure:
         layout[f"yaxis{n}"] = {"title": {"text": f"Right of the {ACCURACIES[info.accuracy]} inputs (%)"}}
         traces += _traces(info, column, n)
     narrow: dict[str, Any] = {"height": 440, "coloraxis.colorbar.len": 1}
+    narrow["coloraxis.colorbar.y"] = 1.05 if two else 1.14
     if two:
         layout["xaxis"]["domain"] = [0, 0.46]
         layout["xaxis2"] |= {"domain": [0.56, 1], "anchor": "y2"}
