@@ -252,8 +252,8 @@ def test_utterances_on_the_rtl(
 @pytest.mark.timeout(600)
 def test_the_task_is_hard_and_eight_bits_are_enough() -> None:
     model, data, right = train_keywords()
-    assert 0.84 < right < 0.97
+    assert 0.87 < right < 0.95
     bits = {bits: accuracy(ck.quantize(model, data.calibration_x, bits).predict(data.test_x), data.test_y)
             for bits in (8, 4)}  # fmt: skip
-    assert abs(bits[8] - right) < 0.01
-    assert bits[4] < right - 0.03
+    assert abs(bits[8] - right) < 0.007
+    assert bits[4] < right - 0.05

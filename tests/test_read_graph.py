@@ -263,12 +263,11 @@ def test_refused_joints_are_named(which):
         quantize(model, torch.randn(4, 2, 8, 8))
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", [name for name, task in NETWORKS.items() if task.data == "digits"])
 def test_every_network_of_the_digits_trains_and_is_quantised(name):
-    model, data, accuracy = train_digits(2, epochs=2, network=name)
-    edge = NETWORKS[name].edge
+    model, data, accuracy = train_digits(2, epochs=4, network=name)  # mobilenet has 44 % after two
     assert isinstance(model, NETWORKS[name].model)
-    assert data.test_x.shape == (450, 1, edge, edge)
+    assert data.test_x.shape == (450, *NETWORKS[name].shape)
     assert accuracy > 0.6
     network = quantize(model, data.calibration_x)
     eight = float((network.predict(data.test_x).argmax(1) == data.test_y).mean())
