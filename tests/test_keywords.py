@@ -202,6 +202,13 @@ def test_conditions_are_bounds_in_order(changes: dict[str, Any]) -> None:
         Conditions(**changes)
 
 
+@pytest.mark.parametrize("changes", [{"speed_wpm": (70, 200)}, {"pitch": (0, 100)}, {"echo_s": (0.0, 0.3)}])
+def test_conditions_are_possible(changes: dict[str, Any]) -> None:
+    (name,) = changes
+    with pytest.raises(InvalidInputError, match=f"{name} lies between"):
+        Conditions(**changes)
+
+
 def test_without_the_package(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     def missing(name: str) -> str:
         raise espeak.metadata.PackageNotFoundError(name)
