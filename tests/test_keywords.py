@@ -202,6 +202,13 @@ def test_conditions_are_bounds_in_order(changes: dict[str, Any]) -> None:
         Conditions(**changes)
 
 
+@pytest.mark.parametrize("changes", [{"speed_wpm": (70, 200)}, {"pitch": (0, 100)}, {"echo_s": (0.0, 0.3)}])
+def test_conditions_are_possible(changes: dict[str, Any]) -> None:
+    (name,) = changes
+    with pytest.raises(InvalidInputError, match=f"{name} lies between"):
+        Conditions(**changes)
+
+
 def test_without_the_package(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     def missing(name: str) -> str:
         raise espeak.metadata.PackageNotFoundError(name)
@@ -252,8 +259,8 @@ def test_utterances_on_the_rtl(
 @pytest.mark.timeout(600)
 def test_the_task_is_hard_and_eight_bits_are_enough() -> None:
     model, data, right = train_keywords()
-    assert 0.84 < right < 0.97
+    assert 0.87 < right < 0.95
     bits = {bits: accuracy(ck.quantize(model, data.calibration_x, bits).predict(data.test_x), data.test_y)
             for bits in (8, 4)}  # fmt: skip
-    assert abs(bits[8] - right) < 0.01
-    assert bits[4] < right - 0.03
+    assert abs(bits[8] - right) < 0.007
+    assert bits[4] < right - 0.05

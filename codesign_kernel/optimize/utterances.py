@@ -55,6 +55,15 @@ _BABBLE_S = 60
 _REACH = 3.0
 
 
+#: What eSpeak NG takes, and rooms from a telephone box to a cathedral (s).
+_LIMITS: dict[str, tuple[float, float]] = {
+    "speed_wpm": (espeak.SLOWEST_WPM, espeak.FASTEST_WPM),
+    "pitch": (0, espeak.HIGHEST),
+    "spread": (0, espeak.HIGHEST),
+    "echo_s": (0.01, 10),
+}
+
+
 @dataclass(frozen=True)
 class Conditions:
     """How words are spoken and heard; of a pair of bounds, every value between them is as likely.
@@ -67,6 +76,9 @@ class Conditions:
         echo_s: reverberation time of the room (s).
         direct_db: power of the direct sound over that of the echo.
         gain_db: loudness of all of it, 0 where its peak is the largest number.
+
+    Raises:
+        InvalidInputError: bounds are not in order, or beyond what eSpeak NG or a room can do.
     """
 
     speed_wpm: tuple[int, int] = (130, 220)
@@ -81,6 +93,9 @@ class Conditions:
         for name, (low, high) in asdict(self).items():
             if not (np.isfinite([low, high]).all() and low <= high):
                 raise InvalidInputError(f"{name} is two finite numbers in order, but got {(low, high)}")
+            least, most = _LIMITS.get(name, (-np.inf, np.inf))
+            if low < least or high > most:
+                raise InvalidInputError(f"{name} lies between {least} and {most}, but got {(low, high)}")
 
 
 @dataclass(frozen=True)
