@@ -14,7 +14,7 @@ import pytest
 import yaml
 from command import codesign, run
 from sqlalchemy import text
-from workflows import FULL, ROOT, SMALL, changed
+from workflows import FULL, JOINT, ROOT, SMALL, changed
 
 import codesign_kernel as ck
 from codesign_kernel.errors import InfeasibleDesignError, InvalidInputError, SchemaError, SimulatorError
@@ -332,22 +332,6 @@ def test_a_full_run_in_one_process(tmp_path: Path) -> None:
     assert found.page.startswith("<!DOCTYPE html>") or found.page.startswith("<!doctype html>")
     paths = found.write(tmp_path / "out")
     assert {path.name for path in paths} >= {"report.html", "cosim.json", "front.csv", "network.npz", "workflow.json"}
-
-
-#: The smallest joint search: four networks, of which three are looked at.
-JOINT: dict[str, Any] = {
-    "name": "joint",
-    "network": "digits",
-    "train": {"epochs": 1},
-    "co_optimize": {
-        "space": {"rows": [4, 8], "cols": [4, 8], "activation_kib": [4, 8], "weight_kib": 8},
-        "networks": {"keep": {"conv1": [0.25, 0.5]}, "weight_bits": {"conv2": [4, 8]}, "epochs": 0},
-        "budget": 3,
-        "objectives": ["latency_ms", "area_mm2"],
-    },
-    "choose": {"best": "accuracy"},
-    "cosimulate": {"simulator": "myhdl", "images": 1},
-}
 
 
 @pytest.mark.slow

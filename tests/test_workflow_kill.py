@@ -13,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from workflows import FULL, ROOT, SMALL, Runner, changed
+from workflows import FULL, JOINT, ROOT, SMALL, Runner, changed
 
 import codesign_kernel as ck
 from codesign_kernel.session.workflow import plan_workflow, steps
@@ -107,6 +107,20 @@ def test_a_search_that_was_cut_off_evaluates_the_rest_only(runner: Runner, tmp_p
     assert [step["state"] for step in told["steps"]] == ["cached"] * 3 + ["ran"] * 2
     pd.testing.assert_frame_equal(evaluated(path).loc[kept.index], kept, check_exact=True)
     assert len(evaluated(path)) == 12
+
+
+@pytest.mark.slow
+def test_a_joint_search_that_was_cut_off_goes_on(runner: Runner, tmp_path: Path) -> None:
+    flow, path = changed(JOINT, generate=False, cosimulate=False), tmp_path / "store.db"
+    # at first it tells that it begins, then of each network
+    assert runner.stopped(flow, path, "co_optimize", 2, "SIGINT") == 130
+    assert runner.stopped(flow, path, "co_optimize", 3, "SIGKILL") == -signal.SIGKILL
+    sound(path)
+    (told,) = runner.ended(flow, path)
+    assert told["evaluations"] == 1, "two of three networks were trained already"
+    (whole,) = runner.ended(flow, tmp_path / "whole.db")
+    assert outcome(told) == outcome(whole)
+    assert len(evaluated(path)) == len(evaluated(tmp_path / "whole.db")) == 3
 
 
 @pytest.mark.slow

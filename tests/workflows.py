@@ -36,6 +36,20 @@ FULL: dict[str, Any] = {
     "generate": {"vectors": 1},
     "cosimulate": {"simulator": "myhdl", "images": 1},
 }
+#: The smallest joint search: four networks, of which three are looked at.
+JOINT: dict[str, Any] = {
+    "name": "joint",
+    "network": "digits",
+    "train": {"epochs": 1},
+    "co_optimize": {
+        "space": {"rows": [4, 8], "cols": [4, 8], "activation_kib": [4, 8], "weight_kib": 8},
+        "networks": {"keep": {"conv1": [0.25, 0.5]}, "weight_bits": {"conv2": [4, 8]}, "epochs": 0},
+        "budget": 3,
+        "objectives": ["latency_ms", "area_mm2"],
+    },
+    "choose": {"best": "accuracy"},
+    "cosimulate": {"simulator": "myhdl", "images": 1},
+}
 #: Loads everything once, then forks a process for every run that it is asked for, all runs of a line at once: loading
 #: takes longer than the runs. A run with a step, a number and a signal sends itself that signal when the step tells its
 #: progress for that many times. The answer: [exit status as of a shell, what the run gave].
@@ -44,7 +58,8 @@ import json, os, signal, sys, tempfile
 import codesign_kernel as ck
 import codesign_kernel.cosim.bench, codesign_kernel.figures.report, codesign_kernel.optimize.digits
 import codesign_kernel.optimize.pruning, codesign_kernel.optimize.quantizer, codesign_kernel.session.demo
-import codesign_kernel.session.workflow.searching, sklearn.datasets, torch_pruning, torch
+import codesign_kernel.session.workflow.joint_search, codesign_kernel.session.workflow.searching
+import sklearn.datasets, torch_pruning, torch
 
 def run(workflow, store, step, count, name, out):
     told = 0
