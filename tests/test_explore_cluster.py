@@ -16,7 +16,7 @@ import pytest
 from explorecases import CASES, SPACE, Logged, Poison, counted_once, explored, recorder_of, results, same
 
 import codesign_kernel as ck
-from codesign_kernel.cluster import Cluster, cluster
+from codesign_kernel.cluster import Cluster, cluster, shape
 from codesign_kernel.errors import ClusterError, EvaluationError
 
 for needed in ("distributed", "optuna", "pymoo", "sqlalchemy"):
@@ -181,7 +181,7 @@ def test_a_function_of_a_notebook_can_be_sent(two: Cluster) -> None:
     exec("def front(number): return ck.cluster.shape, number", cells)
     designs = dict(two.executor().run(cells["rows"], [0, 1]))
     assert [designs[n].accelerator.rows for n in (0, 1)] == [2, 4]
-    assert dict(two.executor().run(cells["front"], [5])) == {0: (ck.cluster.shape, 5)}
+    assert dict(two.executor().run(cells["front"], [5])) == {0: (shape, 5)}
 
 
 def test_workers_of_another_release_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -194,7 +194,7 @@ def test_workers_of_another_release_are_refused(monkeypatch: pytest.MonkeyPatch)
     gone = ModuleType("gone_module")
     exec("def function(item): return item", gone.__dict__)
     monkeypatch.setitem(sys.modules, "gone_module", gone)
-    pickled = executor.dumps(gone.function)  # type: ignore[attr-defined]
+    pickled = executor.dumps(gone.function)
     assert executor.evaluate_batch(ck.__version__, "1", pickled, one)[0] == [-1]
     monkeypatch.delitem(sys.modules, "gone_module")
     with pytest.raises(ClusterError, match="No module named 'gone_module'; install their module there"):

@@ -68,8 +68,8 @@ def client(
     script.write_text(CLIENT)
     command = [sys.executable, str(script), url, sampler, str(tmp_path / "log"), str(pause_s), str(workers), str(seed)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    started = subprocess.Popen(command, cwd=ROOT, env=environment, text=True, **pipes)
+    pipe = subprocess.PIPE
+    started = subprocess.Popen(command, cwd=ROOT, env=environment, text=True, stdin=pipe, stdout=pipe)
     assert started.stdout is not None
     assert started.stdout.readline() == "ready\n"
     return started

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import concurrent.futures
 import hashlib
 import math
 import pickle
@@ -19,6 +21,7 @@ from codesign_kernel import __version__
 from codesign_kernel.errors import ClusterError, CodesignError
 
 _PACKAGE = "codesign_kernel"
+_CANCELLED = (asyncio.CancelledError, concurrent.futures.CancelledError)
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -177,12 +180,14 @@ class DaskExecutor:
 def _answer(future: distributed.Future, first: int, last: int) -> tuple[list[Any], float] | BaseException:
     """What :func:`evaluate_batch` returned of the items ``first`` to ``last - 1``, or what is to be raised."""
     try:
-        if future.status in ("cancelled", "lost"):
-            raise CommClosedError("it was lost")
-        error = future.exception()
+        # a result that died with its worker before it was fetched is "lost" until it has been computed again elsewhere;
+        # what was cancelled was not cancelled by us: the client does that when it has lost the scheduler
+        error = None if future.status == "cancelled" else future.exception()
+        if future.status == "cancelled" or isinstance(error, _CANCELLED):
+            raise CommClosedError("the work was cancelled")
         if error is None:
             return future.result()
-    except OSError as gone:  # on the way from the scheduler; what the function raised is in ``error``
+    except (OSError, *_CANCELLED) as gone:  # on the way; what the function raised is in ``error``
         return _because(
             f"the scheduler is gone, and with it items {first} to {last - 1} ({gone}); what was yielded before is "
             "complete: start a cluster again and give it the rest",
