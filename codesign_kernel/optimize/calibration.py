@@ -51,8 +51,6 @@ class Calibration:
             raise InvalidInputError(f"bits is one of {DATA_BITS}, but got {bits!r}")
         x = checked_inputs(inputs)
         reading = read(model, x[[0, -1]])
-        self.name, self.bits, self.layers = reading.name, bits, reading.layers
-        self.input_shape = (x.shape[1], x.shape[2], x.shape[3])
         self.name, self.bits = reading.name, bits
         self.input_shape = reading.shape
         self.layers = reading.layers
