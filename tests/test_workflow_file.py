@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from test_house import KERNEL, imports, sources
 from workflows import FULL, SMALL, changed
 
 from codesign_kernel.cli import parser
@@ -13,7 +14,7 @@ from codesign_kernel.errors import InvalidInputError
 from codesign_kernel.explore.samplers import SAMPLERS
 from codesign_kernel.optimize.networks import NETWORKS
 from codesign_kernel.session.workflow import settings
-from codesign_kernel.session.workflow.code import ROOMS, code_of
+from codesign_kernel.session.workflow.code import ROOMS, TELLING, code_of
 from codesign_kernel.session.workflow.exploring import COLUMNS
 from codesign_kernel.session.workflow.settings import read_workflow
 from codesign_kernel.session.workflow.steps import FUNCTIONS
@@ -202,6 +203,29 @@ def test_every_step_has_code_that_decides_over_it() -> None:
     codes = {step: code_of(step) for step in settings.STEPS}
     assert codes["train"] == codes["optimise"] != codes["explore"]
     assert {len(code) for code in codes.values()} == {64}
+
+
+def test_what_decides_over_a_step_is_all_that_its_rooms_import() -> None:
+    """A proof that is taken from the store is one of the code that there is: of the golden model, say, as well."""
+
+    def within(module: str, rooms: tuple[str, ...]) -> bool:
+        place = module.removesuffix(".py").replace(".", "/") + "/"
+        return any(place.startswith(f"{KERNEL}/{room}/") for room in rooms)
+
+    every = tuple({room for rooms in ROOMS.values() for room in rooms})
+    known = {path: source for path, source in sources().items() if within(path, every)}
+    used = {
+        path: {
+            found.module
+            for found in imports(source, ".".join(Path(path).parent.parts))
+            if found.module.startswith(f"{KERNEL}.") and not found.module.endswith(".__version__")
+        }
+        for path, source in known.items()
+    }
+    for step, rooms in ROOMS.items():
+        assert all(any(within(path, (room,)) for path in known) for room in rooms), step
+        mine = {module for path in known if within(path, rooms) for module in used[path]}
+        assert not {module for module in mine if not within(module, (*rooms, *TELLING))}, step
 
 
 def test_all_of_a_full_workflow_is_read() -> None:

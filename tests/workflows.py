@@ -58,7 +58,7 @@ import json, os, signal, sys, tempfile
 import codesign_kernel as ck
 import codesign_kernel.cosim.bench, codesign_kernel.figures.report, codesign_kernel.optimize.digits
 import codesign_kernel.optimize.pruning, codesign_kernel.optimize.quantizer, codesign_kernel.session.demo
-import codesign_kernel.session.workflow.joint_search, codesign_kernel.session.workflow.searching
+import codesign_kernel.session.workflow.pairing, codesign_kernel.session.workflow.searching
 import sklearn.datasets, torch_pruning, torch
 
 def run(workflow, store, step, count, name, out):

@@ -6,18 +6,27 @@ import hashlib
 from functools import cache
 from pathlib import Path
 
-#: Step -> the rooms whose files decide over it, beside this one. A room without a folder is a file.
+#: What a network is made of, what machines cost, and how a network runs on one in integers.
+_NETWORKS = ("workload", "accelerator", "optimize")
+_COSTS = ("workload", "accelerator", "mapping", "numerics", "cost", "design")
+_EXPLORING = (*_COSTS, "pareto", "explore", "session/explore")
+_SILICON = (*_COSTS, "optimize", "lower", "rtl", "cosim", "session/generation")
+_JOINT = tuple(f"session/{name}" for name in ("co_optimize", "joint_search", "candidates", "machines", "pairs"))
+#: Step -> the rooms whose files decide over it, beside this one: with every room, all that it imports. A room without a
+#: folder is a file.
 ROOMS = {
-    "profile": ("profiler", "workload"),
-    "train": ("optimize",),
-    "optimise": ("optimize",),
-    "explore": ("accelerator", "mapping", "cost", "design", "pareto", "explore"),
-    "co_optimize": ("optimize", "accelerator", "mapping", "cost", "design", "pareto", "explore", "session"),
-    "choose": ("accelerator", "mapping", "cost", "design", "pareto", "explore"),
-    "generate": ("accelerator", "rtl", "lower", "cost", "cosim"),
-    "cosimulate": ("accelerator", "rtl", "lower", "cost", "cosim"),
-    "report": ("figures", "units"),
+    "profile": (*_NETWORKS, "profiler"),
+    "train": _NETWORKS,
+    "optimise": _NETWORKS,
+    "explore": _EXPLORING,
+    "co_optimize": (*_EXPLORING, "optimize", *_JOINT),
+    "choose": _EXPLORING,
+    "generate": _SILICON,
+    "cosimulate": _SILICON,
+    "report": (*_SILICON, "profiler", "pareto", "explore", "figures", "units"),
 }
+#: They say how a result is told or where it lies, not which it is.
+TELLING = ("cache", "errors", "files", "units")
 _KERNEL = Path(__file__).parents[2]
 
 

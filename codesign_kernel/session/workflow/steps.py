@@ -164,7 +164,7 @@ def _manifest(job: Job) -> dict[str, Any]:
 
 def co_optimize(job: Job) -> Product:
     """Pairs of a network and a machine, from one search."""
-    from codesign_kernel.session.workflow.joint_search import search
+    from codesign_kernel.session.workflow.pairing import search
 
     return search(job)
 
@@ -172,7 +172,7 @@ def co_optimize(job: Job) -> Product:
 def choose(job: Job) -> Product:
     """The design to take, or the pair."""
     if "co_optimize" in job.records:
-        from codesign_kernel.session.workflow.joint_search import choose_pair
+        from codesign_kernel.session.workflow.pairing import choose_pair
 
         return choose_pair(job)
     from codesign_kernel.session.workflow.searching import choose as choose_design
