@@ -72,7 +72,7 @@ def test_the_pairs_are_drawn() -> None:
     line = figure.data[2]
     assert (line.x, line.y) == (pytest.approx((5, 10, 40, 40)), pytest.approx((90, 95, 96, 96)))
     assert "Latency (µs), lower is better" in figure.layout.xaxis.title.text
-    assert figure.layout.yaxis.title.text == "Right of the test inputs (%)"
+    assert figure.layout.yaxis.title.text == "Test accuracy (%), higher is better"
     small = figures.narrowed(figure)
     assert tuple(small.layout.xaxis2.domain) == (0, 1)
     assert "4 pairs of 3 networks" in figure.layout.title.text

@@ -174,7 +174,9 @@ def pairs_figure(info: PairsInfo) -> go.Figure:
         n = "2" if at else ""
         values = [p.costs[column] * info.scales[column].factor for p in (*info.pairs, *info.baseline)]
         layout[f"xaxis{n}"] = theme.axis(info.scales[column], values, values)
-        layout[f"yaxis{n}"] = {"title": {"text": f"Right of the {ACCURACIES[info.accuracy]} inputs (%)"}}
+        layout[f"yaxis{n}"] = {
+            "title": {"text": f"{ACCURACIES[info.accuracy].capitalize()} accuracy (%), higher is better"}
+        }
         traces += _traces(info, column, n)
     narrow: dict[str, Any] = {"height": 440, "coloraxis.colorbar.len": 1}
     narrow["coloraxis.colorbar.y"] = 1.05 if two else 1.14

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 COLUMNS = ("layer", "weights", "weight_bits", "accuracy", "sqnr_db")
+#: What is across; on a phone it stands alone, for there is no room for more.
+NOISE = "Signal over noise of the results (dB)"
 #: Layers that have a row each; of more, those that suffer most.
 ROWS = 24
 #: Width (bit) -> colour and marker.
@@ -144,14 +146,18 @@ def sensitivity_figure(info: SensitivityInfo) -> go.Figure:
         alt=_alt(info),
         height=height,
         top=36,
-        narrow={"height": height + 60, "yaxis.ticktext": [theme.plain(short(name)) for name in info.layers]},
+        narrow={
+            "height": height + 60,
+            "xaxis.title.text": NOISE,
+            "yaxis.ticktext": [theme.plain(short(name)) for name in info.layers],
+        },
     )
 
 
 def _axes(info: SensitivityInfo) -> dict[str, Any]:
     names = [f"{name} ({count:,})" for name, count in zip(info.layers, info.weights, strict=True)]
     return {
-        "xaxis": {"title": {"text": "Signal over noise of the results (dB), higher is better"}},
+        "xaxis": {"title": {"text": f"{NOISE}, higher is better"}},
         "yaxis": {
             "tickvals": list(range(len(info.layers))),
             "ticktext": [theme.plain(name) for name in names],
