@@ -51,6 +51,9 @@ def test_the_answers(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None
         (["co-optimize", "letters"], "choose from digits, keywords"),
         (["co-optimize", "digits", "--limit", "beauty>=1"], "accuracy"),
         (["co-optimize", "digits", "--network", "keywords"], "is for keywords, but the task is digits"),
+        (["co-optimize", "digits", "--limit", "accuracy>=2"], "a limit on accuracy is its least, 0 to 1"),
+        (["co-optimize", "digits", "--limit", "area_mm2<=1", "--limit", "area_mm2>=2"], "exchange them"),
+        (["co-optimize", "digits", "--store", "/dev/null/pairs.db"], "/dev/null"),
         (["co-optimize", "digits", "--out", "/dev/null/pairs.csv"], "/dev/null"),
     ],
 )

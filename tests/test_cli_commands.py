@@ -42,6 +42,7 @@ class TestCommands:
         assert (status, body["operators_before"], body["layers_after"]) == (0, 8, 3)
         assert body["traffic_saved_bytes"] == 2 * 4 * (16 * 64 + 32 * 16)
         assert body["traffic_before_bytes"] - body["traffic_saved_bytes"] == body["traffic_after_bytes"]
+        assert run(capsys, "fuse", "digits", "--bits", "16", "--json")[1] == out
         status, out, _ = run(capsys, "fuse", "resnet")
         assert status == 0
         assert "folded into block2.skip.0" in out

@@ -133,6 +133,19 @@ def test_other_code_makes_it_again(place: Path, monkeypatch: pytest.MonkeyPatch)
     assert [step.state for step in plan_workflow(SMALL, store=place).steps] == ["cached"] * 4 + ["runs"]
 
 
+@pytest.mark.parametrize(
+    ("flow", "told"),
+    [
+        ({"network": "digts"}, "network: is digits, keywords, .* or one of the zoo .*, but got 'digts'"),
+        ({**SMALL, "optimise": {"keep": {"conv9": 0.5}}}, r"optimise.keep: names layers of .*fc\), but got 'conv9'"),
+    ],
+)
+def test_a_plan_is_none_where_the_run_would_be_refused(flow: dict[str, Any], told: str, tmp_path: Path) -> None:
+    for either in (plan_workflow, ck.run_workflow):
+        with pytest.raises(InvalidInputError, match=told):
+            either(flow, store=tmp_path / "store.db")
+
+
 def test_a_plan_of_nothing(tmp_path: Path) -> None:
     plan = plan_workflow(SMALL, store=tmp_path / "store.db")
     assert [step.state for step in plan.steps] == ["runs", "runs", "follows", "follows", "follows"]

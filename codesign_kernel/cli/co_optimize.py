@@ -27,21 +27,23 @@ def co_optimize_answer(args: argparse.Namespace, progress: Progress) -> Answer:
             check_file(path)
     from codesign_kernel.optimize import NETWORKS, Recipe, quantize, train_digits, train_keywords
     from codesign_kernel.session.candidates import NetworkSpace
-    from codesign_kernel.session.co_optimize import co_optimize
+    from codesign_kernel.session.co_optimize import OBJECTIVES, co_optimize, goal_of
     from codesign_kernel.session.machines import small_machines
 
     name = args.network or TRAINED_TASKS[args.task]
     if NETWORKS[name].data != args.task:
-        raise InvalidInputError(f"the network {name!r} is for {NETWORKS[name].data}, but the task is {args.task}")
+        raise InvalidInputError(
+            f"the network {name!r} is for {NETWORKS[name].data}, but the task is {args.task}; name one of both"
+        )
+    space, limits = small_machines(), limits_by_column(args.limit)
+    goal_of(space, OBJECTIVES, limits)  # what contradicts itself is told before the training
     train = train_keywords if args.task == "keywords" else train_digits
-    model, data, right = train(seed=args.seed, epochs=args.epochs, progress=progress, network=name)
-    space = small_machines()
-    widths = space.choices["weight_bits"]
-    whole = quantize(model, data.calibration_x)
-    networks = NetworkSpace.of(model, data, whole, bits=widths, epochs=(args.tuning,))
-    with _store(args.store) as store:
+    with _store(args.store) as store:  # which is opened first: one that cannot be used costs no training
+        model, data, right = train(seed=args.seed, epochs=args.epochs, progress=progress, network=name)
+        whole = quantize(model, data.calibration_x)
+        networks = NetworkSpace.of(model, data, whole, bits=space.choices["weight_bits"], epochs=(args.tuning,))
         found = co_optimize(
-            model, space, data, limits_by_column(args.limit), networks=networks, sampler=args.sampler,
+            model, space, data, limits, networks=networks, sampler=args.sampler,
             budget=args.budget, seed=args.seed, prune_recipe=Recipe(max(1, args.tuning), 4e-3), store=store,
             progress=progress,
         )  # fmt: skip

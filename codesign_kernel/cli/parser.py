@@ -181,7 +181,7 @@ def _add_co_optimize(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--seed", type=_seed, default=0, metavar="N", help="of training and sampler (default 0)")
     parser.add_argument(
-        "--store", type=Path, metavar="FILE.db", help="keep every network; the search goes on from there"
+        "--store", metavar="PATH", help="a file of SQLite or a URL that keeps every network; the search goes on from it"
     )
     parser.add_argument("--out", type=Path, metavar="FILE.csv", help="write the pairs")
     parser.add_argument("--figure", type=Path, metavar="FILE.html", help="draw them")
@@ -320,7 +320,9 @@ def build_parser() -> argparse.ArgumentParser:
     profile.add_argument("network", metavar="NETWORK", help=NETWORK)
 
     fuse = command("fuse", "fold and fuse the operators of a network: what becomes of each, the traffic saved")
-    fuse.add_argument("network", choices=TRAINED_NETWORKS, metavar="NETWORK", help=", ".join(TRAINED_NETWORKS))
+    fused = tuple(dict.fromkeys((*TRAINED_TASKS, *TRAINED_NETWORKS)))
+    words = f"digits (the same as cnn), {', '.join(TRAINED_NETWORKS)}"
+    fuse.add_argument("network", choices=fused, metavar="NETWORK", help=words)
     fuse.add_argument("--bits", type=int, choices=(4, 8, 16), default=8, help="of an element of a map (default 8)")
 
     evaluate = command("evaluate", "cost a network on a machine of the catalogue, layer by layer")

@@ -34,7 +34,9 @@ def run_answer(args: argparse.Namespace, progress: Progress) -> Answer:
     else:
         found = run_workflow(args.workflow, store=args.store, progress=progress)
     table = table_text(("step", "state", "time", "gave"), found.rows(), left=4)
-    totals: list[tuple[str, object]] = [("workflow", found.name), ("evaluations", f"{found.evaluations:,} now")]
+    totals: list[tuple[str, object]] = [("workflow", found.name)]
+    if not args.plan:
+        totals.append(("evaluations", f"{found.evaluations:,} now"))
     body = found.to_dict()
     if args.out is not None and not args.plan:
         written = found.write(args.out)

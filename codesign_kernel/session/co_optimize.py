@@ -39,6 +39,8 @@ LEARNING = frozenset({"tpe", "gp"})
 PACKAGES = ("codesign-playground", "numpy", "torch", "optuna")
 #: Rooms whose code decides what a network is, and what a machine costs: results of other code are not taken up again.
 NETWORK_CODE, MACHINE_CODE = ("optimize",), ("accelerator", "cost", "mapping")
+#: What is minimised where nothing is said; accuracy is sought beside it.
+OBJECTIVES = ("latency_ms", "energy_uj", "area_mm2")
 
 
 def co_optimize(
@@ -48,7 +50,7 @@ def co_optimize(
     constraints: Mapping[str, Any] | None = None,
     *,
     networks: NetworkSpace | None = None,
-    objectives: Sequence[str] = ("latency_ms", "energy_uj", "area_mm2"),
+    objectives: Sequence[str] = OBJECTIVES,
     sampler: str = "auto",
     budget: int = BUDGET,
     seed: int = 0,
@@ -102,7 +104,7 @@ def co_optimize(
     from codesign_kernel.optimize import Recipe
 
     started = time.perf_counter()
-    goal, machines = _goal(space, objectives, constraints)
+    goal, machines = goal_of(space, objectives, constraints)
     whole = _checked(model, data, machines)
     networks = _networks(model, data, whole, machines, networks)
     recipes = (prune_recipe or Recipe(3, 4e-3), tune_recipe or Recipe(1, 1e-3))
@@ -128,8 +130,12 @@ def co_optimize(
     return search.result(space, data, stopped, told, digests)
 
 
-def _goal(space: Any, objectives: Sequence[str], constraints: Mapping[str, Any] | None) -> tuple[Goal, Machines]:
-    """The goal of pairs, and the machines with theirs."""
+def goal_of(space: Any, objectives: Sequence[str], constraints: Mapping[str, Any] | None) -> tuple[Goal, Machines]:
+    """The goal of pairs, and the machines with theirs.
+
+    Raises:
+        InvalidInputError: one of the three is none, or they contradict one another.
+    """
     if not isinstance(space, DesignSpace) or isinstance(space, SpatialSpace):
         raise InvalidInputError(
             "co_optimize takes a DesignSpace, whose accelerators can be generated and co-simulated, but got "

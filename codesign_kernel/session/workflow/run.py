@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from codesign_kernel.errors import CodesignError, InvalidInputError
-from codesign_kernel.session.workflow.checks import check_before
+from codesign_kernel.session.workflow.checks import check_before, check_named
 from codesign_kernel.session.workflow.code import code_of
 from codesign_kernel.session.workflow.product import Job, Product, Progress
 from codesign_kernel.session.workflow.result import StepResult, WorkflowResult
@@ -57,12 +57,19 @@ def run_workflow(
 
 def plan_workflow(workflow: str | os.PathLike[str] | Mapping[str, Any], *, store: Place = None) -> WorkflowResult:
     """What :func:`run_workflow` would do, and nothing done: the state of a step is "cached", "runs", or "follows" where
-    it depends on what a step before it gives."""
+    it depends on what a step before it gives.
+
+    Raises:
+        InvalidInputError, SimulatorError: the workflow breaks a law, or names what there is not.
+        SchemaError, StoreError: the store cannot be used.
+    """
     checked = read_workflow(workflow)
     with opened(store) as shelf:
+        known = list(_known(checked, shelf))
+        check_named(checked, {step for step, _, state in known if state != "cached"})
         steps = [
             _result(shelf, step, key, "cached", 0.0) if state == "cached" else StepResult(step, key, state)
-            for step, key, state in _known(checked, shelf)
+            for step, key, state in known
         ]
     return WorkflowResult(checked.name, tuple(steps), store)
 
