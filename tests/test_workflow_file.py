@@ -13,6 +13,7 @@ from codesign_kernel.cli import parser
 from codesign_kernel.errors import InvalidInputError
 from codesign_kernel.explore.samplers import SAMPLERS
 from codesign_kernel.optimize.networks import NETWORKS
+from codesign_kernel.session.co_optimize import MACHINE_CODE, NETWORK_CODE
 from codesign_kernel.session.workflow import settings
 from codesign_kernel.session.workflow.code import ROOMS, TELLING, code_of
 from codesign_kernel.session.workflow.exploring import COLUMNS
@@ -205,14 +206,15 @@ def test_every_step_has_code_that_decides_over_it() -> None:
     assert {len(code) for code in codes.values()} == {64}
 
 
-def test_what_decides_over_a_step_is_all_that_its_rooms_import() -> None:
+def test_what_decides_over_a_result_is_all_that_its_rooms_import() -> None:
     """A proof that is taken from the store is one of the code that there is: of the golden model, say, as well."""
 
     def within(module: str, rooms: tuple[str, ...]) -> bool:
         place = module.removesuffix(".py").replace(".", "/") + "/"
         return any(place.startswith(f"{KERNEL}/{room}/") for room in rooms)
 
-    every = tuple({room for rooms in ROOMS.values() for room in rooms})
+    deciding = {**ROOMS, "a network": NETWORK_CODE, "a machine": MACHINE_CODE}
+    every = tuple({room for rooms in deciding.values() for room in rooms})
     known = {path: source for path, source in sources().items() if within(path, every)}
     used = {
         path: {
@@ -222,7 +224,7 @@ def test_what_decides_over_a_step_is_all_that_its_rooms_import() -> None:
         }
         for path, source in known.items()
     }
-    for step, rooms in ROOMS.items():
+    for step, rooms in deciding.items():
         assert all(any(within(path, (room,)) for path in known) for room in rooms), step
         mine = {module for path in known if within(path, rooms) for module in used[path]}
         assert not {module for module in mine if not within(module, (*rooms, *TELLING))}, step

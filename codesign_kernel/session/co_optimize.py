@@ -12,7 +12,6 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from importlib import resources
 from importlib.util import find_spec
 from typing import Any, cast
 
@@ -27,6 +26,7 @@ from codesign_kernel.explore.samplers import Sampler, make_sampler
 from codesign_kernel.explore.search import space_digest
 from codesign_kernel.optimize import Dataset, IntegerNetwork, quantize
 from codesign_kernel.session.candidates import NetworkSpace, Training, digest_of_arrays
+from codesign_kernel.session.code import digest_of_code
 from codesign_kernel.session.joint_search import JointSearch, Progress
 from codesign_kernel.session.machines import COLUMNS, Machines
 from codesign_kernel.session.pairs import ACCURACY, CoOptimization
@@ -38,7 +38,10 @@ LEARNING = frozenset({"tpe", "gp"})
 #: What takes part.
 PACKAGES = ("codesign-playground", "numpy", "torch", "optuna")
 #: Rooms whose code decides what a network is, and what a machine costs: results of other code are not taken up again.
-NETWORK_CODE, MACHINE_CODE = ("optimize",), ("accelerator", "cost", "mapping")
+NETWORK_CODE = ("workload", "accelerator", "optimize", "session/candidates")
+MACHINE_CODE = (
+    "workload", "accelerator", "mapping", "numerics", "cost", "design", "pareto", "explore", "session/machines",
+)  # fmt: skip
 #: What is minimised where nothing is said; accuracy is sought beside it.
 OBJECTIVES = ("latency_ms", "energy_uj", "area_mm2")
 
@@ -210,7 +213,7 @@ def _digests(model: Any, data: Dataset, whole: IntegerNetwork, recipes: tuple[An
         "graph": whole.digest,
         "data": digest_of_arrays(arrays),
         "settings": _key([list(map(repr, recipes)), seed]),
-        "code": _code(NETWORK_CODE),
+        "code": digest_of_code(NETWORK_CODE),
         "versions": _key(versions_of(("numpy", "torch", "torch-pruning", "torchao"))),
     }
 
@@ -218,21 +221,11 @@ def _digests(model: Any, data: Dataset, whole: IntegerNetwork, recipes: tuple[An
 def machine_digests(space: DesignSpace, goal: Goal) -> dict[str, str]:
     """What decides what the machines of a network cost, by name."""
     told = _key([list(goal.objectives.items()), list(goal.limits.items())])
-    return {"space": space_digest(space), "goal": told, "code": _code(MACHINE_CODE)}
+    return {"space": space_digest(space), "goal": told, "code": digest_of_code(MACHINE_CODE)}
 
 
 def _key(told: Any) -> str:
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
-
-
-def _code(rooms: Sequence[str]) -> str:
-    """sha256 over the sources of some rooms."""
-    body = hashlib.sha256()
-    for room in rooms:
-        for file in sorted(resources.files(f"codesign_kernel.{room}").iterdir(), key=lambda file: file.name):
-            if file.name.endswith(".py"):
-                body.update(file.name.encode() + b"\0" + file.read_bytes())
-    return body.hexdigest()
 
 
 def _recorder(

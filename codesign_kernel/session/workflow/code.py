@@ -1,10 +1,8 @@
-"""Which code decides over the result of a step: what other code has made is not taken for its own."""
+"""Which rooms decide over the result of a step."""
 
 from __future__ import annotations
 
-import hashlib
-from functools import cache
-from pathlib import Path
+from codesign_kernel.session.code import digest_of_code
 
 #: What a network is made of, what machines cost, and how a network runs on one in integers.
 _NETWORKS = ("workload", "accelerator", "optimize")
@@ -25,21 +23,10 @@ ROOMS = {
     "cosimulate": _SILICON,
     "report": (*_SILICON, "profiler", "pareto", "explore", "figures", "units"),
 }
-#: They say how a result is told or where it lies, not which it is.
-TELLING = ("cache", "errors", "files", "units")
-_KERNEL = Path(__file__).parents[2]
+#: They say how a result is told, where it lies or what it is called, not which it is.
+TELLING = ("cache", "errors", "files", "session/code", "units")
 
 
 def code_of(step: str) -> str:
     """SHA-256 of the code and of the tables that decide over ``step``."""
-    return hashlib.sha256("".join(map(_room, (*ROOMS[step], "session/workflow"))).encode()).hexdigest()
-
-
-@cache
-def _room(name: str) -> str:
-    folder = _KERNEL / name
-    files = sorted(path for path in folder.rglob("*") if path.suffix in (".py", ".json"))
-    body = hashlib.sha256(name.encode())
-    for path in files or [folder.with_suffix(".py")]:
-        body.update(path.relative_to(_KERNEL).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
-    return body.hexdigest()
+    return digest_of_code((*ROOMS[step], "session/workflow"))
