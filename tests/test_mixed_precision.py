@@ -173,6 +173,7 @@ def test_the_picture_has_a_dot_for_each_layer_and_width(measured):
     assert list(drawn) == ["2 bit", "4 bit"]
     assert drawn["2 bit"].x == pytest.approx(measured[measured.weight_bits == 2].sqnr_db, rel=1e-4)
     assert figure.layout.xaxis.title.text.endswith("(dB), higher is better")
+    assert theme.narrowed(figure).layout.xaxis.title.text == "Signal over noise of the results (dB)"  # 390 px wide
     assert figure.layout.yaxis.ticktext[1] == "conv2 (4,608)"
     theme.dark(theme.narrowed(figure)).to_json()
 
