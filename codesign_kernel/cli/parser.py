@@ -148,8 +148,9 @@ def _add_explore(parser: argparse.ArgumentParser) -> None:
         help="what to trade, as for sweep (default latency_ms,energy_uj,area_mm2)",
     )
     parser.add_argument(
-        "--limit", type=_limit, action="append", default=[], metavar="COLUMN<=N", help="a constraint; again for more"
-    )
+        "--limit", type=_limit, action="append", default=[], metavar="COLUMN<=N",
+        help="a constraint, such as area_mm2<=1.5 or utilization>=0.5; again for more",
+    )  # fmt: skip
     parser.add_argument(
         "--best", type=_objective, metavar="COLUMN", help="recommend the best of this objective (default: the knee)"
     )
