@@ -159,8 +159,27 @@ def test_other_requests_are_refused(changes, message, model, data):
 def test_a_cost_that_is_no_number_is_refused(model, data):
     with pytest.raises(EvaluationError, match="the cost function gave nan"):
         mixed_precision(model, data, lambda network: math.nan, budget=3)
+    with pytest.raises(EvaluationError, match="the cost function gave None"):
+        mixed_precision(model, data, lambda network: None, budget=3)
     with pytest.raises(InvalidInputError, match="widths are different ones of 2, 4, at least one"):
         sensitivity(model, data, widths=(8,))
+
+
+def test_widths_without_a_choice_fit_the_network(model, data):
+    assert sensitivity(model, data, bits=4)["weight_bits"].tolist() == [4, 2, 2, 2]
+    found = mixed_precision(model, data, weight_bytes, bits=4)
+    assert found.exhaustive
+    assert {width for one in found.tried for width in one.weight_bits.values()} == {2, 4}
+
+
+def test_where_nothing_is_saved_the_least_loss_goes_first(model, data, measured):
+    """A cost that is flat, as a memory of one size is: the layer that suffers least is narrowed first."""
+    found = mixed_precision(model, data, lambda network: 1.0, widths=(2, 8), budget=5)
+    start, *alone, step = found.tried
+    assert set(start.weight_bits.values()) == {8}
+    gentle = min(alone, key=lambda one: one.measured.cross_entropy)
+    assert list(step.weight_bits.values()).count(2) == 2
+    assert all(step.weight_bits[name] == 2 for name, width in gentle.weight_bits.items() if width == 2)
 
 
 def test_the_picture_has_a_dot_for_each_layer_and_width(measured):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,11 +13,11 @@ from torch import nn
 
 from codesign_kernel.errors import EvaluationError, InvalidInputError
 from codesign_kernel.optimize.calibration import Calibration
-from codesign_kernel.optimize.dataset import Dataset
+from codesign_kernel.optimize.dataset import Dataset, check_parts
 from codesign_kernel.optimize.integer import IntegerNetwork
 from codesign_kernel.optimize.narrowing import Judge, Measured, layers_with_weights, narrow_widths
 from codesign_kernel.optimize.qat import check_classes, quantize_aware
-from codesign_kernel.optimize.training import Progress, Recipe
+from codesign_kernel.optimize.training import Progress, Recipe, check_recipe
 
 Cost = Callable[[IntegerNetwork], float]
 _Genes = tuple[int, ...]
@@ -76,7 +77,7 @@ def mixed_precision(
     data: Dataset,
     cost: Cost,
     bits: int = 8,
-    widths: Sequence[int] = (2, 4, 8),
+    widths: Sequence[int] | None = None,
     budget: int = 200,
     qat: Recipe | None = None,
     trained: int = 12,
@@ -95,7 +96,7 @@ def mixed_precision(
             training part; the test part is not read.
         cost: of an integer network, a finite number, less is better: bytes of weights, a latency, an energy.
         bits: of maps: 4, 8 or 16.
-        widths: that weights may have: different ones of 2, 4, 8 and 16, at most ``bits``.
+        widths: that weights may have: different ones of 2, 4, 8 and 16, at most ``bits``; without, 2, 4 and 8 as far.
         budget: networks that are rounded and measured, at least 1.
         qat: with it, networks of the front are trained further, each as by :func:`codesign_kernel.quantize_aware`, and
             the result's front is that of the trained ones.
@@ -111,9 +112,13 @@ def mixed_precision(
     for name, value in (("budget", budget), ("trained", trained)):
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise InvalidInputError(f"{name} is an integer >= 1, but got {value!r}")
+    check_parts(data, "calibration", "validation", *(["train"] if qat is not None else []))
+    if qat is not None:
+        check_recipe(qat)
     calibration = Calibration(model, data.calibration_x, bits)
     check_classes(calibration, data)
-    search = _Search(calibration, Judge(calibration, data), cost, narrow_widths(widths, bits), budget, progress)
+    legal = narrow_widths([w for w in (2, 4, 8) if w <= bits] if widths is None else widths, bits)
+    search = _Search(calibration, Judge(calibration, data), cost, legal, budget, progress)
     exhaustive = len(search.widths) ** len(search.names) <= budget
     if exhaustive:
         for genes in product(range(len(search.widths)), repeat=len(search.names)):
@@ -184,9 +189,10 @@ class _Search:
                     start.cost - found.cost,
                 )
 
-        def price(layer: int, gene: int) -> float:
+        def price(layer: int, gene: int) -> tuple[float, float]:
+            """Loss for what is saved; where nothing is, as of a memory of few sizes, the loss alone decides."""
             hurt, saved = (new - old for new, old in zip(alone[layer, gene], before(layer, gene), strict=True))
-            return hurt / saved if saved > 0 else math.inf
+            return (hurt / saved if saved > 0 else math.inf), hurt
 
         def before(layer: int, gene: int) -> tuple[float, float]:
             return alone.get((layer, gene + 1), (0.0, 0.0))
@@ -237,6 +243,6 @@ def _spread(front: Sequence[Assignment], most: int) -> list[Assignment]:
 
 def _paid(cost: Cost, network: IntegerNetwork) -> float:
     value = cost(network)
-    if isinstance(value, bool) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not math.isfinite(value):
         raise EvaluationError(f"the cost of a network is a finite number, but the cost function gave {value!r}")
     return float(value)

@@ -14,7 +14,7 @@ from codesign_kernel.errors import InvalidInputError
 from codesign_kernel.optimize.channels import ChannelGroup, Channels, channels_of, magnitudes, narrowed
 from codesign_kernel.optimize.dataset import Dataset
 from codesign_kernel.optimize.gates import gated
-from codesign_kernel.optimize.training import WIDE, Progress, Recipe, fit, repeatable
+from codesign_kernel.optimize.training import WIDE, Progress, Recipe, check_recipe, fit, repeatable
 
 #: How the channels that go are chosen.
 IMPORTANCES = {
@@ -64,6 +64,8 @@ def prune(
         MissingPackageError: torch-pruning is not installed.
     """
     _check(data, importance, round_to)
+    if recipe is not None:
+        check_recipe(recipe)
     example = torch.from_numpy(data.train_x[:2])
     channels = channels_of(model, example)
     counts = _counts(channels, keep, round_to)

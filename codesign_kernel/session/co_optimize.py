@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import resources
 from importlib.util import find_spec
 from typing import Any, cast
@@ -37,8 +38,12 @@ BUDGET = 64
 LEARNING = frozenset({"tpe", "gp"})
 #: What takes part.
 PACKAGES = ("codesign-playground", "numpy", "torch", "optuna")
-#: Rooms whose code decides what a network is, and what a machine costs: results of other code are not taken up again.
-NETWORK_CODE, MACHINE_CODE = ("optimize",), ("accelerator", "cost", "mapping")
+#: Rooms and files that decide what a network is, and what a machine costs: what others made is not taken up again.
+NETWORK_CODE = ("optimize", "session/candidates.py")
+MACHINE_CODE = (
+    "accelerator", "cost", "mapping", "design.py", "workload.py", "pareto.py", "explore/front.py", "explore/goal.py",
+    "session/machines.py",
+)  # fmt: skip
 
 
 def co_optimize(
@@ -197,11 +202,15 @@ def _proposer(sampler: str, networks: NetworkSpace, budget: int, seed: int, popu
 def _digests(model: Any, data: Dataset, whole: IntegerNetwork, recipes: tuple[Any, ...], seed: int) -> dict[str, str]:
     """What decides what a candidate becomes, by name."""
     state = {name: tensor.detach().cpu().numpy() for name, tensor in model.state_dict().items()}
+    # what training sees of a model and its integers do not show: dropout, frozen layers
+    form = re.sub("0x[0-9a-f]+", "", repr(model))
+    learning = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
     parts = ("train", "calibration", "validation")
     arrays = {f"{part}_{kind}": getattr(data, f"{part}_{kind}") for part in parts for kind in "xy"}
     return {
         "model": digest_of_arrays(state),
         "graph": whole.digest,
+        "form": _key([form, learning]),
         "data": digest_of_arrays(arrays),
         "settings": _key([list(map(repr, recipes)), seed]),
         "code": _code(NETWORK_CODE),
@@ -219,14 +228,22 @@ def _key(told: Any) -> str:
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
 
-def _code(rooms: Sequence[str]) -> str:
-    """sha256 over the sources of some rooms."""
-    body = hashlib.sha256()
-    for room in rooms:
-        for file in sorted(resources.files(f"codesign_kernel.{room}").iterdir(), key=lambda file: file.name):
-            if file.name.endswith(".py"):
-                body.update(file.name.encode() + b"\0" + file.read_bytes())
+def _code(paths: Sequence[str]) -> str:
+    """sha256 over the sources and the data files of some rooms, and over single files."""
+    body, package = hashlib.sha256(), resources.files("codesign_kernel")
+    for path in paths:
+        for name, content in _files(package.joinpath(*path.split("/")), path):
+            body.update(f"{name}\0{len(content)}\0".encode() + content)
     return body.hexdigest()
+
+
+def _files(place: Any, path: str) -> Iterator[tuple[str, bytes]]:
+    """(path, content) of the .py and .json files at ``place`` and below, in order."""
+    if place.is_dir():
+        for below in sorted(place.iterdir(), key=lambda file: file.name):
+            yield from _files(below, f"{path}/{below.name}")
+    elif path.endswith((".py", ".json")):
+        yield path, place.read_bytes()
 
 
 def _recorder(
