@@ -149,11 +149,15 @@ def test_training_lifts_the_front(every, model, data):
         ({"widths": (4, 4)}, "are different ones"),
         ({"widths": (4, 16)}, "are different ones of 2, 4, 8"),
         ({"bits": 5}, "bits is one of"),
+        ({"seed": None}, "seed is an integer of 0 to"),
+        ({"cost": 3}, "cost is a function of an IntegerNetwork"),
+        ({"data": np.zeros(3)}, "data is a Dataset"),
+        ({"qat": 5}, "recipe is a Recipe"),
     ],
 )
 def test_other_requests_are_refused(changes, message, model, data):
     with pytest.raises(InvalidInputError, match=message):
-        mixed_precision(model, data, weight_bytes, **changes)
+        mixed_precision(**{"model": model, "data": data, "cost": weight_bytes, **changes})
 
 
 def test_a_cost_that_is_no_number_is_refused(model, data):
@@ -170,6 +174,11 @@ def test_widths_without_a_choice_fit_the_network(model, data):
     found = mixed_precision(model, data, weight_bytes, bits=4)
     assert found.exhaustive
     assert {width for one in found.tried for width in one.weight_bits.values()} == {2, 4}
+    first, *rows = repr(found).splitlines()
+    assert first == f"MixedPrecision: 8 measured (all that there are), {len(found.front)} on the front"
+    assert rows[0].strip() == (
+        f"Assignment(conv1:2 conv2:2 fc:2, rounded: accuracy {100 * found.front[0].accuracy:.1f} %, cost 1,508)"
+    )
 
 
 def test_where_nothing_is_saved_the_least_loss_goes_first(model, data, measured):

@@ -138,6 +138,7 @@ def test_steps_do_not_decay(model, data):
     ("changes", "message"),
     [
         ({"recipe": 5}, r"recipe is a Recipe, such as Recipe\(epochs=10\), but got 5"),
+        ({"seed": "x"}, r"seed is an integer of 0 to 2\^64 - 1, but got 'x'"),
         ({"data": np.zeros(3)}, "data is a Dataset, labelled inputs in four parts, but ndarray has no train_x"),
     ],
 )

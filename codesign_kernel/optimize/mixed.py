@@ -17,7 +17,7 @@ from codesign_kernel.optimize.dataset import Dataset, check_parts
 from codesign_kernel.optimize.integer import IntegerNetwork
 from codesign_kernel.optimize.narrowing import Judge, Measured, layers_with_weights, narrow_widths
 from codesign_kernel.optimize.qat import check_classes, quantize_aware
-from codesign_kernel.optimize.training import Progress, Recipe, check_recipe
+from codesign_kernel.optimize.training import Progress, Recipe, check_recipe, check_seed
 
 Cost = Callable[[IntegerNetwork], float]
 _Genes = tuple[int, ...]
@@ -46,6 +46,11 @@ class Assignment:
         """Share of the validation inputs whose class it gets right."""
         return self.measured.accuracy
 
+    def __repr__(self) -> str:
+        widths = " ".join(f"{name}:{width}" for name, width in self.weight_bits.items())
+        how = "trained" if self.trained else "rounded"
+        return f"Assignment({widths}, {how}: accuracy {100 * self.accuracy:.1f} %, cost {self.cost:,.6g})"
+
 
 @dataclass(frozen=True, eq=False)
 class MixedPrecision:
@@ -61,6 +66,12 @@ class MixedPrecision:
     front: tuple[Assignment, ...]
     tried: tuple[Assignment, ...]
     exhaustive: bool
+
+    def __repr__(self) -> str:
+        """The front, one assignment a line."""
+        how = "all that there are" if self.exhaustive else "by search"
+        lines = [f"MixedPrecision: {len(self.tried):,} measured ({how}), {len(self.front)} on the front"]
+        return "\n  ".join([*lines, *map(repr, self.front)])
 
 
 def front_of(assignments: Iterable[Assignment]) -> tuple[Assignment, ...]:
@@ -97,7 +108,8 @@ def mixed_precision(
         cost: of an integer network, a finite number, less is better: bytes of weights, a latency, an energy.
         bits: of maps: 4, 8 or 16.
         widths: that weights may have: different ones of 2, 4, 8 and 16, at most ``bits``; without, 2, 4 and 8 as far.
-        budget: networks that are rounded and measured, at least 1.
+        budget: networks that are rounded and measured, at least 1. Narrowing layers together begins after one network
+            for each layer and width, so fewer than these find little.
         qat: with it, networks of the front are trained further, each as by :func:`codesign_kernel.quantize_aware`, and
             the result's front is that of the trained ones.
         trained: how many at most, evenly along the front with both its ends.
@@ -112,6 +124,9 @@ def mixed_precision(
     for name, value in (("budget", budget), ("trained", trained)):
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise InvalidInputError(f"{name} is an integer >= 1, but got {value!r}")
+    if not callable(cost):
+        raise InvalidInputError(f"cost is a function of an IntegerNetwork, such as weight_bytes, but got {cost!r}")
+    check_seed(seed)
     check_parts(data, "calibration", "validation", *(["train"] if qat is not None else []))
     if qat is not None:
         check_recipe(qat)
@@ -125,7 +140,7 @@ def mixed_precision(
             search.measure(genes)
     else:
         search.descend()
-        search.wander(random.Random(seed))
+        search.wander(random.Random(int(seed)))
     tried = list(search.seen.values())
     front = front_of(tried)
     if qat is not None:

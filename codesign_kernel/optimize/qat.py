@@ -12,7 +12,7 @@ from codesign_kernel.optimize.assembly import assemble
 from codesign_kernel.optimize.calibration import Calibration
 from codesign_kernel.optimize.dataset import Dataset, check_parts
 from codesign_kernel.optimize.integer import IntegerNetwork
-from codesign_kernel.optimize.training import Progress, Recipe, check_recipe, fit, repeatable
+from codesign_kernel.optimize.training import Progress, Recipe, check_recipe, check_seed, fit, repeatable
 
 #: Passes over the training inputs and learning rate where nothing else is asked for.
 RECIPE = Recipe(epochs=10, learning_rate=1e-3)
@@ -50,6 +50,7 @@ def quantize_aware(
     """
     check_parts(data, "train", "calibration")
     check_recipe(recipe)
+    check_seed(seed)
     from codesign_kernel.optimize.pt2e import learned, prepare
 
     calibration = Calibration(model, data.calibration_x, bits)

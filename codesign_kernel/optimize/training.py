@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -57,6 +58,12 @@ def check_recipe(recipe: object) -> None:
     """Refuse what is no :class:`Recipe`."""
     if not isinstance(recipe, Recipe):
         raise InvalidInputError(f"recipe is a Recipe, such as Recipe(epochs=10), but got {recipe!r}")
+
+
+def check_seed(seed: object) -> None:
+    """Refuse what does not make a run repeatable."""
+    if isinstance(seed, bool) or not isinstance(seed, numbers.Integral) or not 0 <= int(seed) < 1 << 64:
+        raise InvalidInputError(f"seed is an integer of 0 to 2^64 - 1, but got {seed!r}")
 
 
 def fit(
@@ -153,11 +160,12 @@ def accuracy(scores: NDArray[np.float32] | NDArray[np.int64], labels: NDArray[np
 @contextmanager
 def repeatable(seed: int) -> Iterator[None]:
     """Seeded random numbers that leave the caller's alone, and one thread, as sums depend on how they are divided."""
+    check_seed(seed)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         with torch.random.fork_rng(devices=[]), torch.enable_grad():
-            torch.manual_seed(seed)
+            torch.manual_seed(int(seed))
             yield
     finally:
         torch.set_num_threads(threads)
