@@ -12,10 +12,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+import torch
 from explorecases import Backwards, Interrupt, interrupt_after
 
 import codesign_kernel as ck
-from codesign_kernel.errors import InfeasibleDesignError, InvalidInputError, UnsupportedLayerError
+from codesign_kernel.errors import InfeasibleDesignError, InvalidInputError, MissingPackageError, UnsupportedLayerError
 from codesign_kernel.explore import Memory
 from codesign_kernel.optimize import Dataset, Recipe, accuracy, quantize, train_digits
 from codesign_kernel.session.pairs import joint_volume
@@ -306,6 +307,18 @@ def test_scores_must_match_the_labels(task: Task) -> None:
     fewer = replace(task.data, labels=(*task.data.labels, "eleven"))
     with pytest.raises(InvalidInputError, match="one score for each of the 11 labels"):
         task.search(data=fewer)
+
+
+def test_exported_programs_are_not_trained(task: Task) -> None:
+    program = torch.export.export(task.model, (torch.zeros(2, *task.data.input_shape),))
+    with pytest.raises(InvalidInputError, match=r"model is a torch.nn.Module, but got ExportedProgram"):
+        task._replace(model=program).search()
+
+
+def test_without_torchao_nothing_is_trained_first(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("codesign_kernel.session.co_optimize.find_spec", lambda name: None)
+    with pytest.raises(MissingPackageError, match=r"torchao, which is not installed; pip install .*epochs=\(0,\)"):
+        task.search(networks=ck.NetworkSpace(epochs=(0, 2)))
 
 
 def test_channels_that_cannot_go_are_refused(task: Task) -> None:

@@ -20,13 +20,14 @@ from typing import Any, cast
 import numpy as np
 
 from codesign_kernel.design import DesignSpace, SpatialSpace
-from codesign_kernel.errors import InvalidInputError
+from codesign_kernel.errors import InvalidInputError, MissingPackageError
 from codesign_kernel.explore import Executor, Provenance, Recorder, Serial
 from codesign_kernel.explore.goal import Goal
 from codesign_kernel.explore.result import versions_of
 from codesign_kernel.explore.samplers import Sampler, make_sampler
 from codesign_kernel.explore.search import space_digest
 from codesign_kernel.optimize import Dataset, IntegerNetwork, quantize
+from codesign_kernel.optimize.channels import check_model
 from codesign_kernel.session.candidates import NetworkSpace, Training, digest_of_arrays
 from codesign_kernel.session.joint_search import JointSearch, Progress
 from codesign_kernel.session.machines import COLUMNS, Machines
@@ -160,6 +161,7 @@ def _checked(model: Any, data: Any, machines: Machines) -> IntegerNetwork:
         raise InvalidInputError(
             f"data is a Dataset, labelled inputs of a classification task in four parts, but got {type(data).__name__}"
         )
+    check_model(model)  # quantize takes exported programs too, which are not trained
     whole = quantize(model, data.calibration_x, bits=max(machines.bits))
     scores = whole.predict(data.validation_x[:1])
     if scores.reshape(1, -1).shape[1] != len(data.labels):
@@ -184,6 +186,11 @@ def _networks(
             f"weight_bits = {list(machines.bits)}; give the space these too"
         )
     networks.check(model, data, whole)
+    if any(networks.choices["epochs"]) and find_spec("torchao") is None:
+        raise MissingPackageError(
+            "networks with epochs of quantisation-aware training need torchao, which is not installed; pip install "
+            "'codesign-playground[optimize]', or give networks with epochs=(0,)"
+        )
     return networks
 
 

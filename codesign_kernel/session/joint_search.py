@@ -74,7 +74,7 @@ class JointSearch:
         barren = 0
         if sampler is None:
             every = list(dict.fromkeys(map(self.networks.canonical, range(self.networks.size))))
-            return "complete" if self._make(every, budget, progress, stop) else "stopped"
+            return "complete" if self._make(every, len(every), progress, stop) else "stopped"
         while len(self.made) < budget:
             asked = sampler.ask(sampler.batch)
             if not len(asked):
