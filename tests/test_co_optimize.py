@@ -238,7 +238,7 @@ def test_what_is_trained_otherwise_is_another_network(task: Task, found: ck.CoOp
 def test_of_equal_pairs_the_first_network_has_it(task: Task) -> None:
     """Whoever finishes first. 0.99 of 16 channels are all of them, and a training at no rate changes nothing."""
     networks = ck.NetworkSpace(epochs=(0,), keep={"conv1": (0.99, 1.0)})
-    still = {"networks": networks, "prune_recipe": Recipe(1, 1e-20)}
+    still = {"networks": networks, "prune_recipe": Recipe(1, 1e-20, batch=512)}
     serial = task.search(**still)
     assert serial.frame["accuracy"].nunique() == 1
     same(task.search(**still, executor=Backwards()), serial)
@@ -307,6 +307,10 @@ def test_scores_must_match_the_labels(task: Task) -> None:
     fewer = replace(task.data, labels=(*task.data.labels, "eleven"))
     with pytest.raises(InvalidInputError, match="one score for each of the 11 labels"):
         task.search(data=fewer)
+    torch.manual_seed(0)
+    maps = torch.nn.Conv2d(1, 10, 8)  # ten maps of one pixel, which the cross entropy does not take
+    with pytest.raises(InvalidInputError, match=r"but the model gives \[10, 1, 1\] an input"):
+        task._replace(model=maps).search()
 
 
 def test_exported_programs_are_not_trained(task: Task) -> None:

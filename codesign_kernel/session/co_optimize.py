@@ -164,7 +164,7 @@ def _checked(model: Any, data: Any, machines: Machines) -> IntegerNetwork:
     check_model(model)  # quantize takes exported programs too, which are not trained
     whole = quantize(model, data.calibration_x, bits=max(machines.bits))
     scores = whole.predict(data.validation_x[:1])
-    if scores.reshape(1, -1).shape[1] != len(data.labels):
+    if scores.shape != (1, len(data.labels)):
         raise InvalidInputError(
             f"a classifier has one score for each of the {len(data.labels)} labels of {data.name}, but the model gives "
             f"{list(scores.shape[1:])} an input; change its last layer, or take other data"
