@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,10 +12,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+import torch
 from explorecases import Backwards, Interrupt, interrupt_after
 
 import codesign_kernel as ck
-from codesign_kernel.errors import InfeasibleDesignError, InvalidInputError, UnsupportedLayerError
+from codesign_kernel.errors import InfeasibleDesignError, InvalidInputError, MissingPackageError, UnsupportedLayerError
 from codesign_kernel.explore import Memory
 from codesign_kernel.optimize import Dataset, Recipe, accuracy, quantize, train_digits
 from codesign_kernel.session.pairs import joint_volume
@@ -225,6 +228,22 @@ def test_the_data_decides(task: Task, found: ck.CoOptimization, known: Memory) -
     assert task.search(store=known, budget=1, data=other).provenance.evaluated == 1
 
 
+def test_what_is_trained_otherwise_is_another_network(task: Task, found: ck.CoOptimization, known: Memory) -> None:
+    """Frozen layers are tuned otherwise, though the weights are the same and the integers of the whole model too."""
+    model = copy.deepcopy(task.model)
+    model.conv1.requires_grad_(False)
+    assert task._replace(model=model).search(store=known, budget=1).provenance.evaluated == 1
+
+
+def test_of_equal_pairs_the_first_network_has_it(task: Task) -> None:
+    """Whoever finishes first. 0.99 of 16 channels are all of them, and a training at no rate changes nothing."""
+    networks = ck.NetworkSpace(epochs=(0,), keep={"conv1": (0.99, 1.0)})
+    still = {"networks": networks, "prune_recipe": Recipe(1, 1e-20, batch=512)}
+    serial = task.search(**still)
+    assert serial.frame["accuracy"].nunique() == 1
+    same(task.search(**still, executor=Backwards()), serial)
+
+
 def test_a_network_that_fails_is_counted(task: Task) -> None:
     """A learning rate at which the loss is no number: the whole networks, which are not pruned, remain."""
     told = task.search(prune_recipe=Recipe(1, 1e30), networks=ck.NetworkSpace(epochs=(0,), keep={"conv1": (0.5, 1.0)}))
@@ -288,6 +307,22 @@ def test_scores_must_match_the_labels(task: Task) -> None:
     fewer = replace(task.data, labels=(*task.data.labels, "eleven"))
     with pytest.raises(InvalidInputError, match="one score for each of the 11 labels"):
         task.search(data=fewer)
+    torch.manual_seed(0)
+    maps = torch.nn.Conv2d(1, 10, 8)  # ten maps of one pixel, which the cross entropy does not take
+    with pytest.raises(InvalidInputError, match=r"but the model gives \[10, 1, 1\] an input"):
+        task._replace(model=maps).search()
+
+
+def test_exported_programs_are_not_trained(task: Task) -> None:
+    program = torch.export.export(task.model, (torch.zeros(2, *task.data.input_shape),))
+    with pytest.raises(InvalidInputError, match=r"model is a torch.nn.Module, but got ExportedProgram"):
+        task._replace(model=program).search()
+
+
+def test_without_torchao_nothing_is_trained_first(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("codesign_kernel.session.co_optimize.find_spec", lambda name: None)
+    with pytest.raises(MissingPackageError, match=r"torchao, which is not installed; pip install .*epochs=\(0,\)"):
+        task.search(networks=ck.NetworkSpace(epochs=(0, 2)))
 
 
 def test_channels_that_cannot_go_are_refused(task: Task) -> None:
@@ -303,6 +338,8 @@ def test_channels_that_cannot_go_are_refused(task: Task) -> None:
         ({"bits": (8, 8)}, "bits has one or more"),
         ({"epochs": (-1,)}, "epochs has"),
         ({"epochs": (0.5,)}, "epochs has"),
+        ({"epochs": (math.nan, 2.0)}, "epochs has"),
+        ({"bits": (8.0,)}, "bits has one or more"),
         ({"keep": {"a": (0.0, 1.0)}}, "keep.a has"),
         ({"keep": {"a": "all"}}, "keep.a has"),
         ({"weight_bits": {"a": (3,)}}, "weight_bits.a has"),

@@ -195,11 +195,19 @@ def test_arguments_that_break_a_law(cache: Path, changes: dict[str, Any], told: 
     assert not cache.exists()
 
 
-@pytest.mark.parametrize("changes", [{"snr_db": (20.0, 5.0)}, {"echo_s": (0.1, float("nan"))}])
+@pytest.mark.parametrize(
+    "changes",
+    [{"snr_db": (20.0, 5.0)}, {"echo_s": (0.1, float("nan"))}, {"snr_db": 10}, {"gain_db": "ab"}],
+)
 def test_conditions_are_bounds_in_order(changes: dict[str, Any]) -> None:
     (name,) = changes
     with pytest.raises(InvalidInputError, match=f"{name} is two finite numbers in order"):
         Conditions(**changes)
+
+
+def test_what_espeak_takes_whole_is_whole() -> None:
+    with pytest.raises(InvalidInputError, match="speed_wpm is two integers in order"):
+        Conditions(speed_wpm=(130.5, 220))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("changes", [{"speed_wpm": (70, 200)}, {"pitch": (0, 100)}, {"echo_s": (0.0, 0.3)}])

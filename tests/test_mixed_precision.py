@@ -149,18 +149,46 @@ def test_training_lifts_the_front(every, model, data):
         ({"widths": (4, 4)}, "are different ones"),
         ({"widths": (4, 16)}, "are different ones of 2, 4, 8"),
         ({"bits": 5}, "bits is one of"),
+        ({"seed": None}, "seed is an integer of 0 to"),
+        ({"cost": 3}, "cost is a function of an IntegerNetwork"),
+        ({"data": np.zeros(3)}, "data is a Dataset"),
+        ({"qat": 5}, "recipe is a Recipe"),
     ],
 )
 def test_other_requests_are_refused(changes, message, model, data):
     with pytest.raises(InvalidInputError, match=message):
-        mixed_precision(model, data, weight_bytes, **changes)
+        mixed_precision(**{"model": model, "data": data, "cost": weight_bytes, **changes})
 
 
 def test_a_cost_that_is_no_number_is_refused(model, data):
     with pytest.raises(EvaluationError, match="the cost function gave nan"):
         mixed_precision(model, data, lambda network: math.nan, budget=3)
+    with pytest.raises(EvaluationError, match="the cost function gave None"):
+        mixed_precision(model, data, lambda network: None, budget=3)
     with pytest.raises(InvalidInputError, match="widths are different ones of 2, 4, at least one"):
         sensitivity(model, data, widths=(8,))
+
+
+def test_widths_without_a_choice_fit_the_network(model, data):
+    assert sensitivity(model, data, bits=4)["weight_bits"].tolist() == [4, 2, 2, 2]
+    found = mixed_precision(model, data, weight_bytes, bits=4)
+    assert found.exhaustive
+    assert {width for one in found.tried for width in one.weight_bits.values()} == {2, 4}
+    first, *rows = repr(found).splitlines()
+    assert first == f"MixedPrecision: 8 measured (all that there are), {len(found.front)} on the front"
+    assert rows[0].strip() == (
+        f"Assignment(conv1:2 conv2:2 fc:2, rounded: accuracy {100 * found.front[0].accuracy:.1f} %, cost 1,508)"
+    )
+
+
+def test_where_nothing_is_saved_the_least_loss_goes_first(model, data, measured):
+    """A cost that is flat, as a memory of one size is: the layer that suffers least is narrowed first."""
+    found = mixed_precision(model, data, lambda network: 1.0, widths=(2, 8), budget=5)
+    start, *alone, step = found.tried
+    assert set(start.weight_bits.values()) == {8}
+    gentle = min(alone, key=lambda one: one.measured.cross_entropy)
+    assert list(step.weight_bits.values()).count(2) == 2
+    assert all(step.weight_bits[name] == 2 for name, width in gentle.weight_bits.items() if width == 2)
 
 
 def test_the_picture_has_a_dot_for_each_layer_and_width(measured):

@@ -126,6 +126,29 @@ def test_the_same_seed_trains_the_same_network_and_the_model_stays(model, data):
     assert first.name == "Joined"
 
 
+def test_steps_do_not_decay(model, data):
+    """Decay alone, at a rate at which nothing else changes: weights shrink, what a step stands for does not."""
+    recipe = Recipe(2, 1e-9, weight_decay=1e7)
+    decayed, kept = quantize_aware(model, data, recipe=recipe), quantize(model, data.calibration_x)
+    assert [layer.scale for layer in decayed.layers] == pytest.approx([layer.scale for layer in kept.layers], rel=1e-4)
+    assert np.abs(decayed.layers[-1].weight).sum() < 0.98 * np.abs(kept.layers[-1].weight).sum()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"recipe": 5}, r"recipe is a Recipe, such as Recipe\(epochs=10\), but got 5"),
+        ({"seed": "x"}, r"seed is an integer of 0 to 2\^64 - 1, but got 'x'"),
+        ({"data": np.zeros(3)}, "data is a Dataset, labelled inputs in four parts, but ndarray has no train_x"),
+    ],
+)
+def test_what_is_no_recipe_or_data_is_refused(changes, message, model, data):
+    with pytest.raises(InvalidInputError, match=message):
+        quantize_aware(**{"model": model, "data": data, **changes})
+    with pytest.raises(InvalidInputError, match=message):
+        fit(**{"model": model, "data": data, "recipe": Recipe(1), **changes})
+
+
 def test_without_a_step_of_training_it_is_what_quantize_gives(model, data, images):
     network = quantize_aware(model, data, 4, {"fc": 2}, stop=lambda: True)
     expected = quantize(model, data.calibration_x, 4, {"fc": 2})

@@ -99,3 +99,13 @@ class Dataset:
     def __repr__(self) -> str:
         sizes = ", ".join(f"{len(getattr(self, f'{part}_y')):,} {part}" for part in PARTS)
         return f"Dataset({self.name!r}, {len(self.labels)} classes, {self.input_shape}, {sizes})"
+
+
+def check_parts(data: object, *parts: str) -> None:
+    """Refuse what has not these parts: keys of :data:`PARTS`."""
+    missing = [f"{part}_{axis}" for part in parts for axis in "xy" if not hasattr(data, f"{part}_{axis}")]
+    if missing:
+        raise InvalidInputError(
+            f"data is a Dataset, labelled inputs in four parts, but {type(data).__name__} has no {missing[0]}; see "
+            "codesign_kernel.optimize.Dataset"
+        )

@@ -76,10 +76,16 @@ def speak(utterances: Sequence[Utterance]) -> tuple[int, list[NDArray[np.int16]]
         "utterances": list(utterances),
     }
     # -I: neither the environment nor the folder of the script changes what it imports
-    done = subprocess.run(
-        [sys.executable, "-I", str(_PROCESS)],
-        input=json.dumps(asked).encode(), capture_output=True, timeout=_TIMEOUT_S,
-    )  # fmt: skip
+    try:
+        done = subprocess.run(
+            [sys.executable, "-I", str(_PROCESS)],
+            input=json.dumps(asked).encode(), capture_output=True, timeout=_TIMEOUT_S,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired as error:
+        raise SpeechError(
+            f"{len(utterances)} utterances take seconds, but eSpeak NG had not spoken them after {_TIMEOUT_S} s; try "
+            "again on a machine that is less busy"
+        ) from error
     if done.returncode:
         told = done.stderr.decode(errors="replace").strip().splitlines()
         died = f"eSpeak NG ended with status {done.returncode}; install {_PACKAGE} again"

@@ -37,6 +37,11 @@ class GatedModel(nn.Module):
         self.groups = tuple(groups)
         self.gates = nn.ParameterList(torch.full((group.channels,), START / SPEED) for group in groups)
 
+    @property
+    def undecayed(self) -> list[nn.Parameter]:
+        """What weight decay must leave alone; see :func:`codesign_kernel.optimize.fit`."""
+        return list(self.gates)
+
     def log_alpha(self) -> dict[str, Tensor]:
         """{group: log alpha of each gate}, the odds of being open."""
         return {group.name: SPEED * gate for group, gate in zip(self.groups, self.gates, strict=True)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,11 +13,11 @@ from torch import nn
 
 from codesign_kernel.errors import EvaluationError, InvalidInputError
 from codesign_kernel.optimize.calibration import Calibration
-from codesign_kernel.optimize.dataset import Dataset
+from codesign_kernel.optimize.dataset import Dataset, check_parts
 from codesign_kernel.optimize.integer import IntegerNetwork
 from codesign_kernel.optimize.narrowing import Judge, Measured, layers_with_weights, narrow_widths
 from codesign_kernel.optimize.qat import check_classes, quantize_aware
-from codesign_kernel.optimize.training import Progress, Recipe
+from codesign_kernel.optimize.training import Progress, Recipe, check_recipe, check_seed
 
 Cost = Callable[[IntegerNetwork], float]
 _Genes = tuple[int, ...]
@@ -45,6 +46,11 @@ class Assignment:
         """Share of the validation inputs whose class it gets right."""
         return self.measured.accuracy
 
+    def __repr__(self) -> str:
+        widths = " ".join(f"{name}:{width}" for name, width in self.weight_bits.items())
+        how = "trained" if self.trained else "rounded"
+        return f"Assignment({widths}, {how}: accuracy {100 * self.accuracy:.1f} %, cost {self.cost:,.6g})"
+
 
 @dataclass(frozen=True, eq=False)
 class MixedPrecision:
@@ -61,6 +67,12 @@ class MixedPrecision:
     tried: tuple[Assignment, ...]
     exhaustive: bool
 
+    def __repr__(self) -> str:
+        """The front, one assignment a line."""
+        how = "all that there are" if self.exhaustive else "by search"
+        lines = [f"MixedPrecision: {len(self.tried):,} measured ({how}), {len(self.front)} on the front"]
+        return "\n  ".join([*lines, *map(repr, self.front)])
+
 
 def front_of(assignments: Iterable[Assignment]) -> tuple[Assignment, ...]:
     """Those that no other one matches in accuracy for less, the cheapest first; of equals the lower cross entropy."""
@@ -76,7 +88,7 @@ def mixed_precision(
     data: Dataset,
     cost: Cost,
     bits: int = 8,
-    widths: Sequence[int] = (2, 4, 8),
+    widths: Sequence[int] | None = None,
     budget: int = 200,
     qat: Recipe | None = None,
     trained: int = 12,
@@ -95,8 +107,9 @@ def mixed_precision(
             training part; the test part is not read.
         cost: of an integer network, a finite number, less is better: bytes of weights, a latency, an energy.
         bits: of maps: 4, 8 or 16.
-        widths: that weights may have: different ones of 2, 4, 8 and 16, at most ``bits``.
-        budget: networks that are rounded and measured, at least 1.
+        widths: that weights may have: different ones of 2, 4, 8 and 16, at most ``bits``; without, 2, 4 and 8 as far.
+        budget: networks that are rounded and measured, at least 1. Narrowing layers together begins after one network
+            for each layer and width, so fewer than these find little.
         qat: with it, networks of the front are trained further, each as by :func:`codesign_kernel.quantize_aware`, and
             the result's front is that of the trained ones.
         trained: how many at most, evenly along the front with both its ends.
@@ -111,16 +124,23 @@ def mixed_precision(
     for name, value in (("budget", budget), ("trained", trained)):
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise InvalidInputError(f"{name} is an integer >= 1, but got {value!r}")
+    if not callable(cost):
+        raise InvalidInputError(f"cost is a function of an IntegerNetwork, such as weight_bytes, but got {cost!r}")
+    check_seed(seed)
+    check_parts(data, "calibration", "validation", *(["train"] if qat is not None else []))
+    if qat is not None:
+        check_recipe(qat)
     calibration = Calibration(model, data.calibration_x, bits)
     check_classes(calibration, data)
-    search = _Search(calibration, Judge(calibration, data), cost, narrow_widths(widths, bits), budget, progress)
+    legal = narrow_widths([w for w in (2, 4, 8) if w <= bits] if widths is None else widths, bits)
+    search = _Search(calibration, Judge(calibration, data), cost, legal, budget, progress)
     exhaustive = len(search.widths) ** len(search.names) <= budget
     if exhaustive:
         for genes in product(range(len(search.widths)), repeat=len(search.names)):
             search.measure(genes)
     else:
         search.descend()
-        search.wander(random.Random(seed))
+        search.wander(random.Random(int(seed)))
     tried = list(search.seen.values())
     front = front_of(tried)
     if qat is not None:
@@ -184,9 +204,10 @@ class _Search:
                     start.cost - found.cost,
                 )
 
-        def price(layer: int, gene: int) -> float:
+        def price(layer: int, gene: int) -> tuple[float, float]:
+            """Loss for what is saved; where nothing is, as of a memory of few sizes, the loss alone decides."""
             hurt, saved = (new - old for new, old in zip(alone[layer, gene], before(layer, gene), strict=True))
-            return hurt / saved if saved > 0 else math.inf
+            return (hurt / saved if saved > 0 else math.inf), hurt
 
         def before(layer: int, gene: int) -> tuple[float, float]:
             return alone.get((layer, gene + 1), (0.0, 0.0))
@@ -237,6 +258,6 @@ def _spread(front: Sequence[Assignment], most: int) -> list[Assignment]:
 
 def _paid(cost: Cost, network: IntegerNetwork) -> float:
     value = cost(network)
-    if isinstance(value, bool) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not math.isfinite(value):
         raise EvaluationError(f"the cost of a network is a finite number, but the cost function gave {value!r}")
     return float(value)

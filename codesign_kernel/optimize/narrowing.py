@@ -11,7 +11,7 @@ from torch import nn
 
 from codesign_kernel.errors import InvalidInputError
 from codesign_kernel.optimize.calibration import Calibration
-from codesign_kernel.optimize.dataset import Dataset
+from codesign_kernel.optimize.dataset import Dataset, check_parts
 from codesign_kernel.optimize.integer import IntegerNetwork
 from codesign_kernel.optimize.layer import PLAIN_OPS, WEIGHT_BITS
 from codesign_kernel.optimize.qat import check_classes
@@ -70,14 +70,15 @@ def narrow_widths(widths: Sequence[int], most: int) -> list[int]:
     return sorted(map(int, given))
 
 
-def sensitivity(model: nn.Module, data: Dataset, bits: int = 8, widths: Sequence[int] = (2, 4)) -> pd.DataFrame:
+def sensitivity(model: nn.Module, data: Dataset, bits: int = 8, widths: Sequence[int] | None = None) -> pd.DataFrame:
     """Quantise with the weights of one layer at a time narrowed, and measure each network on validation data.
 
     Args:
         model: as for :func:`codesign_kernel.quantize`, ending in a Linear with one result for each class.
         data: calibrates on its calibration part and measures on its validation part; reads no other.
         bits: of maps, and of all weights but the narrowed layer's: 4, 8 or 16.
-        widths: of the narrowed layer's weights: different ones of 2, 4 and 8 below ``bits``.
+        widths: of the narrowed layer's weights: different ones of 2, 4 and 8 below ``bits``; without, 2 and 4, or 2
+            alone where ``bits`` is 4.
 
     Returns:
         One row for each layer with weights and each width, in this order: ``layer``, ``op``, ``weights`` (their
@@ -89,9 +90,10 @@ def sensitivity(model: nn.Module, data: Dataset, bits: int = 8, widths: Sequence
     """
     import pandas as pd
 
+    check_parts(data, "calibration", "validation")
     calibration = Calibration(model, data.calibration_x, bits)
     check_classes(calibration, data)
-    narrow = narrow_widths(widths, bits // 2)
+    narrow = narrow_widths([w for w in (2, 4) if w < bits] if widths is None else widths, bits // 2)
     judge = Judge(calibration, data)
     layers = {layer.name: layer for layer in calibration.layers if layer.op not in PLAIN_OPS}
     total = sum(layer.weight.numel() for layer in layers.values())

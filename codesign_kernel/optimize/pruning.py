@@ -14,7 +14,7 @@ from codesign_kernel.errors import InvalidInputError
 from codesign_kernel.optimize.channels import ChannelGroup, Channels, channels_of, magnitudes, narrowed
 from codesign_kernel.optimize.dataset import Dataset
 from codesign_kernel.optimize.gates import gated
-from codesign_kernel.optimize.training import WIDE, Progress, Recipe, fit, repeatable
+from codesign_kernel.optimize.training import WIDE, Progress, Recipe, check_recipe, check_seed, fit, repeatable
 
 #: How the channels that go are chosen.
 IMPORTANCES = {
@@ -64,6 +64,9 @@ def prune(
         MissingPackageError: torch-pruning is not installed.
     """
     _check(data, importance, round_to)
+    check_seed(seed)
+    if recipe is not None:
+        check_recipe(recipe)
     example = torch.from_numpy(data.train_x[:2])
     channels = channels_of(model, example)
     counts = _counts(channels, keep, round_to)
@@ -126,7 +129,7 @@ def _scores(
     if importance == "magnitude":
         return magnitudes(model, torch.from_numpy(data.train_x[:2]), groups)
     if importance == "random":
-        drawn = torch.Generator().manual_seed(seed)
+        drawn = torch.Generator().manual_seed(int(seed))
         return {group.name: torch.rand(group.channels, generator=drawn) for group in groups}
     return taylor(model, data, groups)
 

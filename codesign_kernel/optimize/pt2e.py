@@ -97,6 +97,11 @@ class LearnedStep(FakeQuantizeBase):
         self.most = most
 
     @property
+    def undecayed(self) -> list[nn.Parameter]:
+        """What weight decay must leave alone; see :func:`codesign_kernel.optimize.fit`."""
+        return [self.logarithm]
+
+    @property
     def step(self) -> Tensor:
         """What one step stands for: [1], or [K] for weights."""
         step = self.logarithm.exp()

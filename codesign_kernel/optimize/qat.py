@@ -10,9 +10,9 @@ from torch import nn
 from codesign_kernel.errors import InvalidInputError
 from codesign_kernel.optimize.assembly import assemble
 from codesign_kernel.optimize.calibration import Calibration
-from codesign_kernel.optimize.dataset import Dataset
+from codesign_kernel.optimize.dataset import Dataset, check_parts
 from codesign_kernel.optimize.integer import IntegerNetwork
-from codesign_kernel.optimize.training import Progress, Recipe, fit, repeatable
+from codesign_kernel.optimize.training import Progress, Recipe, check_recipe, check_seed, fit, repeatable
 
 #: Passes over the training inputs and learning rate where nothing else is asked for.
 RECIPE = Recipe(epochs=10, learning_rate=1e-3)
@@ -48,6 +48,9 @@ def quantize_aware(
         UnsupportedLayerError: the model holds a layer that the datapath cannot run; the message names it.
         MissingPackageError: torchao is not installed.
     """
+    check_parts(data, "train", "calibration")
+    check_recipe(recipe)
+    check_seed(seed)
     from codesign_kernel.optimize.pt2e import learned, prepare
 
     calibration = Calibration(model, data.calibration_x, bits)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from codesign_kernel.errors import InvalidInputError
-from codesign_kernel.optimize.dataset import Dataset
+from codesign_kernel.optimize.dataset import Dataset, check_parts
 
 Progress = Callable[[int, int, str], None]
 #: Inputs that run through a model at once where nothing is learned.
@@ -28,7 +30,8 @@ class Recipe:
         epochs: passes over the training inputs, at least 1.
         learning_rate: of Adam at the start; it falls to 0 along half a cosine.
         batch: inputs a step.
-        weight_decay: of AdamW (Loshchilov and Hutter 2019, arXiv 1711.05101); 0 is plain Adam.
+        weight_decay: of AdamW (Loshchilov and Hutter 2019, arXiv 1711.05101), on weights and biases, but not on steps
+            of quantisation and gates; 0 is plain Adam.
 
     Raises:
         InvalidInputError: a field breaks its law.
@@ -49,6 +52,18 @@ class Recipe:
             lawful = isinstance(value, (int, float)) and np.isfinite(value) and value >= 0
             if not lawful or (name == "learning_rate" and value == 0):
                 raise InvalidInputError(f"{name} is a finite number {law}, but got {value!r}")
+
+
+def check_recipe(recipe: object) -> None:
+    """Refuse what is no :class:`Recipe`."""
+    if not isinstance(recipe, Recipe):
+        raise InvalidInputError(f"recipe is a Recipe, such as Recipe(epochs=10), but got {recipe!r}")
+
+
+def check_seed(seed: object) -> None:
+    """Refuse what does not make a run repeatable."""
+    if isinstance(seed, bool) or not isinstance(seed, numbers.Integral) or not 0 <= int(seed) < 1 << 64:
+        raise InvalidInputError(f"seed is an integer of 0 to 2^64 - 1, but got {seed!r}")
 
 
 def fit(
@@ -75,14 +90,16 @@ def fit(
         The mean loss of each epoch.
 
     Raises:
-        InvalidInputError: the loss became NaN or infinite; the message says in which epoch.
+        InvalidInputError: an argument is of another kind, or the loss became NaN or infinite; the message says in
+            which epoch.
     """
+    check_parts(data, "train")
+    check_recipe(recipe)
     x, y = torch.from_numpy(data.train_x), torch.from_numpy(data.train_y)
     losses: list[float] = []
     with repeatable(seed):
         model.train()
-        parameters = [p for p in model.parameters() if p.requires_grad]
-        optimizer = torch.optim.AdamW(parameters, lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
+        optimizer = torch.optim.AdamW(_decayed(model, recipe), lr=recipe.learning_rate)
         steps = recipe.epochs * -(-len(x) // recipe.batch)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
         for epoch in range(recipe.epochs):
@@ -110,6 +127,20 @@ def fit(
     return losses
 
 
+def _decayed(model: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
+    """What is trained, as groups of an optimizer.
+
+    Modules name in ``undecayed`` what is no weight, such as the logarithm of a step, which would decay to a step of 1.
+    """
+    free = {id(p) for module in model.modules() for p in getattr(module, "undecayed", ())}
+    learning = [p for p in model.parameters() if p.requires_grad]
+    groups = (
+        {"params": [p for p in learning if id(p) not in free], "weight_decay": recipe.weight_decay},
+        {"params": [p for p in learning if id(p) in free], "weight_decay": 0.0},
+    )
+    return [group for group in groups if group["params"]]
+
+
 def logits(model: nn.Module, x: NDArray[np.float32]) -> NDArray[np.float32]:
     """What ``model`` says of inputs [N, C, H, W], in evaluation mode: [N, classes]."""
     was = model.training
@@ -129,11 +160,12 @@ def accuracy(scores: NDArray[np.float32] | NDArray[np.int64], labels: NDArray[np
 @contextmanager
 def repeatable(seed: int) -> Iterator[None]:
     """Seeded random numbers that leave the caller's alone, and one thread, as sums depend on how they are divided."""
+    check_seed(seed)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         with torch.random.fork_rng(devices=[]), torch.enable_grad():
-            torch.manual_seed(seed)
+            torch.manual_seed(int(seed))
             yield
     finally:
         torch.set_num_threads(threads)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import numbers
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -53,8 +55,6 @@ _CHUNK = 250
 _BABBLE_S = 60
 #: Standard deviations of the training part that become 1; what is beyond is cut off.
 _REACH = 3.0
-
-
 #: What eSpeak NG takes, and rooms from a telephone box to a cathedral (s).
 _LIMITS: dict[str, tuple[float, float]] = {
     "speed_wpm": (espeak.SLOWEST_WPM, espeak.FASTEST_WPM),
@@ -62,6 +62,8 @@ _LIMITS: dict[str, tuple[float, float]] = {
     "spread": (0, espeak.HIGHEST),
     "echo_s": (0.01, 10),
 }
+#: What eSpeak NG takes as integers.
+_WHOLE = frozenset({"speed_wpm", "pitch", "spread"})
 
 
 @dataclass(frozen=True)
@@ -90,9 +92,13 @@ class Conditions:
     gain_db: tuple[float, float] = (-12.0, 0.0)
 
     def __post_init__(self) -> None:
-        for name, (low, high) in asdict(self).items():
-            if not (np.isfinite([low, high]).all() and low <= high):
-                raise InvalidInputError(f"{name} is two finite numbers in order, but got {(low, high)}")
+        for name, bounds in asdict(self).items():
+            kind = numbers.Integral if name in _WHOLE else numbers.Real
+            pair = isinstance(bounds, (tuple, list)) and len(bounds) == 2
+            if not pair or not all(isinstance(b, kind) and math.isfinite(b) for b in bounds) or bounds[0] > bounds[1]:
+                what = "integers" if name in _WHOLE else "finite numbers"
+                raise InvalidInputError(f"{name} is two {what} in order, but got {bounds!r}")
+            low, high = bounds
             least, most = _LIMITS.get(name, (-np.inf, np.inf))
             if low < least or high > most:
                 raise InvalidInputError(f"{name} lies between {least} and {most}, but got {(low, high)}")

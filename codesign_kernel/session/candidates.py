@@ -79,15 +79,15 @@ class NetworkSpace:
             InvalidInputError: a list of choices is empty, names one twice, or holds what is none.
         """
         self.choices: dict[str, tuple[Any, ...]] = {
-            "bits": _choices("bits", bits, lambda v: v in DATA_BITS, f"of {DATA_BITS}"),
-            "epochs": _choices("epochs", epochs, lambda v: v == int(v) and v >= 0, "whole numbers of 0 or more"),
+            "bits": _choices("bits", bits, lambda v: _whole(v) and v in DATA_BITS, f"of {DATA_BITS}"),
+            "epochs": _choices("epochs", epochs, lambda v: _whole(v) and v >= 0, "whole numbers of 0 or more"),
         }
         for layer, shares in (keep or {}).items():
             law = _choices(KEPT + layer, shares, lambda v: 0 < v <= 1, "above 0 and at most 1")
             self.choices[KEPT + layer] = tuple(map(float, law))
         for layer, widths in (weight_bits or {}).items():
             self.choices[WIDTH + layer] = _choices(
-                WIDTH + layer, widths, lambda v: v in WEIGHT_BITS, f"of {WEIGHT_BITS}"
+                WIDTH + layer, widths, lambda v: _whole(v) and v in WEIGHT_BITS, f"of {WEIGHT_BITS}"
             )
 
     @classmethod
@@ -208,6 +208,10 @@ def _choices(name: str, values: Any, lawful: Any, law: str) -> tuple[Any, ...]:
     if not several or not numbers or len(set(several)) != len(several) or not all(lawful(v) for v in several):
         raise InvalidInputError(f"{name} has one or more different choices, {law}, but got {values!r}")
     return several
+
+
+def _whole(value: Any) -> bool:
+    return isinstance(value, int)
 
 
 @dataclass(frozen=True)

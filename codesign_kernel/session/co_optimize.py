@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
@@ -18,13 +19,14 @@ from typing import Any, cast
 import numpy as np
 
 from codesign_kernel.design import DesignSpace, SpatialSpace
-from codesign_kernel.errors import InvalidInputError
+from codesign_kernel.errors import InvalidInputError, MissingPackageError
 from codesign_kernel.explore import Executor, Provenance, Recorder, Serial
 from codesign_kernel.explore.goal import Goal
 from codesign_kernel.explore.result import versions_of
 from codesign_kernel.explore.samplers import Sampler, make_sampler
 from codesign_kernel.explore.search import space_digest
 from codesign_kernel.optimize import Dataset, IntegerNetwork, quantize
+from codesign_kernel.optimize.channels import check_model
 from codesign_kernel.session.candidates import NetworkSpace, Training, digest_of_arrays
 from codesign_kernel.session.code import digest_of_code
 from codesign_kernel.session.joint_search import JointSearch, Progress
@@ -164,9 +166,10 @@ def _checked(model: Any, data: Any, machines: Machines) -> IntegerNetwork:
         raise InvalidInputError(
             f"data is a Dataset, labelled inputs of a classification task in four parts, but got {type(data).__name__}"
         )
+    check_model(model)  # quantize takes exported programs too, which are not trained
     whole = quantize(model, data.calibration_x, bits=max(machines.bits))
     scores = whole.predict(data.validation_x[:1])
-    if scores.reshape(1, -1).shape[1] != len(data.labels):
+    if scores.shape != (1, len(data.labels)):
         raise InvalidInputError(
             f"a classifier has one score for each of the {len(data.labels)} labels of {data.name}, but the model gives "
             f"{list(scores.shape[1:])} an input; change its last layer, or take other data"
@@ -188,6 +191,11 @@ def _networks(
             f"weight_bits = {list(machines.bits)}; give the space these too"
         )
     networks.check(model, data, whole)
+    if any(networks.choices["epochs"]) and find_spec("torchao") is None:
+        raise MissingPackageError(
+            "networks with epochs of quantisation-aware training need torchao, which is not installed; pip install "
+            "'codesign-playground[optimize]', or give networks with epochs=(0,)"
+        )
     return networks
 
 
@@ -206,11 +214,15 @@ def _proposer(sampler: str, networks: NetworkSpace, budget: int, seed: int, popu
 def _digests(model: Any, data: Dataset, whole: IntegerNetwork, recipes: tuple[Any, ...], seed: int) -> dict[str, str]:
     """What decides what a candidate becomes, by name."""
     state = {name: tensor.detach().cpu().numpy() for name, tensor in model.state_dict().items()}
+    # what training sees of a model and its integers do not show: dropout, frozen layers
+    form = re.sub("0x[0-9a-f]+", "", repr(model))
+    learning = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
     parts = ("train", "calibration", "validation")
     arrays = {f"{part}_{kind}": getattr(data, f"{part}_{kind}") for part in parts for kind in "xy"}
     return {
         "model": digest_of_arrays(state),
         "graph": whole.digest,
+        "form": _key([form, learning]),
         "data": digest_of_arrays(arrays),
         "settings": _key([list(map(repr, recipes)), seed]),
         "code": digest_of_code(NETWORK_CODE),

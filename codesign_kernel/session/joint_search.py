@@ -74,7 +74,7 @@ class JointSearch:
         barren = 0
         if sampler is None:
             every = list(dict.fromkeys(map(self.networks.canonical, range(self.networks.size))))
-            return "complete" if self._make(every, budget, progress, stop) else "stopped"
+            return "complete" if self._make(every, len(every), progress, stop) else "stopped"
         while len(self.made) < budget:
             asked = sampler.ask(sampler.batch)
             if not len(asked):
@@ -127,12 +127,10 @@ class JointSearch:
             if stop is not None and stop():
                 going = False
                 break
-        fresh = {
-            number: fresh[number] for number in numbers if number in fresh
-        }  # in the order asked, whoever was first
+        fresh = {n: fresh[n] for n in numbers if n in fresh}  # in the order asked, whoever was first
         items = {n: (t.network.workload, t.network.bits) for n, t in fresh.items() if t.network is not None}
-        for number, content in self._work(self.machines, items, "machines"):
-            self.swept[number] = Swept.from_bytes(content)
+        swept = {n: Swept.from_bytes(content) for n, content in self._work(self.machines, items, "machines")}
+        self.swept.update({n: swept[n] for n in items})  # likewise: of equal pairs the front has the first
         self.made.update(fresh)
         if self.reference is None:
             self._refer()
