@@ -16,6 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import psutil
 import psycopg
 import redis
 
@@ -66,12 +67,19 @@ class Server:
             time.sleep(0.05)
 
     def kill(self) -> None:
-        """SIGKILL, to it and its children."""
+        """SIGKILL, to it and its children, which may have groups of their own; back when all of them are gone."""
         if self._process is not None:
+            children: list[psutil.Process] = []
+            with suppress(psutil.NoSuchProcess):
+                children = psutil.Process(self._process.pid).children(recursive=True)
             with suppress(ProcessLookupError):  # it is gone already
                 os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
             self._process = None
+            for child in children:
+                with suppress(psutil.NoSuchProcess):
+                    child.kill()
+            psutil.wait_procs(children, PATIENCE_S)
 
     def command(self) -> list[str]:
         raise NotImplementedError

@@ -169,6 +169,7 @@ def test_a_space_within_the_budget_is_searched_whole(task: Task, found: ck.CoOpt
     assert len(found.frame) == 8
 
 
+@pytest.mark.slow
 def test_cut_off_and_gone_on_with(task: Task, found: ck.CoOptimization) -> None:
     """Stopped, interrupted, finished: nothing is trained twice, and the end is that of an undisturbed search."""
     store, calls = Memory(), Counting()
@@ -197,6 +198,7 @@ def test_machines_are_swept_again_for_other_limits_and_networks_not_trained(
     assert other.frame["volume"].tolist() != found.frame["volume"].tolist()[:4]
 
 
+@pytest.mark.slow
 def test_the_store_keeps_it(task: Task, found: ck.CoOptimization, tmp_path: Path) -> None:
     with ck.Store(tmp_path / "store.db") as store:
         # and the order in which networks are finished does not matter
@@ -211,6 +213,7 @@ def test_the_store_keeps_it(task: Task, found: ck.CoOptimization, tmp_path: Path
             task.search(store=store, name="pairs", seed=1)
 
 
+@pytest.mark.slow
 def test_the_test_part_decides_nothing(task: Task, found: ck.CoOptimization) -> None:
     wrong = replace(task.data, test_y=(task.data.test_y + 1) % 10)
     other = task.search(data=wrong)

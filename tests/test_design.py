@@ -107,6 +107,7 @@ def scalar(workload: Workload, parameters: dict[str, float]) -> dict[str, object
 
 
 class TestSweep:
+    @pytest.mark.slow
     @pytest.mark.parametrize("name", WORKLOADS)
     def test_a_batch_is_its_designs_one_by_one(self, name):
         """Every column of 1,000 random designs, half of them feasible, bit for bit; and the same reasons."""

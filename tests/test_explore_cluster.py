@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -121,6 +122,7 @@ def test_what_is_no_result_comes_back_from_a_worker(two: Cluster, store: ck.Stor
 
 def three_fails(item: int) -> int:
     if item == 3:
+        time.sleep(2)  # so that the other worker is done with those before it
         raise ValueError("three is refused")
     return item
 

@@ -12,6 +12,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -293,14 +294,18 @@ held.close()
 )
 def test_the_disk_is_full_in_the_middle(tmp_path: Path, sampler: str, database: str, size: str) -> None:
     """A real one, of a size of its own: a mount that only this client sees."""
-    folder, script = tmp_path / "disk", tmp_path / "full.py"
-    folder.mkdir()
+    script = tmp_path / "full.py"
     script.write_text(FULL)
+    with tempfile.TemporaryDirectory(prefix="disk-") as folder:  # pytest's own path is too long for a server's socket
+        _run_full(Path(folder), script, sampler, database, size, tmp_path / "log")
+
+
+def _run_full(folder: Path, script: Path, sampler: str, database: str, size: str, log: Path) -> None:
     alone = ["unshare", "--mount"] if not os.geteuid() else ["unshare", "--mount", "--map-root-user"]
     mount = f'mount -t tmpfs -o size={size},mode=1777 tmpfs "$1"'
     if shutil.which("unshare") is None or subprocess.run([*alone, "sh", "-c", mount, "-", str(folder)]).returncode:
         pytest.skip("a disk of its own takes the right to mount one, which is not given here")
-    run = [sys.executable, str(script), str(folder), sampler, database, str(tmp_path / "log")]
+    run = [sys.executable, str(script), str(folder), sampler, database, str(log)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
     done = subprocess.run(
         [*alone, "sh", "-c", f'{mount} && shift && exec "$@"', "-", str(folder), *run],

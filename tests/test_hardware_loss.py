@@ -44,6 +44,7 @@ def slope_of(width: Tensor) -> float:
     return 0.0 if width.grad is None else width.grad.item()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("network", list(NETWORKS))
 def test_a_workload_with_other_channels_is_that_of_the_pruned_network(network: str) -> None:
     model, example = untrained(network)

@@ -23,6 +23,7 @@ def modules(text: str, keyword: str) -> list[str]:
     return re.findall(rf"^{keyword} (\w+)", text, re.MULTILINE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dataflow", ["ws", "os"])
 def test_a_large_array_takes_no_more_text(dataflow):
     bundle = generate_rtl(Accelerator.systolic(32, 32, dataflow))

@@ -59,6 +59,7 @@ def model(data):
     return model
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("bits", "width", "steps"), [(8, 8, 2), (8, 2, 2), (4, 4, 1), (16, 4, 8)])
 def test_the_integers_are_those_of_the_trained_graph(bits, width, steps, model, data, images):
     """Up to the rounding of a requantiser's multiplier: 2^-16 of the range, 1 step of 16 bits a layer."""
@@ -112,6 +113,7 @@ def test_a_fake_quantizer_stands_where_the_datapath_rounds(model, data):
         assert not zero.any()
 
 
+@pytest.mark.slow
 def test_the_same_seed_trains_the_same_network_and_the_model_stays(model, data):
     before = copy.deepcopy(model.state_dict())
     state = torch.get_rng_state()

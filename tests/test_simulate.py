@@ -91,6 +91,7 @@ def test_shapes_are_what_they_say(name: str) -> None:
         assert trace.work_s / trace.length_s == pytest.approx(load[name], rel=0.1)
 
 
+@pytest.mark.slow
 def test_predictive_beats_dask_on_most() -> None:
     """Completion time x worker-hours, whether completion is that of the last task or the mean of all."""
     last = mean = 0

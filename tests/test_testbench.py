@@ -79,6 +79,7 @@ def written(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("tool", TOOLS)
 class TestSimulators:
+    @pytest.mark.slow
     @pytest.mark.parametrize("name", ["2x2", "4x2", "2x8 os", "4x4 int4", "2x4 int16"])
     def test_sound_rtl_passes(self, tool: str, name: str, tmp_path: Path) -> None:
         bundle = bundle_of(name, 2)

@@ -30,6 +30,7 @@ SLOW_SIMULATORS = [
 ]
 
 
+@pytest.mark.slow
 def test_every_kind_of_accelerator_is_drawn_and_lawful():
     """Every dataflow and precision in turn; sides that differ; memories of which some hold one tile and no more."""
     for small in (False, True):
@@ -90,6 +91,7 @@ def test_thirty_networks_on_the_others(simulator):
     assert all(report.met[name] >= 1 for name in ("padding", "pool", "relu", "stride", "tiles", "blocks", "banks"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("simulator", SLOW_SIMULATORS)
 def test_some_networks_on_the_others(simulator):
     told: list[tuple[int, int, str]] = []
