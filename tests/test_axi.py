@@ -191,6 +191,7 @@ def transfer_case(bits: int) -> dict:
 
 @pytest.mark.icarus
 class TestNetwork:
+    @pytest.mark.slow
     @pytest.mark.parametrize("name", BY_NAME)
     @pytest.mark.parametrize("run", ["network_at_its_pace", "network_under_pressure", "network_under_heavy_pressure"])
     def test_bits_and_cycles(self, simulate, name, run):

@@ -14,6 +14,7 @@ from codesign_kernel.workload import Workload
 
 
 class TestMonotony:
+    @pytest.mark.slow
     @pytest.mark.parametrize("field", ["bandwidth_gb_s", "weight_kib", "accumulator_kib"])
     def test_more_is_never_slower(self, field):
         """On this sample; the test below has a machine that more accumulators make slower."""
@@ -34,6 +35,7 @@ class TestMonotony:
         )
         assert large - small == 8 * ((32 + 8) - (20 + 16))
 
+    @pytest.mark.slow
     def test_a_larger_activation_memory_is_slower_only_where_its_cuts_fall_worse(self):
         """Longer chunks can hold one pass more than shorter ones that the accumulators just take; and they, like a map
         that stays whole, are loaded with the rows that windows step over."""

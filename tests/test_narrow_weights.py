@@ -179,6 +179,7 @@ class TestUnpacker:
         Simulation(unpack(share, row, last, weight), drive).run(quiet=1)
         assert seen == 256 * ((2 << halvings) - 1)
 
+    @pytest.mark.slow
     @pytest.mark.icarus
     @pytest.mark.parametrize(
         ("name", "good", "wrong"),

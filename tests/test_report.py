@@ -79,6 +79,7 @@ def test_a_table_and_a_download_escape_what_comes_in() -> None:
     assert page.manifest_rows({"a": 1, "b": {"c": [1, 2]}}) == [("a", "1"), ("b.c", "1, 2")]
 
 
+@pytest.mark.slow
 @pytest.mark.browser
 def test_the_report_in_a_browser(tmp_path: Path) -> None:
     chromium = shutil.which("chromium")
@@ -105,6 +106,7 @@ def test_the_report_in_a_browser(tmp_path: Path) -> None:
         browser.close()
 
 
+@pytest.mark.slow
 @pytest.mark.browser
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_a_table_shows_that_it_scrolls(tmp_path: Path, theme: Literal["light", "dark"]) -> None:

@@ -99,6 +99,7 @@ def test_without_opensta_it_says_so(monkeypatch: pytest.MonkeyPatch):
     assert fmax(Path(), "top", ["cells.lib"]) == (None, MISSING)
 
 
+@pytest.mark.slow
 @pytest.mark.yosys
 @pytest.mark.verilator
 @pytest.mark.parametrize("name", ["2x2", "8x4"])
