@@ -25,8 +25,10 @@ demo: $(VENV)/.core ## train, choose, generate and prove one accelerator; the re
 lab: $(VENV)/.all ## open the lessons in JupyterLab
 	$(BIN)/jupyter lab --ip=127.0.0.1 notebooks
 
+# Other extensions of JupyterLab's look for parts that Voila's page does not have.
 apps: $(VENV)/.all ## serve the apps with Voila on this machine only (PORT=number)
-	JUPYTER_PATH=widgets $(BIN)/voila voila_apps --template=codesign --Voila.ip=127.0.0.1 --port=$(PORT) --no-browser
+	JUPYTER_PATH=widgets $(BIN)/voila voila_apps --template=codesign --Voila.ip=127.0.0.1 --port=$(PORT) --no-browser \
+		--VoilaConfiguration.extension_allowlist="['@voila-dashboards/widgets-manager8', '@jupyter-widgets/jupyterlab-manager', 'anywidget']"
 
 test: $(VENV)/.all system-packages lint ## format, lint, types and every test
 	$(BIN)/python -m pytest -n auto --dist loadfile $(PYTEST_ARGS)

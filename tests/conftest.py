@@ -13,6 +13,7 @@ import pytest
 from codesign_kernel.session.doctor import doctor
 
 if TYPE_CHECKING:
+    from browser import Served
     from servers import Postgres, Redis
 
 #: Marker -> the check of `codesign doctor` that must be good for the test to run.
@@ -91,6 +92,15 @@ def redis() -> Iterator[Redis]:
 
     with Redis() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def pages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """A Voila that tests share: ``pages.page(name, cell)`` is the address of a notebook. Marker ``browser``."""
+    from browser import voila
+
+    with voila(tmp_path_factory.mktemp("pages"), tmp_path_factory.mktemp("voila")) as served:
+        yield served
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])

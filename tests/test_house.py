@@ -210,7 +210,7 @@ def test_the_house_keeps_its_rules() -> None:
         ("session/run.py", "from plotly import graph_objects", "home is figures and widgets"),
         ("cost/area.py", "from math import *", "imports *"),
         ("quantum/magic.py", "", "add it to FLOORS"),
-        ("../widgets/explorer.py", "from codesign_kernel.session import sweep", "widgets know"),
+        ("../widgets/playground.py", "from codesign_kernel.session import sweep", "widgets know"),
     ],
 )
 def test_each_rule_can_be_broken(path: str, source: str, told: str) -> None:
@@ -229,7 +229,7 @@ def test_what_the_rules_allow() -> None:
         f"{KERNEL}/session/__init__.py": ["from codesign_kernel import cosim, cost", "from .doctor import doctor"],
         f"{KERNEL}/cli/parser.py": ["from codesign_kernel import __version__, session"],
         f"{KERNEL}/rtl/core.py": ["from myhdl import block", "import numpy as np"],
-        "widgets/explorer.py": [
+        "widgets/playground.py": [
             "import ipywidgets",
             "from codesign_kernel.figures import theme",
             "from ._base import Base",

@@ -4,14 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
-import os
-import shutil
-import subprocess
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -24,12 +19,11 @@ from codesign_kernel.figures import workers_info
 codesign_widgets = pytest.importorskip("codesign_widgets")
 pytest.importorskip("distributed")
 
-from test_app import free_port, loopback, wait_for  # noqa: E402 - behind what they need
+from browser import Served, browse, check_looks  # noqa: E402 - behind what they need
 
 from codesign_kernel.cluster.adapter import Log  # noqa: E402
 from codesign_kernel.cluster.simulate import policy  # noqa: E402
 
-ROOT = Path(__file__).parent.parent
 #: What a scheduler says of two busy workers and forty tasks that wait.
 BUSY = {
     "arrived": 2, "idle": 0, "cpu": 0.9, "memory": 0.1, "queued": 40, "running": 2, "task_s": 5.0, "submitted": 42,
@@ -199,42 +193,6 @@ ClusterWatch(cluster, interval_s=0.5)
 """
 
 
-@pytest.fixture
-def page_url(tmp_path: Path) -> Iterator[str]:
-    """Such a page, served by a Voila of its own on loopback."""
-    pytest.importorskip("voila")
-    nbformat = pytest.importorskip("nbformat")
-    notebook = tmp_path / "watch.ipynb"
-    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
-    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(CELL)], metadata=kernel), notebook)
-    port, log = free_port(), tmp_path / "log"
-    path = [str(ROOT), str(Path(codesign_widgets.__file__).parent.parent), os.environ.get("PYTHONPATH", "")]
-    environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join(filter(None, path)),
-        "JUPYTER_PATH": str(ROOT / "widgets"),
-        "JUPYTER_CONFIG_DIR": str(tmp_path / "config"),
-        "JUPYTER_RUNTIME_DIR": str(tmp_path / "runtime"),
-        "IPYTHONDIR": str(tmp_path / "ipython"),
-    }
-    command = [sys.executable, "-m", "voila", str(notebook), "--template=codesign", "--no-browser", f"--port={port}"]
-    with log.open("wb") as out:
-        server = subprocess.Popen(
-            [*command, "--Voila.ip=127.0.0.1", "--show_tracebacks=True"],
-            cwd=tmp_path, env=environment, stdout=out, stderr=out, start_new_session=True,
-        )  # fmt: skip
-        try:
-            wait_for(port, server, log)
-            yield f"http://127.0.0.1:{port}/"
-        finally:
-            server.terminate()
-            try:
-                server.wait(20)
-            except subprocess.TimeoutExpired:
-                server.kill()
-                server.wait(5)
-
-
 def until(tab: Any, told: str, seen: Callable[[], bool], timeout_s: float = 60) -> None:
     end = time.monotonic() + timeout_s
     while not seen():
@@ -245,38 +203,11 @@ def until(tab: Any, told: str, seen: Callable[[], bool], timeout_s: float = 60) 
 @pytest.mark.browser
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_the_page_follows_in_a_browser(page_url: str, tmp_path: Path) -> None:
-    playwright = pytest.importorskip("playwright.sync_api")
-    problems: list[str] = []
-    with playwright.sync_playwright() as play:
-        browser = play.chromium.launch(
-            executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-gpu", "--disable-quic"]
-        )
-        tab = browser.new_page(viewport={"width": 1280, "height": 900})
-        tab.on("request", lambda r: None if loopback(r.url) else problems.append(f"leaves loopback: {r.url}"))
-        tab.on("console", lambda m: problems.append(m.text) if m.type == "error" else None)
-        tab.on("pageerror", lambda e: problems.append(str(e)))
-        tab.goto(page_url, wait_until="commit", timeout=60_000)
-        try:
-            tab.wait_for_selector(".ckx-watch .ck-plot .main-svg", timeout=90_000)
-        except playwright.TimeoutError:
-            pytest.fail(
-                f"no figure: {problems} {tab.inner_text('body')[-2000:]} {(tmp_path / 'log').read_text()[-3000:]}"
-            )
+def test_the_page_follows_in_a_browser(pages: Served) -> None:
+    with browse(pages.page("watch", CELL), ".ckx-watch .ck-plot .main-svg") as tab:
         rows = tab.locator(".ckx-log tbody tr")
         until(tab, "no decision arrived", lambda: rows.count() > 0)
         assert "1 → 2" in rows.last.inner_text()
         tab.select_option(".ckx-watch select", "The last 5 minutes")
         until(tab, "it did not close", lambda: "closed" in tab.inner_text(".ckx-watch .ckx-state"))
-        folder = os.environ.get("CODESIGN_SHOTS")
-        for width in (1280, 390):
-            tab.set_viewport_size({"width": width, "height": 900})
-            for scheme in ("light", "dark"):
-                tab.emulate_media(color_scheme=scheme)
-                tab.wait_for_timeout(600)
-                if folder:
-                    tab.screenshot(path=f"{folder}/watch-{width}-{scheme}.png", full_page=True)
-            wide = tab.evaluate("document.documentElement.scrollWidth")
-            assert wide <= width, f"{wide} px wide on a screen of {width}"
-        browser.close()
-    assert not problems, problems
+        check_looks(tab, "watch")

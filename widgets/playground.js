@@ -1,4 +1,4 @@
-// The page of a DesignExplorer. The kernel checks and computes; this draws, and asks one question at a time.
+// The page of a Playground. The kernel checks and computes; this draws, and asks one question at a time.
 // page.js stands before this text.
 
 // One parameter: a slider over the usual values and a field for any other.
@@ -95,7 +95,7 @@ function render({ model, el }) {
   const setup = model.get("setup");
   const defaults = Object.fromEntries(setup.controls.map((c) => [c.name, c.default]));
   const ui = layoutOf(setup, id);
-  const root = make("div", { className: "ckx ckx-explorer" }, ui.head, ui.form, ui.figures);
+  const root = make("div", { className: "ckx ckx-playground" }, ui.head, ui.form, ui.figures);
   el.append(root);
   el.classList.add("ckx-host");
   const isDark = () => root.dataset.dark === "true";

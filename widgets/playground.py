@@ -1,4 +1,4 @@
-"""DesignExplorer: move an accelerator's parameters and see at once what it costs and where it stands."""
+"""Playground: move an accelerator's parameters and see at once what it costs and where it stands."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class _Front(NamedTuple):
     figure: dict[str, Any]
 
 
-class DesignExplorer(Page):
+class Playground(Page):
     """A page of controls, key figures, the front and the roofline of one network on one accelerator.
 
     Some parameters are conditions, which the surroundings give: the front is that of all designs under them, and moves
@@ -59,8 +59,8 @@ class DesignExplorer(Page):
 
     front_figure = traitlets.Dict().tag(sync=True)
 
-    _esm = script_of("explorer.js")
-    _css = style_of("explorer.css")
+    _esm = script_of("playground.js")
+    _css = style_of("playground.css")
 
     def __init__(
         self,
@@ -74,7 +74,7 @@ class DesignExplorer(Page):
         objectives: Sequence[str] = ("latency_ms", "energy_uj", "area_mm2"),
     ) -> None:
         if not networks:
-            raise InvalidInputError("an explorer shows at least one network, but got none")
+            raise InvalidInputError("a playground shows at least one network, but got none")
         if not 2 <= len(objectives) <= 3:
             raise InvalidInputError(f"a front is shown for two or three objectives, but got {list(objectives)}")
         unknown = [name for name in conditions if name not in {control.name for control in controls}]

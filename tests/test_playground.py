@@ -1,4 +1,4 @@
-"""The explorer in its kernel, with stand-ins for what it calls."""
+"""The playground in its kernel, with stand-ins for what it calls."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def front_drawn(shown: Any) -> list[list[float]]:
     ]
 
 
-def explorer(**changes: Any) -> Any:
+def playground(**changes: Any) -> Any:
     arguments: dict[str, Any] = {
         "networks": {"Small": SMALL, "Large": lambda: LARGE},
         "evaluate": cost_of,
@@ -54,11 +54,11 @@ def explorer(**changes: Any) -> Any:
         "front": functools.partial(ck.pareto_front, objectives=OBJECTIVES),
         "knee": ck.knee,
     }
-    return codesign_widgets.DesignExplorer(**{**arguments, **changes})
+    return codesign_widgets.Playground(**{**arguments, **changes})
 
 
 def test_the_first_view_is_a_real_result() -> None:
-    shown = explorer()
+    shown = playground()
     assert shown.network == "Small"
     assert shown.answer["error"] is None
     expected = cost_of(SMALL, shown.parameters)
@@ -70,7 +70,7 @@ def test_the_first_view_is_a_real_result() -> None:
 
 
 def test_a_question_is_answered_with_its_number() -> None:
-    shown = explorer()
+    shown = playground()
     before = shown.answer["tiles"]
     shown.query = {"seq": 7, "network": "Small", "parameters": {**shown.parameters, "rows": 8}}
     assert (shown.answer["seq"], shown.parameters["rows"]) == (7, 8)
@@ -79,7 +79,7 @@ def test_a_question_is_answered_with_its_number() -> None:
 
 
 def test_every_point_drawn_can_be_picked() -> None:
-    shown = explorer()
+    shown = playground()
     for trace, columns in shown.front_figure["picks"].items():
         drawn = [t for t in shown.front_figure["spec"]["data"] if t["name"] == trace and t["mode"] == "markers"]
         assert {len(t["x"]) for t in drawn} == {len(values) for values in columns.values()}
@@ -98,7 +98,7 @@ def counted(calls: list[tuple[str, float, float]]) -> Any:
 
 def test_only_network_and_conditions_sweep_and_each_once() -> None:
     calls: list[tuple[str, float, float]] = []
-    shown = explorer(sweep=counted(calls))
+    shown = playground(sweep=counted(calls))
     # the first view, and the four ends of the conditions, for axes that stand
     ends = [("small", bandwidth, clock) for bandwidth in (0.8, 25.6) for clock in (50, 800)]
     assert calls == [("small", 3.2, 200), *ends]
@@ -113,7 +113,7 @@ def test_only_network_and_conditions_sweep_and_each_once() -> None:
 
 
 def test_few_fronts_are_kept() -> None:
-    shown = explorer()
+    shown = playground()
     for i in range(40):
         shown.choose(bandwidth_gb_s=1 + i / 10)
     assert shown.answer["error"] is None
@@ -121,7 +121,7 @@ def test_few_fronts_are_kept() -> None:
 
 
 def test_the_front_moves_with_the_conditions_and_only_with_them() -> None:
-    shown = explorer()
+    shown = playground()
     before = front_drawn(shown)
     shown.choose(rows=8, cols=8)
     assert front_drawn(shown) == before
@@ -141,7 +141,7 @@ def test_the_front_moves_with_the_conditions_and_only_with_them() -> None:
 
 
 def test_the_axes_stand_while_the_front_moves() -> None:
-    shown = explorer()
+    shown = playground()
     seen = []
     for bandwidth, clock in ((3.2, 200), (0.8, 50), (25.6, 800)):
         shown.choose(bandwidth_gb_s=bandwidth, frequency_mhz=clock)
@@ -158,7 +158,7 @@ def test_the_axes_stand_while_the_front_moves() -> None:
 
 
 def test_an_axis_grows_for_a_design_beyond_it() -> None:
-    shown = explorer()
+    shown = playground()
     usual = shown.front_figure["spec"]["layout"]["yaxis2"]
     assert shown.answer["marks"]["layout"]["yaxis2"]["range"] == usual["range"]
     shown.choose(rows=128, cols=128, weight_kib=4096, accumulator_kib=256)
@@ -169,7 +169,7 @@ def test_an_axis_grows_for_a_design_beyond_it() -> None:
 
 def test_without_conditions_the_front_stays() -> None:
     space = ck.DesignSpace(**CHOICES)
-    shown = explorer(sweep=lambda workload, conditions: ck.sweep(workload, space), conditions=())
+    shown = playground(sweep=lambda workload, conditions: ck.sweep(workload, space), conditions=())
     before = shown.front_figure
     shown.choose(bandwidth_gb_s=0.8)
     assert shown.answer["error"] is None
@@ -183,7 +183,7 @@ def test_conditions_under_which_no_design_runs_are_refused_beside_their_control(
         frame["feasible"] &= conditions["bandwidth_gb_s"] >= 1.6
         return frame
 
-    shown = explorer(sweep=sweep)
+    shown = playground(sweep=sweep)
     before = shown.front_figure
     shown.choose(bandwidth_gb_s=0.8)
     assert shown.answer["error"]["control"] == "bandwidth_gb_s"
@@ -193,7 +193,7 @@ def test_conditions_under_which_no_design_runs_are_refused_beside_their_control(
 
 
 def test_layers_are_drawn_where_they_are_looked_at() -> None:
-    shown = explorer()
+    shown = playground()
     query = {"seq": 1, "network": "Small", "parameters": {**shown.parameters, "rows": 8}}
     shown.query = query
     assert shown.answer["layers"] is None
@@ -202,7 +202,7 @@ def test_layers_are_drawn_where_they_are_looked_at() -> None:
 
 
 def test_a_design_that_cannot_run_a_new_network_gives_way_to_its_knee() -> None:
-    shown = explorer()
+    shown = playground()
     shown.choose(instruction_kib=1, activation_kib=4)
     shown.choose(network="Large")
     assert shown.answer["error"] is None
@@ -226,7 +226,7 @@ def test_a_design_that_cannot_run_a_new_network_gives_way_to_its_knee() -> None:
     ],
 )
 def test_what_a_page_sends_is_checked(changes: dict[str, Any], control: str, told: str) -> None:
-    shown = explorer()
+    shown = playground()
     before = dict(shown.parameters)
     shown.query = {"seq": 3, "network": "Small", "parameters": {**before, **changes}}
     error = shown.answer["error"]
@@ -241,13 +241,13 @@ def test_what_a_page_sends_is_checked(changes: dict[str, Any], control: str, tol
     "query", [[], "x", {"seq": "1"}, {"seq": 1, "network": ["Small"]}, {"seq": 1, "network": "?"}, 7]
 )
 def test_nonsense_gets_a_message(query: Any) -> None:
-    shown = explorer()
+    shown = playground()
     shown.query = query
     assert "networks here are" in shown.answer["error"]["text"]
 
 
 def test_a_design_that_does_not_fit_blames_its_control() -> None:
-    shown = explorer()
+    shown = playground()
     shown.choose(accumulator_kib=0.5, rows=2, cols=128)
     error = shown.answer["error"]
     assert error["control"] in ("accumulator_kib", "cols", "rows", "activation_kib", "weight_kib")
@@ -259,7 +259,7 @@ def test_a_design_that_does_not_fit_blames_its_control() -> None:
 
 
 def test_a_fault_in_the_model_is_a_message_and_no_traceback(caplog: pytest.LogCaptureFixture) -> None:
-    shown = explorer()
+    shown = playground()
     shown._evaluate = lambda workload, parameters: {}["secret path"]
     shown.choose(rows=8)
     assert "KeyError" in shown.answer["error"]["text"]
@@ -267,14 +267,14 @@ def test_a_fault_in_the_model_is_a_message_and_no_traceback(caplog: pytest.LogCa
     assert "secret path" in caplog.text
 
 
-def test_plotly_is_shared_between_explorers() -> None:
-    assert explorer().bundle is explorer().bundle
-    assert len(explorer().bundle.packed) < 2_000_000
-    assert len(explorer()._esm) < 40_000
+def test_plotly_is_shared_between_playgrounds() -> None:
+    assert playground().bundle is playground().bundle
+    assert len(playground().bundle.packed) < 2_000_000
+    assert len(playground()._esm) < 40_000
 
 
-def test_an_explorer_shows_something() -> None:
+def test_a_playground_shows_something() -> None:
     with pytest.raises(InvalidInputError, match="at least one network"):
-        explorer(networks={})
+        playground(networks={})
     with pytest.raises(InvalidInputError, match=r"among the controls, but got node_nm"):
-        explorer(conditions=["node_nm"])
+        playground(conditions=["node_nm"])
