@@ -119,10 +119,25 @@ def jupyterlab(folder: Path, home: Path) -> Iterator[Served]:
         "--IdentityProvider.token=",
         "--allow-root",
     ]
-    quiet = ["--LabApp.news_url=None", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]
+    quiet = ["--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate", "--LabApp.expose_app_in_browser=True"]
+    settings = home / "config" / "labconfig" / "page_config.json"  # no question whether to fetch news
+    settings.parent.mkdir(parents=True)
+    settings.write_text('{"disabledExtensions": {"@jupyterlab/apputils-extension:announcements": true}}')
     command = [sys.executable, "-m", "jupyterlab", "--no-browser", f"--ServerApp.port={port}", *options, *quiet]
     with _served(command, folder, home, port) as served:
         yield served
+
+
+def run_all(tab: Any) -> None:
+    """Run every cell of the notebook that JupyterLab shows, once its kernel is there."""
+    tab.evaluate(
+        """async () => {
+          const context = window.jupyterapp.shell.currentWidget.sessionContext;
+          await context.ready;
+          await context.session.kernel.info;
+          await window.jupyterapp.commands.execute("notebook:run-all-cells");
+        }"""
+    )
 
 
 def loopback(url: str) -> bool:
