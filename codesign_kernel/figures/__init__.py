@@ -36,6 +36,7 @@ from codesign_kernel.figures.sensitivity import (
 )
 from codesign_kernel.figures.speech import SpeechInfo, SpokenWord, plot_speech, speech_figure, speech_info
 from codesign_kernel.figures.theme import dark, narrowed
+from codesign_kernel.figures.work import WorkInfo, plot_work, work_figure, work_info
 from codesign_kernel.figures.workers import WorkersInfo, plot_workers, workers_figure, workers_info
 
 __all__ = [
@@ -62,6 +63,7 @@ __all__ = [
     "SensitivityInfo",
     "SpeechInfo",
     "SpokenWord",
+    "WorkInfo",
     "WorkersInfo",
     "attainment_figure",
     "attainment_info",
@@ -100,6 +102,7 @@ __all__ = [
     "plot_roofline",
     "plot_sensitivity",
     "plot_speech",
+    "plot_work",
     "plot_workers",
     "policies_figure",
     "policies_info",
@@ -112,6 +115,8 @@ __all__ = [
     "sensitivity_info",
     "speech_figure",
     "speech_info",
+    "work_figure",
+    "work_info",
     "workers_figure",
     "workers_info",
 ]

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from codesign_kernel.design import Design, DesignSpace
+from codesign_kernel.display import Shown
 from codesign_kernel.errors import InvalidInputError
 from codesign_kernel.explore import Provenance
 from codesign_kernel.explore.goal import Goal
@@ -69,13 +70,14 @@ class Advice(NamedTuple):
     why: str
     cheaper_why: str
     accurate_why: str
+    _repr_mimebundle_ = Shown._repr_mimebundle_  # a NamedTuple inherits from nothing else
 
     def __str__(self) -> str:
         return "\n".join((self.why, self.cheaper_why, self.accurate_why))
 
 
 @dataclass(frozen=True, eq=False)
-class CoOptimization:
+class CoOptimization(Shown):
     """A finished joint search.
 
     Attributes:

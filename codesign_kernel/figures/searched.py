@@ -1,0 +1,96 @@
+"""The cards of searches: how far one came, and which of what it found is worth a look."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import plotly.graph_objects as go
+
+from codesign_kernel.figures.card import Card, cut
+from codesign_kernel.figures.page import Tile
+from codesign_kernel.figures.pairs import ACCURACIES
+from codesign_kernel.figures.pareto import plot_pareto
+from codesign_kernel.figures.words import OBJECTIVES, design_words, percent
+from codesign_kernel.units import column_text, column_word, quantity
+
+#: Dominated designs in the figure of a front.
+CLOUD = 300
+
+
+def _value(name: str, value: Any) -> str:
+    if name in ACCURACIES:
+        return percent(float(value))
+    return OBJECTIVES[name].text(float(value)) if name in OBJECTIVES else column_text(name, float(value))
+
+
+def _choices(found: Any) -> list[tuple[str, Any]]:
+    """The rows of a front worth a look: its knee, and the best of each objective."""
+    rows = [("Knee", found.knee)]
+    for name, way in found.objectives.items():
+        column = found.front[name]
+        at = column.idxmin() if way == "min" else column.idxmax()
+        rows.append((f"{'Least' if way == 'min' else 'Most'} {column_word(name)}", found.front.loc[at]))
+    return rows
+
+
+def _front_rows(found: Any, words: Callable[[Any], str]) -> list[tuple[str, ...]]:
+    return [
+        (label, words(row), *(_value(name, row[name]) for name in found.objectives)) for label, row in _choices(found)
+    ]
+
+
+def exploration(found: Any) -> Card:
+    """The card of an Exploration."""
+    tally, told = found.tally, found.provenance
+    ends = {"complete": "every one", "stopped": "until it was stopped", "stalled": "until the front stood still"}
+    barred = tally.designs - tally.legal
+    reasons = "; ".join(f"{cut(reason, 90)} ({count:,})" for reason, count in tally.reasons.most_common(2))
+    broken = "; ".join(
+        f"{tally.runs - tally.alone[name]:,} break {found.goal.words(name)}" for name in found.goal.limits
+    )
+    plain = [name for name in found.space.parameters if len(found.space.choices[name]) > 1]
+
+    def words(row: Any) -> str:
+        return design_words(row, plain) or ", ".join(f"{name} {row[name]}" for name in plain)
+
+    return Card(
+        f"Exploration for {', '.join(column_word(name) for name in found.objectives)}",
+        [
+            Tile("Looked at", f"{tally.designs:,}",
+                 f"of {found.space.size:,} by {told.sampler}, {ends.get(found.stopped, found.stopped)}"),
+            Tile("Legal", f"{tally.legal:,}", f"{barred:,} cannot run or break a limit" if barred else "all of them"),
+            Tile("On the front", f"{len(found.front):,}", "no other beats them"),
+            Tile("Took", quantity(told.wall_s, "s"), f"{told.evaluated:,} evaluated"),
+        ],
+        "Designs worth a look",
+        ("Which", "Design", *(column_word(name).capitalize() for name in found.objectives)),
+        _front_rows(found, words),
+        numeric=2,
+        note=". ".join(part for part in (f"Cannot run: {reasons}" if reasons else "", broken) if part),
+    )  # fmt: skip
+
+
+def front_figure(found: Any) -> go.Figure:
+    """The front of two or three objectives that figures know; others have no picture (InvalidInputError)."""
+    x, y, third, *_ = (*found.objectives, "", None)
+    return plot_pareto(found.frame, found.front, x, y, third, knee=found.knee, cloud=CLOUD)
+
+
+def pairs(found: Any) -> Card:
+    """The card of a CoOptimization."""
+    told = found.provenance
+    return Card(
+        f"Networks and machines for {', '.join(column_word(name) for name in found.objectives)}",
+        [
+            Tile("Networks", f"{len(found.frame):,}", f"of {found.networks.size:,} by {told.sampler}, {found.stopped}"),
+            Tile("Machines", f"{found.space.size:,}", "each network on every one"),
+            Tile("Pairs on the front", f"{len(found.front):,}", f"of {found.front['network'].nunique():,} networks"),
+            Tile("Took", quantity(told.wall_s, "s"), f"{told.evaluated:,} networks trained"),
+        ],
+        "Pairs worth a look",
+        ("Which", "Machine", *(column_word(name).capitalize() for name in found.objectives)),
+        [(f"{label} (pair {row.name})", *rest) for (label, row), (_, *rest)
+         in zip(_choices(found), _front_rows(found, design_words), strict=True)],
+        numeric=2,
+    )  # fmt: skip
