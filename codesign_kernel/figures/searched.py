@@ -46,9 +46,8 @@ def exploration(found: Any) -> Card:
     ends = {"complete": "every one", "stopped": "until it was stopped", "stalled": "until the front stood still"}
     barred = tally.designs - tally.legal
     reasons = "; ".join(f"{cut(reason, 90)} ({count:,})" for reason, count in tally.reasons.most_common(2))
-    broken = "; ".join(
-        f"{tally.runs - tally.alone[name]:,} break {found.goal.words(name)}" for name in found.goal.limits
-    )
+    over = {limit: tally.runs - tally.alone[limit] for limit in found.goal.limits}
+    broken = "; ".join(f"{count:,} break {found.goal.words(limit)}" for limit, count in over.items() if count)
     plain = [name for name in found.space.parameters if len(found.space.choices[name]) > 1]
 
     def words(row: Any) -> str:
