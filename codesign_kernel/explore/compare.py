@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from codesign_kernel.display import Shown
 from codesign_kernel.errors import InvalidInputError
 from codesign_kernel.explore.front import front_of
 from codesign_kernel.explore.result import Exploration
@@ -37,7 +36,6 @@ class Comparison(NamedTuple):
     attained: tuple[float, float]
     designs: tuple[int, int]
     reference: dict[str, float]
-    _repr_mimebundle_ = Shown._repr_mimebundle_  # a NamedTuple inherits from nothing else
 
     def __str__(self) -> str:
         (va, vb), (ca, cb), (aa, ab) = self.hypervolume, self.coverage, self.attained

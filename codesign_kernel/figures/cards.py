@@ -315,10 +315,8 @@ def _of_machine(design: Any) -> Card:
 #: By the name of the result's class.
 FORMS: Mapping[str, Form] = {
     "Accelerator": Form(_machine),
-    "Advice": Form(_words("Which pair to take")),
     "Cluster": Form(_cluster),
     "CoOptimization": Form(searched.pairs, lambda found: plot_pairs(found.front, knee=found.knee)),
-    "Comparison": Form(_words("Two searches compared")),
     "Cost": Form(_cost, plot_layers),
     "CosimReport": Form(_cosim, lambda report: plot_causes(report.causes)),
     "Design": Form(_of_machine),

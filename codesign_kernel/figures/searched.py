@@ -72,8 +72,10 @@ def exploration(found: Any) -> Card:
 
 def front_figure(found: Any) -> go.Figure:
     """The front of two or three objectives that figures know; others have no picture (InvalidInputError)."""
-    x, y, third, *_ = (*found.objectives, "", None)
-    return plot_pareto(found.frame, found.front, x, y, third, knee=found.knee, cloud=CLOUD)
+    x, y, *more = (*found.objectives, "")
+    return plot_pareto(
+        found.frame, found.front, x, y, more[0] if more and more[0] else None, knee=found.knee, cloud=CLOUD
+    )
 
 
 def pairs(found: Any) -> Card:

@@ -70,7 +70,6 @@ class Advice(NamedTuple):
     why: str
     cheaper_why: str
     accurate_why: str
-    _repr_mimebundle_ = Shown._repr_mimebundle_  # a NamedTuple inherits from nothing else
 
     def __str__(self) -> str:
         return "\n".join((self.why, self.cheaper_why, self.accurate_why))
