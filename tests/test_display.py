@@ -197,7 +197,7 @@ def test_where_the_work_is(results: dict[str, Any]) -> None:
     assert info.finding.startswith("1 of 3 operators do 88")
     few = work_info(results["Profile"], rows=2)
     assert sum(bar.macs for bar in few.bars) == info.macs
-    assert few.bars[-1].count == 2
+    assert few.bars[-1].operators == 2
     assert few.bars[-1].name == "2 smaller ones"
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
+from codesign_kernel.errors import InvalidInputError
 from codesign_kernel.figures.card import Card, cut
 from codesign_kernel.figures.page import Tile
 from codesign_kernel.figures.pairs import ACCURACIES
@@ -72,10 +73,10 @@ def exploration(found: Any) -> Card:
 
 def front_figure(found: Any) -> go.Figure:
     """The front of two or three objectives that figures know; others have no picture (InvalidInputError)."""
-    x, y, *more = (*found.objectives, "")
-    return plot_pareto(
-        found.frame, found.front, x, y, more[0] if more and more[0] else None, knee=found.knee, cloud=CLOUD
-    )
+    names = [*found.objectives]
+    if not 2 <= len(names) <= 3:
+        raise InvalidInputError(f"a front is drawn for two or three objectives, but this one has {', '.join(names)}")
+    return plot_pareto(found.frame, found.front, *names, knee=found.knee, cloud=CLOUD)
 
 
 def pairs(found: Any) -> Card:

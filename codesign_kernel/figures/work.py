@@ -21,15 +21,15 @@ MOST = 0.8
 
 
 class WorkBar(NamedTuple):
-    """name, op: of the operator. macs; bytes: parameters, inputs and outputs; intensity: MAC/byte. count: operators
-    that the bar stands for."""
+    """name, op: of the operator. macs; bytes: parameters, inputs and outputs; intensity: MAC/byte. operators: how
+    many the bar stands for."""
 
     name: str
     op: str
     macs: int
     bytes: int
     intensity: float
-    count: int = 1
+    operators: int = 1
 
 
 class WorkInfo(NamedTuple):
