@@ -19,13 +19,14 @@ from codesign_kernel.units import column_text, column_word, quantity
 CLOUD = 300
 
 
-def _value(name: str, value: Any) -> str:
+def value_text(name: str, value: Any) -> str:
+    """A value of an objective or a limit, as it is read."""
     if name in ACCURACIES:
         return percent(float(value))
     return OBJECTIVES[name].text(float(value)) if name in OBJECTIVES else column_text(name, float(value))
 
 
-def _choices(found: Any) -> list[tuple[str, Any]]:
+def worth_a_look(found: Any) -> list[tuple[str, Any]]:
     """The rows of a front worth a look: its knee, and the best of each objective."""
     rows = [("Knee", found.knee)]
     for name, way in found.objectives.items():
@@ -35,10 +36,15 @@ def _choices(found: Any) -> list[tuple[str, Any]]:
     return rows
 
 
+def words_of(row: Any, space: Any) -> str:
+    """A design in words: what differs within ``space``."""
+    free = [name for name in space.parameters if len(space.choices[name]) > 1]
+    return design_words(row, free) or ", ".join(f"{name} {row[name]}" for name in free)
+
+
 def _front_rows(found: Any, words: Callable[[Any], str]) -> list[tuple[str, ...]]:
-    return [
-        (label, words(row), *(_value(name, row[name]) for name in found.objectives)) for label, row in _choices(found)
-    ]
+    names = [*found.objectives]
+    return [(label, words(row), *(value_text(name, row[name]) for name in names)) for label, row in worth_a_look(found)]
 
 
 def exploration(found: Any) -> Card:
@@ -49,11 +55,6 @@ def exploration(found: Any) -> Card:
     reasons = "; ".join(f"{cut(reason, 90)} ({count:,})" for reason, count in tally.reasons.most_common(2))
     over = {limit: tally.runs - tally.alone[limit] for limit in found.goal.limits}
     broken = "; ".join(f"{count:,} break {found.goal.words(limit)}" for limit, count in over.items() if count)
-    plain = [name for name in found.space.parameters if len(found.space.choices[name]) > 1]
-
-    def words(row: Any) -> str:
-        return design_words(row, plain) or ", ".join(f"{name} {row[name]}" for name in plain)
-
     return Card(
         f"Exploration for {', '.join(column_word(name) for name in found.objectives)}",
         [
@@ -65,7 +66,7 @@ def exploration(found: Any) -> Card:
         ],
         "Designs worth a look",
         ("Which", "Design", *(column_word(name).capitalize() for name in found.objectives)),
-        _front_rows(found, words),
+        _front_rows(found, lambda row: words_of(row, found.space)),
         numeric=2,
         note=". ".join(part for part in (f"Cannot run: {reasons}" if reasons else "", broken) if part),
     )  # fmt: skip
@@ -76,7 +77,8 @@ def front_figure(found: Any) -> go.Figure:
     names = [*found.objectives]
     if not 2 <= len(names) <= 3:
         raise InvalidInputError(f"a front is drawn for two or three objectives, but this one has {', '.join(names)}")
-    return plot_pareto(found.frame, found.front, *names, knee=found.knee, cloud=CLOUD)
+    third = names[2] if len(names) == 3 else None
+    return plot_pareto(found.frame, found.front, names[0], names[1], third, knee=found.knee, cloud=CLOUD)
 
 
 def pairs(found: Any) -> Card:
@@ -93,6 +95,6 @@ def pairs(found: Any) -> Card:
         "Pairs worth a look",
         ("Which", "Machine", *(column_word(name).capitalize() for name in found.objectives)),
         [(f"{label} (pair {row.name})", *rest) for (label, row), (_, *rest)
-         in zip(_choices(found), _front_rows(found, design_words), strict=True)],
+         in zip(worth_a_look(found), _front_rows(found, design_words), strict=True)],
         numeric=2,
     )  # fmt: skip
