@@ -118,7 +118,10 @@ def test_three_forms_by_ipython(results: dict[str, Any]) -> None:
         assert data[HTML].count("<div") == data[HTML].count("</div>"), name
         if name in DRAWN:
             assert data[PLOTLY]["data"], name
-            assert data[PLOTLY]["layout"]["meta"]["title"], name
+            words = data[PLOTLY]["layout"]["meta"]
+            assert words["title"], name
+            tiles = dict(re.findall("<dt>(.*?)</dt><dd.*?><b>(.*?)</b>", data[HTML]))
+            assert words["subtitle"] == " · ".join(f"{label} {value}" for label, value in tiles.items()), name
             assert len(json.dumps(data[PLOTLY], allow_nan=False)) < 100_000, name
 
 

@@ -48,6 +48,7 @@ FLOORS = {
     "session": 7,
     "server": 8,
     "cli": 8,
+    "magics": 8,
 }
 
 #: The two wings meet in session only; explore is handed its evaluation and its executor.
@@ -90,6 +91,7 @@ HOMES = {
     "redis": {"store"},
     "yaml": {"session"},
     "plotly": {"figures", "widgets"},
+    "IPython": {"magics"},
     "ipywidgets": {"widgets"},
     "anywidget": {"widgets"},
     "voila": {"server"},

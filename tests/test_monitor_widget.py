@@ -99,7 +99,7 @@ def test_a_finished_one_is_shown(found: Exploration) -> None:
     assert answer["front"]["data"]
     assert answer["growth"]["data"]
     assert [row["which"] for row in answer["best"]] == ["Knee", "Least latency", "Least area", "Least power"]
-    assert [reason for reason, _ in answer["barred"]] == ["Weights do not fit", "Breaks area_mm2 at most 2.00 mm²"]
+    assert [reason for reason, _ in answer["barred"]] == ["Weights do not fit", "Breaks area at most 2.00 mm²"]
     assert json.loads(json.dumps(answer, allow_nan=False)), "what goes to the page is plain JSON"
     shown.query = {"seq": 1, "action": "look", "x": "area_mm2", "y": "power_mw"}
     assert (shown.answer["x"], shown.answer["y"]) == ("area_mm2", "power_mw")
@@ -292,8 +292,8 @@ def slowly(columns):
     time.sleep(0.1)
     return results(columns)
 def run(progress, stop):
-    return explore(SPACE, slowly, objectives=("latency_ms", "area_mm2", "power_mw"), sampler="random", budget=2000, population=20,
-                   constraints={{"area_mm2": 2.0}}, recorder=known, progress=progress, stop=stop)
+    return explore(SPACE, slowly, objectives=("latency_ms", "area_mm2", "power_mw"), sampler="random", budget=2000,
+                   population=20, constraints={{"area_mm2": 2.0}}, recorder=known, progress=progress, stop=stop)
 ExplorationMonitor(run, interval_s=0.2)
 """.format(tests=__file__.rpartition("/")[0])  # fmt: skip
 

@@ -34,6 +34,14 @@ TOLD = {
     "done": "Done.",
     "failed": "It failed: see the message.",
 }
+#: Why one is done.
+ENDED = {
+    "complete": "Done: every design was looked at.",
+    "budget": "Done: the budget is spent.",
+    "stalled": "Done: the front stood still.",
+    "exhausted": "Done: the sampler has hardly any new designs left.",
+    "stopped": "Done: it was stopped, and this is what it found.",
+}
 
 
 class ExplorationMonitor(Page):
@@ -208,7 +216,7 @@ class ExplorationMonitor(Page):
         names = [*found.objectives] if found is not None else []
         return {
             "state": self.state,
-            "told": TOLD[self.state],
+            "told": self._words(),
             "doing": words if self.state in ("running", "stopping") else "",
             "failure": sentence(self._message) if self._message else "",
             "done": done,
@@ -223,6 +231,10 @@ class ExplorationMonitor(Page):
             "workers": self._workers(),
             "decisions": [] if self._cluster is None else decision_rows([*self._cluster.decisions]),
         }
+
+    def _words(self) -> str:
+        ended = ENDED.get(getattr(self.result, "stopped", ""), "") if self.state == "done" else ""
+        return ended or TOLD[self.state]
 
     def _pictures(self) -> dict[str, Any]:
         found, specs = self._found, {"front": None, "growth": None}
@@ -310,6 +322,6 @@ def _barred(found: Any) -> list[list[str]]:
     tally = getattr(found, "tally", None)
     if tally is None:
         return []
-    over = [(f"breaks {found.goal.words(limit)}", tally.runs - tally.alone[limit]) for limit in found.goal.limits]
+    over = [(f"breaks {words}", count) for words, count in searched.broken_limits(found)]
     reasons = [*tally.reasons.most_common(REASONS), *sorted(over, key=lambda one: -one[1])]
     return [[f"{reason[:1].upper()}{reason[1:200]}", f"{count:,}"] for reason, count in reasons if count]

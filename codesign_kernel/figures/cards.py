@@ -14,7 +14,7 @@ import plotly.graph_objects as go
 
 from codesign_kernel.display import HTML, PLOTLY
 from codesign_kernel.errors import CodesignError
-from codesign_kernel.figures import searched
+from codesign_kernel.figures import searched, theme
 from codesign_kernel.figures.card import Card, cut, html_of
 from codesign_kernel.figures.causes import plot_causes
 from codesign_kernel.figures.fusion import plot_fusion
@@ -51,8 +51,18 @@ def shown_as(result: Any, kinds: Collection[str]) -> dict[str, Any]:
             return {}  # the words stand
     if form is not None and form.figure is not None and PLOTLY in kinds:
         with contextlib.suppress(*CAUSES):  # the card stands
-            shown[PLOTLY] = json.loads(form.figure(result).to_json())
+            figure = _with_tiles(form.figure(result), form.card(result))
+            shown[PLOTLY] = json.loads(figure.to_json())
     return shown
+
+
+def _with_tiles(figure: go.Figure, card: Card) -> go.Figure:
+    """``figure`` with the card's key figures below its title: a front end that draws it shows nothing else."""
+    words = dict(figure.layout.meta)
+    told = " · ".join(f"{tile.label} {tile.value}" for tile in card.tiles)
+    caption = " ".join(part for part in (words.pop("subtitle"), words.pop("caption")) if part)
+    alt = f"{told}. {words.pop('alt')}"
+    return theme.finish(figure, subtitle=told, caption=caption, alt=alt, **words)
 
 
 def _share(part: float, whole: float) -> str:

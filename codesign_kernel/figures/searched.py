@@ -36,6 +36,13 @@ def worth_a_look(found: Any) -> list[tuple[str, Any]]:
     return rows
 
 
+def broken_limits(found: Any) -> list[tuple[str, int]]:
+    """(limit in words, how many designs that can run break it), for a search that counts them."""
+    goal, tally = found.goal, found.tally
+    words = {limit: column_word(limit) + goal.words(limit).removeprefix(limit) for limit in goal.limits}
+    return [(words[limit], tally.runs - tally.alone[limit]) for limit in goal.limits]
+
+
 def words_of(row: Any, space: Any) -> str:
     """A design in words: what differs within ``space``."""
     free = [name for name in space.parameters if len(space.choices[name]) > 1]
@@ -53,8 +60,7 @@ def exploration(found: Any) -> Card:
     ends = {"complete": "every one", "stopped": "until it was stopped", "stalled": "until the front stood still"}
     barred = tally.designs - tally.legal
     reasons = "; ".join(f"{cut(reason, 90)} ({count:,})" for reason, count in tally.reasons.most_common(2))
-    over = {limit: tally.runs - tally.alone[limit] for limit in found.goal.limits}
-    broken = "; ".join(f"{count:,} break {found.goal.words(limit)}" for limit, count in over.items() if count)
+    broken = "; ".join(f"{count:,} break {words}" for words, count in broken_limits(found) if count)
     return Card(
         f"Exploration for {', '.join(column_word(name) for name in found.objectives)}",
         [

@@ -229,7 +229,7 @@ def growth_figure(info: GrowthInfo) -> go.Figure:
     figure.update_layout(
         xaxis={"title": {"text": "Designs looked at"}, "range": [0, 1.02 * info.evaluations[-1]]},
         yaxis={
-            "title": {"text": "Hypervolume (%), higher is better"},
+            "title": {"text": "Hypervolume (%)"},
             "range": [max(0.0, low - margin), min(101.0, high + margin)],
         },
         showlegend=False,
@@ -237,7 +237,7 @@ def growth_figure(info: GrowthInfo) -> go.Figure:
     return theme.finish(
         figure,
         title=info.finding,
-        subtitle="Share of the box from the best of each objective to 10 % behind the worst, as the front is now.",
+        subtitle="Share of the box from the best of each objective to 10\u00a0% behind the worst; higher is better.",
         alt=f"{info.finding}, after {info.evaluations[-1]:,} designs.",
         height=220,
         narrow={"height": 220},
