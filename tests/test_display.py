@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+from html import unescape
 from types import SimpleNamespace
 from typing import Any
 
@@ -120,7 +121,7 @@ def test_three_forms_by_ipython(results: dict[str, Any]) -> None:
             assert data[PLOTLY]["data"], name
             words = data[PLOTLY]["layout"]["meta"]
             assert words["title"], name
-            tiles = dict(re.findall("<dt>(.*?)</dt><dd.*?><b>(.*?)</b>", data[HTML]))
+            tiles = {unescape(k): unescape(v) for k, v in re.findall("<dt>(.*?)</dt><dd.*?><b>(.*?)</b>", data[HTML])}
             assert words["subtitle"] == " · ".join(f"{label} {value}" for label, value in tiles.items()), name
             assert len(json.dumps(data[PLOTLY], allow_nan=False)) < 100_000, name
 
