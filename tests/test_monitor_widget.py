@@ -149,6 +149,7 @@ def test_start_cancel_resume(stepped: Stepped) -> None:
     assert shown.answer["state"] == "ready"
     shown.query = {"seq": 1, "action": "start", "x": "", "y": ""}
     assert shown.answer["state"] == "running"
+    assert shown.answer["doing"].startswith("The first designs are on their way")
     shown.query = {"seq": 2, "action": "start"}
     assert "one exploration runs at a time" in shown.answer["error"]["text"].lower()
     stepped.go(3)

@@ -77,11 +77,11 @@ function render({ model, el }) {
     const running = answer.state === "running" || answer.state === "stopping";
     ui.state.textContent = answer.told;
     root.dataset.state = answer.state;
-    ui.doing.textContent = answer.doing ? `${answer.done.toLocaleString("en")} of ${answer.total.toLocaleString("en")} ${answer.doing}` : "";
+    ui.doing.textContent = answer.doing;
     ui.bar.hidden = !running;
     if (running && answer.total) ui.bar.value = answer.done / answer.total;
     else ui.bar.removeAttribute("value"); // a search that has not said how far it is
-    ui.start.textContent = answer.state === "stopped" ? "Resume" : answer.state === "ready" ? "Start" : "Start again";
+    ui.start.textContent = answer.state === "stopped" ? "Resume" : answer.state === "ready" || running ? "Start" : "Start again";
     // a button that is disabled while it has the focus would drop it
     for (const [button, off, why] of [[ui.start, running, "It is running"], [ui.cancel, answer.state !== "running", "Nothing is running"]]) {
       button.setAttribute("aria-disabled", String(off));
@@ -95,6 +95,7 @@ function render({ model, el }) {
     if (!answer.state) return;
     showState(answer);
     drawTiles(ui.tiles, answer.tiles);
+    ui.tiles.hidden = answer.tiles.length === 0;
     ui.axes.hidden = answer.objectives.length < 3;
     if (!error) {
       ui.x.show(answer.objectives, answer.x);

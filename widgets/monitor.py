@@ -94,7 +94,7 @@ class ExplorationMonitor(Page):
         self._progress: tuple[int, int, str] = (0, 0, "")
         self._pace: deque[tuple[float, int]] = deque()
         self._axes = ("", "")
-        self._due_s = 0.0
+        self._due_s = self._began_s = 0.0
         self._closed = False
         self._stop = threading.Event()
         self._turn = threading.RLock()  # the exploration's thread, the cluster's and the page's questions take turns
@@ -116,6 +116,7 @@ class ExplorationMonitor(Page):
             self._stop = threading.Event()
             self._pace.clear()
             self.state, self._message, self._due_s = "running", "", 0.0
+            self._progress, self._began_s = (0, 0, ""), time.monotonic()
             self._thread = threading.Thread(
                 target=self._explore, args=(self._run, self._stop), name="exploration", daemon=True
             )
@@ -211,13 +212,13 @@ class ExplorationMonitor(Page):
 
     def _told(self) -> dict[str, Any]:
         """Everything on the page."""
-        done, total, words = self._progress
+        done, total, _ = self._progress
         found = self._found
         names = [*found.objectives] if found is not None else []
         return {
             "state": self.state,
             "told": self._words(),
-            "doing": words if self.state in ("running", "stopping") else "",
+            "doing": self._doing(),
             "failure": sentence(self._message) if self._message else "",
             "done": done,
             "total": total,
@@ -231,6 +232,17 @@ class ExplorationMonitor(Page):
             "workers": self._workers(),
             "decisions": [] if self._cluster is None else decision_rows([*self._cluster.decisions]),
         }
+
+    def _doing(self) -> str:
+        if self.state not in ("running", "stopping"):
+            return ""
+        done, total, words = self._progress
+        since = quantity(max(1.0, round(time.monotonic() - self._began_s)), "s")
+        return (
+            f"{done:,} of {total:,} {words}, after {since}"
+            if total
+            else f"The first designs are on their way, for {since}"
+        )
 
     def _words(self) -> str:
         ended = ENDED.get(getattr(self.result, "stopped", ""), "") if self.state == "done" else ""
@@ -254,7 +266,9 @@ class ExplorationMonitor(Page):
             done = done or (tally.designs if tally is not None else len(found.frame))
         else:
             pace = self._speed()
-            left = f"{quantity((total - done) / pace, 's')} left" if pace and self.state == "running" else "-"
+            left = f"{quantity((total - done) / pace, 's')} left" if pace and self.state == "running" else ""
+        if not done and found is None:
+            return []  # there is nothing to say yet
         tiles = [
             {"label": "Looked at", "value": f"{done:,}", "note": f"of {total:,} at most" if total else ""},
             {"label": "Speed", "value": f"{three_digits(pace)} /s" if pace else "-", "note": left},
