@@ -142,4 +142,6 @@ def test_what_is_missing_has_its_remedy() -> None:
     body = found._repr_mimebundle_(include=["text/html"])["text/html"]
     assert "✗ missing" in body
     assert "pip install &lt;b&gt;" in body
-    assert str(Examination([])) == "Nothing is missing."
+    nothing = Examination([])
+    assert str(nothing) == "Nothing is missing."
+    assert "Nothing is missing." in nothing._repr_mimebundle_()["text/html"]

@@ -266,7 +266,7 @@ class ExplorationMonitor(Page):
             done = done or (tally.designs if tally is not None else len(found.frame))
         else:
             pace = self._speed()
-            left = f"{quantity((total - done) / pace, 's')} left" if pace and self.state == "running" else ""
+            left = f"{_lasting((total - done) / pace)} left" if pace and self.state == "running" else ""
         if not done and found is None:
             return []  # there is nothing to say yet
         tiles = [
@@ -314,6 +314,13 @@ class _Told:
     def stands(self, found: Any) -> None:
         """The exploration as it stands; see ``codesign_kernel.explore.Standing``."""
         self._monitor._found = found
+
+
+def _lasting(seconds: float) -> str:
+    """A time that passes, as one says it: no more digits than it is good for."""
+    if seconds < 90:
+        return f"{max(1.0, seconds):.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def _best(found: Any) -> list[dict[str, Any]]:

@@ -300,6 +300,8 @@ def _cluster(cluster: Any) -> Card:
 
 
 def _checks(found: Any) -> Card:
+    if not found.checks:
+        return Card("What this machine can do", note="Nothing is missing.")
     signs = {
         check.name: "✓" if check.found else "✗ missing" if check.required else "– absent" for check in found.checks
     }
