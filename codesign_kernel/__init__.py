@@ -159,6 +159,13 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
 
 
+def load_ipython_extension(shell: object) -> None:
+    """``%load_ext codesign_kernel``: the magics ``%%codesign_profile`` and ``%codesign_doctor``."""
+    from codesign_kernel.magics import register
+
+    register(shell)
+
+
 class _Door(ModuleType):
     """Importing a room writes its name here; a function of the same name (``explore``) is not to be hidden by it."""
 

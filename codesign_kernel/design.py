@@ -13,11 +13,12 @@ import numpy as np
 from codesign_kernel.accelerator.spatial import DATAFLOWS, LIMITS, SPATIAL_FIELDS, SWITCHES, SpatialArray
 from codesign_kernel.accelerator.types import DATAFLOWS as TEMPLATE_DATAFLOWS
 from codesign_kernel.accelerator.types import FIELDS, WHOLE, Accelerator
+from codesign_kernel.display import Shown
 from codesign_kernel.errors import InvalidInputError
 
 
 @dataclass(frozen=True)
-class Design:
+class Design(Shown):
     """An accelerator as a point of a search; ``digest`` names the machine."""
 
     accelerator: Accelerator | SpatialArray
@@ -64,7 +65,7 @@ def _plain(name: str, value: Any) -> Any:
     return _whole(value) if name in LIMITS or name in SWITCHES else float(value)
 
 
-class DesignSpace:
+class DesignSpace(Shown):
     """The product of choices for the fields of :class:`Accelerator`.
 
     Design ``i`` takes its choices as digits of ``i``, the last parameter changing fastest. A field that is not given

@@ -8,7 +8,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from types import MappingProxyType
 
+from codesign_kernel.display import Shown
 from codesign_kernel.errors import InvalidInputError
+from codesign_kernel.units import quantity
 
 #: Operators whose eight loops multiply and accumulate; every other operator does no MACs.
 MAC_OPS = frozenset({"conv2d", "conv_transpose2d", "linear", "matmul"})
@@ -108,7 +110,7 @@ class Layer:
 
 
 @dataclass(frozen=True)
-class Workload:
+class Workload(Shown):
     """A network: its operators in execution order and the tensors between them.
 
     Attributes:
@@ -188,6 +190,10 @@ class Workload:
         """sha256 of the contents (names of layers included)."""
         body = [self.name, [asdict(layer) for layer in self.layers], self.edges, dict(self.uncosted)]
         return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
+
+    def __str__(self) -> str:
+        """Totals in words; ``repr`` has every layer."""
+        return f"Workload {self.name}: {len(self.layers):,} layers, {quantity(self.macs, 'MAC')}"
 
     def __reduce__(self) -> tuple[object, ...]:  # a mapping proxy does not pickle
         return (Workload, (self.name, self.layers, self.edges, dict(self.uncosted)))

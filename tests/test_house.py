@@ -23,6 +23,7 @@ KERNEL = "codesign_kernel"
 FLOORS = {
     "units": 1,
     "errors": 1,
+    "display": 1,
     "numerics": 1,
     "cache": 2,
     "files": 2,
@@ -47,6 +48,7 @@ FLOORS = {
     "session": 7,
     "server": 8,
     "cli": 8,
+    "magics": 8,
 }
 
 #: The two wings meet in session only; explore is handed its evaluation and its executor.
@@ -59,6 +61,9 @@ APART = {
     "explore": {"cost", "cluster", "store", "rtl", "lower", "cosim"},
     "store": {"cluster", "profiler", "optimize", "cost", "design", "rtl", "lower"},  # it is handed plain data and bytes
 }
+
+#: The one import upwards: how a result shows itself is asked for when it is shown, inside a function and not before.
+DOORS = {"display": "codesign_kernel.figures.cards.shown_as"}
 
 #: Heavy library -> the rooms that may import it.
 HOMES = {
@@ -86,6 +91,7 @@ HOMES = {
     "redis": {"store"},
     "yaml": {"session"},
     "plotly": {"figures", "widgets"},
+    "IPython": {"magics"},
     "ipywidgets": {"widgets"},
     "anywidget": {"widgets"},
     "voila": {"server"},
@@ -148,7 +154,7 @@ def _check_import(room: str, found: Import) -> str | None:
     target = rest[0] if rest else ""
     if room == "widgets":
         return None if target in WIDGETS_MAY else f"imports {found.module}; widgets know {sorted(WIDGETS_MAY)} only"
-    if target == room:
+    if target == room or (DOORS.get(room) == found.module and not found.at_load):
         return None
     if target == "__version__":
         return None  # the release that results and workers are stamped with: a constant, which loads nothing
@@ -210,6 +216,9 @@ def test_the_house_keeps_its_rules() -> None:
         ("session/run.py", "from plotly import graph_objects", "home is figures and widgets"),
         ("cost/area.py", "from math import *", "imports *"),
         ("quantum/magic.py", "", "add it to FLOORS"),
+        ("display.py", "from codesign_kernel.figures.cards import shown_as", "imports run down"),
+        ("display.py", "def f():\n    from codesign_kernel.figures import theme", "imports run down"),
+        ("cost/result.py", "def f():\n    from codesign_kernel.figures.cards import shown_as", "imports run down"),
         ("../widgets/playground.py", "from codesign_kernel.session import sweep", "widgets know"),
     ],
 )
@@ -229,6 +238,7 @@ def test_what_the_rules_allow() -> None:
         f"{KERNEL}/session/__init__.py": ["from codesign_kernel import cosim, cost", "from .doctor import doctor"],
         f"{KERNEL}/cli/parser.py": ["from codesign_kernel import __version__, session"],
         f"{KERNEL}/rtl/core.py": ["from myhdl import block", "import numpy as np"],
+        f"{KERNEL}/display.py": ["def f():\n    from codesign_kernel.figures.cards import shown_as"],
         "widgets/playground.py": [
             "import ipywidgets",
             "from codesign_kernel.figures import theme",

@@ -71,7 +71,13 @@ class ClusterWatch(Page):
         moments, decisions = [*self._cluster.moments], [*self._cluster.decisions]
         closed = self._cluster.closed
         self._span = span
-        shown: dict[str, Any] = {"span": span, "closed": closed, "figure": None, "tiles": [], "rows": _rows(decisions)}
+        shown: dict[str, Any] = {
+            "span": span,
+            "closed": closed,
+            "figure": None,
+            "tiles": [],
+            "rows": decision_rows(decisions),
+        }
         if moments:
             recent = [seen for seen in moments if seen.time_s >= moments[-1].time_s - SPANS[span]]
             figure = workers.plot_workers(recent, decisions, self._cluster.minimum, self._cluster.maximum)
@@ -112,7 +118,7 @@ def _tiles(now: Any, decisions: Sequence[Step]) -> list[dict[str, str]]:
     ]
 
 
-def _rows(decisions: Sequence[Step]) -> list[dict[str, str]]:
+def decision_rows(decisions: Sequence[Step]) -> list[dict[str, str]]:
     """The log, the latest first."""
     return [
         {

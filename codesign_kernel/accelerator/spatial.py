@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from codesign_kernel.accelerator.types import FREQUENCY_MHZ, LARGEST, NODE_NM, MemoryLevel
+from codesign_kernel.display import Shown
 from codesign_kernel.errors import InvalidInputError
 from codesign_kernel.units import BIT_PER_KIB
 
@@ -30,7 +31,7 @@ _BUFFERS = ("input_kib", "weight_kib", "output_kib", "shared_kib")
 
 
 @dataclass(frozen=True)
-class SpatialArray:
+class SpatialArray(Shown):
     """A spatial array between buffers and DRAM. ``docs/mapping.md`` says what its layers cost.
 
     Attributes:

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, fields
 from numbers import Integral, Real
 from typing import Any
 
+from codesign_kernel.display import Shown
 from codesign_kernel.errors import InvalidInputError
 from codesign_kernel.units import BIT_PER_KIB
 
@@ -54,7 +55,7 @@ class MemoryLevel:
 
 
 @dataclass(frozen=True)
-class Accelerator:
+class Accelerator(Shown):
     """A systolic-array accelerator of the template that :func:`codesign_kernel.generate_rtl` builds.
 
     Attributes:

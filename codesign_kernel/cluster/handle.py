@@ -13,6 +13,7 @@ from typing import Any
 from codesign_kernel.cluster.backends import ADDRESSES, BACKENDS, check_backend
 from codesign_kernel.cluster.policies import Decision, Limits, Policy, check_bounds
 from codesign_kernel.cluster.simulate import Moment, policy
+from codesign_kernel.display import Shown
 from codesign_kernel.errors import ClusterError
 
 #: How long a scheduler that runs already has for an answer (s).
@@ -20,7 +21,7 @@ CONNECT_S = 5.0
 _OPEN: weakref.WeakSet[Cluster] = weakref.WeakSet()
 
 
-class Cluster:
+class Cluster(Shown):
     """Workers that come and go as the mode decides. Made by :func:`codesign_kernel.cluster`.
 
     Attributes:

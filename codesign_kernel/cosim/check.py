@@ -12,6 +12,7 @@ from codesign_kernel.accelerator.causes import Causes
 from codesign_kernel.cosim.job import Progress, Simulator, job_of
 from codesign_kernel.cosim.timing import InstructionMismatch, first_difference, layer_cycles
 from codesign_kernel.cosim.waves import Trace, window_of
+from codesign_kernel.display import Shown
 from codesign_kernel.errors import CapacityError
 from codesign_kernel.lower import Program, lower
 from codesign_kernel.optimize.integer import IntegerNetwork
@@ -50,7 +51,7 @@ class Mismatch:
 
 
 @dataclass(frozen=True)
-class CosimReport:
+class CosimReport(Shown):
     """What a co-simulation found.
 
     Attributes:

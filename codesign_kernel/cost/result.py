@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from codesign_kernel.accelerator.spatial import SpatialArray
 from codesign_kernel.accelerator.types import Accelerator
+from codesign_kernel.display import Shown
 from codesign_kernel.mapping.choice import LayerMapping
 from codesign_kernel.units import quantity
 
@@ -69,7 +70,7 @@ class Access:
 
 
 @dataclass(frozen=True)
-class Cost:
+class Cost(Shown):
     """A workload on one accelerator.
 
     Attributes:

@@ -4,6 +4,7 @@ from codesign_kernel.explore.compare import Comparison, compare, histories
 from codesign_kernel.explore.explore import explore
 from codesign_kernel.explore.recommend import Recommendation, recommend
 from codesign_kernel.explore.result import Exploration, Provenance
+from codesign_kernel.explore.standing import Standing
 from codesign_kernel.explore.sweep import sweep
 from codesign_kernel.explore.work import Executor, Memory, Recorder, Serial
 
@@ -16,6 +17,7 @@ __all__ = [
     "Recommendation",
     "Recorder",
     "Serial",
+    "Standing",
     "compare",
     "explore",
     "histories",

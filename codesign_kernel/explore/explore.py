@@ -77,7 +77,8 @@ def explore(
         recorder: keeps results and state; given again, the exploration goes on where it was, and results that it knows
             are not evaluated again.
         warm_start: designs to look at first: numbers, a frame with such an index, or an Exploration (its front).
-        progress: called as ``progress(done, total, message)``.
+        progress: called as ``progress(done, total, message)``; one with a method ``stands`` is also handed the
+            :class:`Standing` of the exploration, with the front so far.
         stop: asked between batches; what is true ends the exploration with what it has.
         patience: end a sampled search when the hypervolume grew by less than 0.1 % over so many designs.
         swept: the largest space that "auto" sweeps.

@@ -119,7 +119,7 @@ def exact_front(
         executor: where the blocks are worked on; here without.
         recorder, name: where the state is kept (after every block that outweighs the writing, see ``KEEP_RATIO``, and
             when the sweep is left in any way); if it holds one of the same ``name``, the sweep goes on from there.
-        progress: called as ``progress(done, total, message)`` after each block.
+        progress: called as ``progress(done, total, message)`` after each block; see :class:`Standing` too.
         stop: asked after each block; what is true ends the sweep with the front so far.
 
     Raises:
@@ -132,6 +132,7 @@ def exact_front(
         state.resume(recorder.state(name))
     todo = np.flatnonzero(~state.now[0])
     before = state.now[1].tally.designs
+    following = _following(progress, space, goal)
     due, stopped = 0.0, "complete"
     try:
         for positions, answer in _answers(Block(evaluate, goal), pieces, todo, executor):
@@ -140,6 +141,8 @@ def exact_front(
             if recorder is not None and (started := time.monotonic()) >= due:
                 recorder.keep(name, state.dump())
                 due = time.monotonic() + KEEP_RATIO * (time.monotonic() - started)
+            if following is not None:
+                following.tell(found.numbers, found.costs, found.tally)
             if progress is not None:
                 progress(found.tally.designs, space.size, f"designs evaluated, {len(found.numbers):,} on the front")
             if stop is not None and stop() and not done.all():
@@ -150,6 +153,13 @@ def exact_front(
             recorder.keep(name, state.dump())
     found = state.now[1]
     return replace(found, stopped=stopped, evaluated=found.tally.designs - before)
+
+
+def _following(progress: Progress | None, space: DesignSpace, goal: Goal) -> Any:
+    """Who is told of the front as it grows; loaded here, since that module takes fronts apart with ours."""
+    from codesign_kernel.explore.standing import Following
+
+    return Following.of(progress, space, goal, space.size)
 
 
 def _pieces(space: DesignSpace, chunk: int) -> list[Piece]:

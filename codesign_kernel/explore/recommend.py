@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from codesign_kernel.display import Shown
 from codesign_kernel.errors import InfeasibleDesignError, InvalidInputError
 from codesign_kernel.explore.goal import HIGHER_IS_BETTER, Goal
 from codesign_kernel.explore.result import Exploration
@@ -26,7 +27,7 @@ LEAST = 1e-3
 
 
 @dataclass(frozen=True, eq=False)
-class Recommendation:
+class Recommendation(Shown):
     """An answer in rows and in words; ``str`` of it is all of the words.
 
     Attributes:

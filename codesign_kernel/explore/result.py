@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from codesign_kernel.design import DesignSpace
+from codesign_kernel.display import Shown
 from codesign_kernel.errors import InfeasibleDesignError
 from codesign_kernel.explore.goal import Goal, Judged
 from codesign_kernel.explore.tally import Tally
@@ -49,7 +50,7 @@ class Provenance:
 
 
 @dataclass(frozen=True, eq=False)
-class Exploration:
+class Exploration(Shown):
     """A finished exploration.
 
     Attributes:

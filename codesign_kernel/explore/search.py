@@ -18,7 +18,9 @@ from codesign_kernel.design import DesignSpace
 from codesign_kernel.explore.front import ITEM_S, Evaluate, front_of
 from codesign_kernel.explore.goal import Goal, Judged
 from codesign_kernel.explore.samplers import Sampler
+from codesign_kernel.explore.standing import Following
 from codesign_kernel.explore.sweep import Progress
+from codesign_kernel.explore.tally import Tally
 from codesign_kernel.explore.volume import hypervolume, reference_of
 from codesign_kernel.explore.work import Executor, Recorder, Serial
 
@@ -111,6 +113,13 @@ class Known:
         costs = np.array([self._judged[frame].costs[row] for frame, row in rows])
         return Judged(costs, np.array([self._judged[frame].broken[row] for frame, row in rows]))
 
+    def results(self, numbers: Array) -> dict[str, Array]:
+        """Of ``numbers``, all known: what limits are about, and ``reason``."""
+        rows = [self._place[number] for number in numbers.tolist()]
+        names = {*self._goal.limits, "reason"} & set(self._frames[0].columns)
+        columns = {name: [frame[name].to_numpy() for frame in self._frames] for name in names}
+        return {name: np.array([column[at][row] for at, row in rows]) for name, column in columns.items()}
+
     def _add(self, frame: pd.DataFrame) -> None:
         numbers = frame.index.to_numpy()
         judged = self._goal.judge({name: frame[name].to_numpy() for name in frame.columns}, numbers)
@@ -155,7 +164,7 @@ def search(
     Args:
         evaluate: from columns to columns, like that of :func:`codesign_kernel.explore.sweep`.
         recorder, name: keeps results, batch by batch, and under ``name`` the sampler's journal.
-        progress: called as ``progress(done, budget, message)`` after each batch.
+        progress: called as ``progress(done, budget, message)`` after each batch; see :class:`Standing` too.
         stop: asked after each batch; what is true ends the search.
         patience: end it when the hypervolume grew by less than 0.1 % over so many designs.
 
@@ -164,6 +173,7 @@ def search(
     """
     known = Known(Evaluation(space, evaluate, goal), recorder, executor)
     budget = min(budget, space.size)
+    following = Following.of(progress, space, goal, budget)
     seen: dict[int, None] = {}
     track = _Track(patience)
     stopped, batch = "budget", 0
@@ -189,6 +199,8 @@ def search(
                 recorder.keep(state, json.dumps(asked.tolist()).encode() + b"\n" + journal)
         batch += 1
         before = len(seen)
+        if following is not None:
+            _follow(following, known, goal, np.array([n for n in dict.fromkeys(asked.tolist()) if n not in seen], int))
         seen.update(dict.fromkeys(asked.tolist()))
         fresh.append((len(seen) - before) / len(asked))
         track.add(len(seen), judged.costs[judged.legal])
@@ -199,6 +211,13 @@ def search(
             stopped = reason
             break
     return Searched(known.frame(np.array([*seen], dtype=np.int64)), known.evaluated, stopped)
+
+
+def _follow(following: Following, known: Known, goal: Goal, new: Array) -> None:
+    judged = known.judged(new) if len(new) else None
+    if judged is not None:
+        tally = Tally.of(goal, known.results(new), judged, new)
+        following.add(new[judged.legal], judged.costs[judged.legal], tally)
 
 
 def _reason(stop: Callable[[], bool] | None, track: _Track, barren: bool) -> str:

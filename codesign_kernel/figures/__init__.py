@@ -35,7 +35,18 @@ from codesign_kernel.figures.sensitivity import (
     sensitivity_info,
 )
 from codesign_kernel.figures.speech import SpeechInfo, SpokenWord, plot_speech, speech_figure, speech_info
+from codesign_kernel.figures.standing import (
+    GrowthInfo,
+    StandingInfo,
+    growth_figure,
+    growth_info,
+    plot_growth,
+    plot_standing,
+    standing_figure,
+    standing_info,
+)
 from codesign_kernel.figures.theme import dark, narrowed
+from codesign_kernel.figures.work import WorkInfo, plot_work, work_figure, work_info
 from codesign_kernel.figures.workers import WorkersInfo, plot_workers, workers_figure, workers_info
 
 __all__ = [
@@ -47,6 +58,7 @@ __all__ = [
     "DecisionsInfo",
     "FusionBar",
     "FusionInfo",
+    "GrowthInfo",
     "LayerBar",
     "LayersInfo",
     "LoopResult",
@@ -62,6 +74,8 @@ __all__ = [
     "SensitivityInfo",
     "SpeechInfo",
     "SpokenWord",
+    "StandingInfo",
+    "WorkInfo",
     "WorkersInfo",
     "attainment_figure",
     "attainment_info",
@@ -76,6 +90,8 @@ __all__ = [
     "decisions_info",
     "fusion_figure",
     "fusion_info",
+    "growth_figure",
+    "growth_info",
     "layers_figure",
     "layers_info",
     "narrowed",
@@ -91,6 +107,7 @@ __all__ = [
     "plot_cosim",
     "plot_decisions",
     "plot_fusion",
+    "plot_growth",
     "plot_layers",
     "plot_pairs",
     "plot_pareto",
@@ -100,6 +117,8 @@ __all__ = [
     "plot_roofline",
     "plot_sensitivity",
     "plot_speech",
+    "plot_standing",
+    "plot_work",
     "plot_workers",
     "policies_figure",
     "policies_info",
@@ -112,6 +131,10 @@ __all__ = [
     "sensitivity_info",
     "speech_figure",
     "speech_info",
+    "standing_figure",
+    "standing_info",
+    "work_figure",
+    "work_info",
     "workers_figure",
     "workers_info",
 ]

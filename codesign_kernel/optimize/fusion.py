@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from codesign_kernel.accelerator.types import DATA_BITS
+from codesign_kernel.display import Shown
 from codesign_kernel.errors import InvalidInputError
 from codesign_kernel.optimize.layer import INPUT
 from codesign_kernel.units import quantity, three_digits
@@ -63,7 +64,7 @@ class LayerTraffic:
 
 
 @dataclass(frozen=True)
-class FusionReport:
+class FusionReport(Shown):
     """What reading a model made of it. Traffic is of maps, for one image; weights travel as before.
 
     ``traffic_before - traffic_saved == traffic_after``, in all and for each layer.

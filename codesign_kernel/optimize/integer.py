@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from codesign_kernel.accelerator.types import ACC_BITS, DATA_BITS
+from codesign_kernel.display import Shown
 from codesign_kernel.errors import InvalidInputError
 from codesign_kernel.optimize import archive
 from codesign_kernel.optimize.golden import run_layer
@@ -30,7 +31,7 @@ CHUNK_ELEMENTS = 1 << 22
 
 
 @dataclass(frozen=True, eq=False)
-class IntegerNetwork:
+class IntegerNetwork(Shown):
     """Integer layers and who reads whom: what :func:`codesign_kernel.quantize` returns, and what is lowered.
 
     The last layer gives the result; the map of every other one is read by a layer behind it. The two maps of an
@@ -135,6 +136,12 @@ class IntegerNetwork:
                 )
             shapes.append(layer.output_shape(given[0]))
         return tuple(shapes)
+
+    def __str__(self) -> str:
+        """What it is in a line; ``repr`` has every layer."""
+        shape = " x ".join(map(str, self.input_shape))
+        count = len(self.layers)
+        return f"IntegerNetwork {self.name}: int{self.bits}, {count} layers, {self.workload.macs:,} MAC, input {shape}"
 
     @property
     def output_scale(self) -> float:

@@ -8,6 +8,7 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from codesign_kernel.display import Shown
 from codesign_kernel.units import quantity
 from codesign_kernel.workload import Layer, Workload
 
@@ -45,7 +46,7 @@ class Operator:
 
 
 @dataclass(frozen=True)
-class Profile:
+class Profile(Shown):
     """A profiled model.
 
     Attributes:

@@ -17,6 +17,7 @@ from typing import Any
 
 from codesign_kernel.accelerator.types import Accelerator
 from codesign_kernel.cache import cached_folder
+from codesign_kernel.display import Shown
 from codesign_kernel.errors import ConversionError, InvalidInputError, OutputError
 from codesign_kernel.files import write_folder
 
@@ -31,7 +32,7 @@ KEPT = "files.json"
 
 
 @dataclass(frozen=True)
-class RtlBundle:
+class RtlBundle(Shown):
     """The generated sources of one accelerator.
 
     Attributes:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from codesign_kernel.accelerator.types import DATA_BITS
+from codesign_kernel.display import Shown
 from codesign_kernel.errors import InvalidInputError
 from codesign_kernel.optimize import Dataset, IntegerNetwork, accuracy, prune, quantize, quantize_aware
 from codesign_kernel.optimize.channels import channels_of
@@ -53,7 +54,7 @@ class Candidate(NamedTuple):
         return "; ".join(parts)
 
 
-class NetworkSpace:
+class NetworkSpace(Shown):
     """The product of what can be chosen of a network; network ``i`` takes its choices as digits of ``i``.
 
     Attributes:

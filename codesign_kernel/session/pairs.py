@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from codesign_kernel.design import Design, DesignSpace
+from codesign_kernel.display import Shown
 from codesign_kernel.errors import InvalidInputError
 from codesign_kernel.explore import Provenance
 from codesign_kernel.explore.goal import Goal
@@ -75,7 +76,7 @@ class Advice(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class CoOptimization:
+class CoOptimization(Shown):
     """A finished joint search.
 
     Attributes:

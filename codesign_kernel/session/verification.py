@@ -15,6 +15,7 @@ from codesign_kernel.accelerator.types import DATA_BITS, DATAFLOWS, Accelerator
 from codesign_kernel.cosim import CosimReport, check, find_simulator
 from codesign_kernel.cosim.job import Simulator
 from codesign_kernel.cost import evaluate
+from codesign_kernel.display import Shown
 from codesign_kernel.errors import InvalidInputError, SimulatorError
 from codesign_kernel.lower import Program
 from codesign_kernel.optimize.integer import IntegerNetwork
@@ -68,7 +69,7 @@ class Failure:
 
 
 @dataclass(frozen=True)
-class VerifyReport:
+class VerifyReport(Shown):
     """What a verification found.
 
     Attributes:
@@ -100,6 +101,14 @@ class VerifyReport:
     def passed(self) -> bool:
         """Every case agrees."""
         return self.failure is None and self.agreed == self.cases
+
+    def __str__(self) -> str:
+        found = f"; {self.failure}" if self.failure else ""
+        return (
+            f"{self.agreed:,} of {self.cases:,} networks agree on {self.simulator} (seed {self.seed}): {self.layers:,} "
+            f"layers, {self.instructions:,} instructions, {self.cycles:,} cycles on {len(self.accelerators):,} "
+            f"accelerators{found}"
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, ready for JSON."""

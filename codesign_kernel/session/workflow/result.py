@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from codesign_kernel.display import Shown
 from codesign_kernel.errors import InvalidInputError
 from codesign_kernel.session.workflow.product import Kept
 from codesign_kernel.store import Record, Store
@@ -62,7 +63,7 @@ class StepResult:
 
 
 @dataclass(frozen=True)
-class WorkflowResult:
+class WorkflowResult(Shown):
     """A run of a workflow, or the plan of one. ``str`` of it is a table.
 
     What the steps gave is read from the store when it is asked for; of a step that is not part of the workflow, or has
