@@ -1,0 +1,193 @@
+// The graph of a ModelExplorer, as SVG: the kernel gives rows and lanes, this gives sizes. page.js stands before this text.
+
+const SVG = "http://www.w3.org/2000/svg";
+const VIRIDIS = [
+  [68, 1, 84],
+  [59, 82, 139],
+  [33, 145, 140],
+  [94, 201, 98],
+  [253, 231, 37],
+];
+const BOX = { width: 150, gap: 18, thin: 22, low: 26, high: 76, between: 22, edge: 10 };
+
+function draw(tag, attributes = {}, ...children) {
+  const node = document.createElementNS(SVG, tag);
+  for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
+  node.append(...children);
+  return node;
+}
+
+function viridis(share) {
+  const at = Math.min(Math.max(share, 0), 1) * (VIRIDIS.length - 1);
+  const i = Math.min(Math.floor(at), VIRIDIS.length - 2);
+  return VIRIDIS[i].map((low, k) => Math.round(low + (at - i) * (VIRIDIS[i + 1][k] - low)));
+}
+
+// Black or white, whichever is read better on a colour.
+function inkOn(rgb) {
+  const [r, g, b] = rgb.map((v) => (v / 255 <= 0.03928 ? v / 255 / 12.92 : ((v / 255 + 0.055) / 1.055) ** 2.4));
+  return 0.2126 * r + 0.7152 * g + 0.0722 * b > 0.179 ? "#1B2430" : "#FFFFFF";
+}
+
+function clipped(text, length) {
+  return text.length <= length ? text : `…${text.slice(1 - length)}`;
+}
+
+// Pixels: left edges of lanes, tops and bottoms of rows, and the height of each node.
+function geometry(level, values, low) {
+  const most = Math.max(...values, 0) || 1;
+  const heights = values.map((value) => Math.round(low + (BOX.high - low) * Math.sqrt(value / most)));
+  const rows = Math.max(...level.rows) + 1;
+  const tall = new Array(rows).fill(0);
+  level.rows.forEach((row, n) => {
+    tall[row] = Math.max(tall[row], heights[n]);
+  });
+  const top = [];
+  let y = BOX.edge;
+  for (const height of tall) {
+    top.push(y);
+    y += height + BOX.between;
+  }
+  const wide = new Array(level.width).fill(false);
+  for (const lane of level.lanes) wide[lane] = true;
+  const left = [];
+  let x = BOX.edge;
+  for (const boxes of wide) {
+    left.push(x);
+    x += (boxes ? BOX.width : BOX.thin) + BOX.gap;
+  }
+  const middle = left.map((at, lane) => at + (wide[lane] ? BOX.width : BOX.thin) / 2);
+  return { heights, top, bottom: top.map((at, row) => at + tall[row]), left, middle, width: x - BOX.gap + BOX.edge, height: y };
+}
+
+function edgePath(level, at, [a, b], route) {
+  const [from, to] = [level.rows[a], level.rows[b]];
+  const bend = (x0, y0, x1, y1) => (x0 === x1 ? `V${y1}` : `C${x0},${(y0 + y1) / 2} ${x1},${(y0 + y1) / 2} ${x1},${y1}`);
+  const x0 = at.middle[level.lanes[a]];
+  const x1 = at.middle[level.lanes[b]];
+  const end = at.top[to] - 3;
+  const start = `M${x0},${at.top[from] + at.heights[a]}V${at.bottom[from]}`;
+  if (route < 0) return start + bend(x0, at.bottom[from], x1, end);
+  const x = at.middle[route];
+  const last = at.bottom[to - 1];
+  return `${start}${bend(x0, at.bottom[from], x, at.top[from + 1])}V${last}${bend(x, last, x1, end)}`;
+}
+
+function nodeShape(level, at, n, value, share, id, marks) {
+  const height = at.heights[n];
+  const x = at.left[level.lanes[n]];
+  const y = at.top[level.rows[n]];
+  const rgb = viridis(share);
+  const node = draw("g", { id: `${id}-n${n}`, role: "option", "aria-selected": "false", class: value ? "ckx-node" : "ckx-node ckx-none", "data-n": n });
+  node.setAttribute("aria-label", `${level.name[n]}, ${level.op[n]}${value ? `, ${value}` : ""}${marks ? ", memory peaks here" : ""}`);
+  const box = draw("rect", { x, y, width: BOX.width, height, rx: 5 });
+  if (value) box.setAttribute("fill", `rgb(${rgb})`);
+  const ink = value ? { fill: inkOn(rgb) } : {};
+  const middle = x + BOX.width / 2;
+  const words = height >= 44 ? [clipped(level.name[n], 21), `${level.op[n]} · ${value}`] : [clipped(level.name[n], 21)];
+  const lines = words.map((text, i) => draw("text", { x: middle, y: y + height / 2 + (i - (words.length - 1) / 2) * 17, ...ink }, clipped(text, 24)));
+  const title = draw("title", {}, `${level.name[n]} (${level.op[n]})${value ? `: ${value}` : ""}`);
+  node.append(title, box, ...lines);
+  if (marks) node.append(draw("circle", { cx: x + BOX.width, cy: y, r: 6, class: "ckx-peak" }));
+  return node;
+}
+
+// A list box whose options are the nodes. picked(n, how) is called for a click or a key; finer() for Enter.
+function graphView(id, picked, finer, zoomed) {
+  const list = make("div", { className: "ckx-graph", role: "listbox", "aria-label": "Layer graph", id: `${id}-graph` });
+  list.tabIndex = 0;
+  let level;
+  let at;
+  let zoom = 1;
+  let current = -1;
+  let svg;
+  const scale = () => {
+    svg.setAttribute("width", Math.round(at.width * zoom));
+    svg.setAttribute("height", Math.round(at.height * zoom));
+  };
+  const show = (next, measure, chosenZoom, low, peak) => {
+    level = next;
+    zoom = chosenZoom;
+    const values = level[measure].map((value) => value ?? 0);
+    at = geometry(level, values, low);
+    const most = Math.max(...values, 0) || 1;
+    const arrow = draw("marker", { id: `${id}-arrow`, viewBox: "0 0 8 8", refX: 6, refY: 4, markerWidth: 7, markerHeight: 7, orient: "auto" });
+    arrow.append(draw("path", { d: "M0,0 L8,4 L0,8 z" }));
+    const edges = draw("g", { class: "ckx-edges", "aria-hidden": "true" });
+    level.edges.forEach((edge, e) => {
+      const path = draw("path", { d: edgePath(level, at, edge, level.routes[e]), "marker-end": `url(#${id}-arrow)` });
+      path.dataset.from = edge[0];
+      path.dataset.to = edge[1];
+      edges.append(path);
+    });
+    const nodes = level.name.map((_, n) =>
+      nodeShape(level, at, n, values[n] ? level.text[measure][n] : "", Math.sqrt(values[n] / most), id, level.layers[n].includes(peak)),
+    );
+    svg = draw("svg", { role: "none", viewBox: `0 0 ${at.width} ${at.height}` }, draw("defs", {}, arrow), edges, ...nodes);
+    scale();
+    list.replaceChildren(svg);
+  };
+  // Marks the nodes with any of these layers; the first is brought into sight.
+  const mark = (layers, seek) => {
+    const chosen = level.layers.map((inside) => inside.some((layer) => layers.has(layer)));
+    current = chosen.indexOf(true);
+    svg.querySelectorAll(".ckx-node").forEach((node, n) => node.setAttribute("aria-selected", String(chosen[n])));
+    svg.querySelectorAll(".ckx-edges path").forEach((path) => {
+      path.classList.toggle("ckx-on", chosen[Number(path.dataset.from)] || chosen[Number(path.dataset.to)]);
+    });
+    if (current < 0) list.removeAttribute("aria-activedescendant");
+    else list.setAttribute("aria-activedescendant", `${id}-n${current}`);
+    if (current >= 0 && seek) reveal();
+  };
+  const reveal = () => {
+    const x = at.left[level.lanes[current]] * zoom;
+    const y = at.top[level.rows[current]] * zoom;
+    const height = at.heights[current] * zoom;
+    if (y < list.scrollTop || y + height > list.scrollTop + list.clientHeight) list.scrollTop = y - (list.clientHeight - height) / 2;
+    if (x < list.scrollLeft || x + BOX.width * zoom > list.scrollLeft + list.clientWidth) list.scrollLeft = x - BOX.edge;
+  };
+  const setZoom = (value) => {
+    const before = zoom;
+    zoom = Math.min(Math.max(value, 0.05), 4);
+    const middle = (list.scrollTop + list.clientHeight / 2) / before;
+    scale();
+    list.scrollTop = middle * zoom - list.clientHeight / 2;
+    zoomed(zoom);
+  };
+  const fit = () => setZoom(Math.min(1, list.clientWidth / at.width, list.clientHeight / at.height));
+  list.addEventListener("click", (event) => {
+    const node = event.target.closest(".ckx-node");
+    if (node) picked(Number(node.dataset.n));
+  });
+  list.addEventListener("dblclick", () => current >= 0 && level.layers[current].length > 1 && finer());
+  list.addEventListener("wheel", (event) => {
+    if (!event.ctrlKey) return;
+    event.preventDefault();
+    setZoom(zoom * Math.exp(-event.deltaY / 400));
+  });
+  const beside = (step) => {
+    if (current < 0) return current;
+    const row = level.rows.map((r, n) => n).filter((n) => level.rows[n] === level.rows[current]);
+    row.sort((a, b) => level.lanes[a] - level.lanes[b]);
+    return row[row.indexOf(current) + step] ?? current;
+  };
+  list.addEventListener("keydown", (event) => {
+    const last = level.name.length - 1;
+    const steps = {
+      ArrowDown: () => Math.min(current + 1, last),
+      ArrowUp: () => Math.max(current - 1, 0),
+      ArrowRight: () => beside(1),
+      ArrowLeft: () => beside(-1),
+      PageDown: () => Math.min(current + 10, last),
+      PageUp: () => Math.max(current - 10, 0),
+      Home: () => 0,
+      End: () => last,
+    };
+    const others = { "+": () => setZoom(zoom * 1.25), "-": () => setZoom(zoom / 1.25), 0: () => setZoom(1), Enter: () => current >= 0 && level.layers[current].length > 1 && finer() };
+    if (event.ctrlKey || event.metaKey || event.altKey || !(event.key in steps || event.key in others)) return;
+    event.preventDefault();
+    if (event.key in others) others[event.key]();
+    else if (steps[event.key]() >= 0) picked(steps[event.key]());
+  });
+  return { list, show, mark, fit, setZoom, zoom: () => zoom };
+}
