@@ -155,11 +155,11 @@ function render({ model, el }) {
     cancelAnimationFrame(frame);
     frame = requestAnimationFrame(() => told.timeline && views.timeline.show(markedSpec(told.timeline, marked, "#2563EB")));
   };
-  const mark = (from) => {
+  const mark = () => {
     const item = itemOf(chosen.selected);
     marked = layersOf(item);
     const keys = new Set([...marked].map((layer) => `layer ${data().layers.name[layer]}`));
-    graph.mark(marked, from !== "graph-click");
+    graph.mark(marked, true);
     table.mark(item?.key, keys, true);
     drawDetail(ui.detail, { model: data(), measures: setup.measures, item, go });
     const first = Math.min(...marked);
@@ -178,7 +178,7 @@ function render({ model, el }) {
     const more = chosen.by === "modules" && open.length > chosen.open.length;
     keep(more ? { selected, open } : { selected });
     if (more) drawTable();
-    mark(from);
+    mark();
   };
 
   const narrow = () => root.clientWidth < 700;
@@ -209,7 +209,7 @@ function render({ model, el }) {
     keep({ level });
     ui.level.value = String(level);
     drawGraph();
-    mark("level");
+    mark();
   };
   // Everything that follows from the choice of models.
   const drawModels = () => {
@@ -221,11 +221,10 @@ function render({ model, el }) {
     for (const name of ["model", "other", "measure", "by", "op", "text"]) ui[name].value = chosen[name];
     ui.level.value = String(chosen.level);
     ui.slider.max = String(data().layers.name.length - 1);
-    ui.swap.disabled = !chosen.other;
-    ui.swap.title = chosen.other ? "" : "Choose a model to compare with first";
+    ui.swap.hidden = !chosen.other;
     drawGraph();
     drawTable();
-    mark("models");
+    mark();
   };
 
   const showAnswer = (answer, more) => {
@@ -273,6 +272,14 @@ function render({ model, el }) {
   });
   ui.slider.addEventListener("input", () => select(["layer", data().layers.name[Number(ui.slider.value)]], "slider"));
 
+  // chosen in another view of the same widget, or in the kernel
+  const changed = () => {
+    if (JSON.stringify(model.get("chosen")) === JSON.stringify(chosen)) return;
+    chosen = { ...model.get("chosen") };
+    drawModels();
+    if (["model", "other", "measure"].some((name) => told[name] !== chosen[name])) talk.ask();
+  };
+  model.on("change:chosen", changed);
   const stopTheme = followTheme(root, () => {
     for (const view of Object.values(views)) view.draw();
   });
@@ -281,7 +288,7 @@ function render({ model, el }) {
     if (narrow() === slim) return;
     slim = narrow();
     drawGraph();
-    mark("size");
+    mark();
   });
   sized.observe(root);
   drawModels();
@@ -298,6 +305,7 @@ function render({ model, el }) {
   return () => {
     cancelAnimationFrame(frame);
     talk.stop();
+    model.off("change:chosen", changed);
     stopTheme();
     sized.disconnect();
     table.stop();

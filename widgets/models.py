@@ -107,7 +107,7 @@ class ModelExplorer(Page):
         """The proposal without what is no choice: in its place stands what was chosen before."""
         new: dict[str, Any] = proposal["value"]
         old = self.chosen or _DEFAULTS
-        kept = {name: new[name] if self._lawful(name, new.get(name)) else old[name] for name in _DEFAULTS}
+        kept = {name: new[name] if name in new and self._lawful(name, new[name]) else old[name] for name in _DEFAULTS}
         if not kept["model"]:
             kept["model"] = next(iter(self._models))
         levels = len(self._models[kept["model"]].levels)

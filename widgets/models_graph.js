@@ -8,7 +8,7 @@ const VIRIDIS = [
   [94, 201, 98],
   [253, 231, 37],
 ];
-const BOX = { width: 150, gap: 18, thin: 22, low: 26, high: 76, between: 22, edge: 10 };
+const BOX = { width: 152, gap: 16, thin: 22, low: 26, high: 76, between: 26, edge: 8 };
 
 function draw(tag, attributes = {}, ...children) {
   const node = document.createElementNS(SVG, tag);
@@ -29,8 +29,15 @@ function inkOn(rgb) {
   return 0.2126 * r + 0.7152 * g + 0.0722 * b > 0.179 ? "#1B2430" : "#FFFFFF";
 }
 
-function clipped(text, length) {
-  return text.length <= length ? text : `…${text.slice(1 - length)}`;
+// The end of a text that fits into a box: it tells layers apart. Fonts differ, so it is measured.
+const ruler = document.createElement("canvas").getContext("2d");
+
+function fitted(text, font) {
+  ruler.font = font;
+  const width = BOX.width - 14;
+  let shown = text;
+  while (shown.length > 3 && ruler.measureText(shown).width > width) shown = `…${shown.replace("…", "").slice(1)}`;
+  return shown;
 }
 
 // Pixels: left edges of lanes, tops and bottoms of rows, and the height of each node.
@@ -73,7 +80,7 @@ function edgePath(level, at, [a, b], route) {
   return `${start}${bend(x0, at.bottom[from], x, at.top[from + 1])}V${last}${bend(x, last, x1, end)}`;
 }
 
-function nodeShape(level, at, n, value, share, id, marks) {
+function nodeShape(level, at, n, { value, share, id, marks, font }) {
   const height = at.heights[n];
   const x = at.left[level.lanes[n]];
   const y = at.top[level.rows[n]];
@@ -82,10 +89,10 @@ function nodeShape(level, at, n, value, share, id, marks) {
   node.setAttribute("aria-label", `${level.name[n]}, ${level.op[n]}${value ? `, ${value}` : ""}${marks ? ", memory peaks here" : ""}`);
   const box = draw("rect", { x, y, width: BOX.width, height, rx: 5 });
   if (value) box.setAttribute("fill", `rgb(${rgb})`);
-  const ink = value ? { fill: inkOn(rgb) } : {};
+  const ink = value ? { style: `fill: ${inkOn(rgb)}` } : {};
   const middle = x + BOX.width / 2;
-  const words = height >= 44 ? [clipped(level.name[n], 21), `${level.op[n]} · ${value}`] : [clipped(level.name[n], 21)];
-  const lines = words.map((text, i) => draw("text", { x: middle, y: y + height / 2 + (i - (words.length - 1) / 2) * 17, ...ink }, clipped(text, 24)));
+  const words = height >= 40 ? [level.name[n], value ? `${level.op[n]} · ${value}` : level.op[n]] : [level.name[n]];
+  const lines = words.map((text, i) => draw("text", { x: middle, y: y + height / 2 + (i - (words.length - 1) / 2) * 17, ...ink }, fitted(text, font)));
   const title = draw("title", {}, `${level.name[n]} (${level.op[n]})${value ? `: ${value}` : ""}`);
   node.append(title, box, ...lines);
   if (marks) node.append(draw("circle", { cx: x + BOX.width, cy: y, r: 6, class: "ckx-peak" }));
@@ -111,7 +118,7 @@ function graphView(id, picked, finer, zoomed) {
     const values = level[measure].map((value) => value ?? 0);
     at = geometry(level, values, low);
     const most = Math.max(...values, 0) || 1;
-    const arrow = draw("marker", { id: `${id}-arrow`, viewBox: "0 0 8 8", refX: 6, refY: 4, markerWidth: 7, markerHeight: 7, orient: "auto" });
+    const arrow = draw("marker", { id: `${id}-arrow`, viewBox: "0 0 8 8", refX: 6, refY: 4, markerWidth: 8, markerHeight: 8, markerUnits: "userSpaceOnUse", orient: "auto" });
     arrow.append(draw("path", { d: "M0,0 L8,4 L0,8 z" }));
     const edges = draw("g", { class: "ckx-edges", "aria-hidden": "true" });
     level.edges.forEach((edge, e) => {
@@ -120,9 +127,11 @@ function graphView(id, picked, finer, zoomed) {
       path.dataset.to = edge[1];
       edges.append(path);
     });
-    const nodes = level.name.map((_, n) =>
-      nodeShape(level, at, n, values[n] ? level.text[measure][n] : "", Math.sqrt(values[n] / most), id, level.layers[n].includes(peak)),
-    );
+    const font = `13px ${getComputedStyle(list).fontFamily}`;
+    const nodes = level.name.map((_, n) => {
+      const value = values[n] ? level.text[measure][n] : "";
+      return nodeShape(level, at, n, { value, share: Math.sqrt(values[n] / most), id, marks: level.layers[n].includes(peak), font });
+    });
     svg = draw("svg", { role: "none", viewBox: `0 0 ${at.width} ${at.height}` }, draw("defs", {}, arrow), edges, ...nodes);
     scale();
     list.replaceChildren(svg);

@@ -151,6 +151,7 @@ function tableView(id, { picked, opened, sorted }) {
         const share = item === now.items.root ? 0 : (value(item, column) ?? 0) / most;
         cell.style.setProperty("--share", `${Math.round(1000 * share) / 10}%`);
       }
+      if (i && !column.words && value(item, column) === 0) cell.classList.add("ckx-zero");
       row.append(cell);
     }
     return row;
@@ -164,7 +165,7 @@ function tableView(id, { picked, opened, sorted }) {
     drawn = `${first} ${last}`;
     table.style.setProperty("--row", `${high}px`);
     const space = (count) => {
-      const empty = make("tr", { "aria-hidden": "true", className: "ckx-space" }, make("td", { colSpan: columns.length }));
+      const empty = make("tr", { "aria-hidden": "true", className: "ckx-space" }, make("td"));
       empty.style.height = `${count * high}px`;
       return empty;
     };
@@ -179,8 +180,10 @@ function tableView(id, { picked, opened, sorted }) {
   const reveal = () => {
     const [high, above] = [rowHeight(), head.offsetHeight];
     const y = current * high;
-    if (y < frame.scrollTop) frame.scrollTop = y;
-    else if (y + high + above > frame.scrollTop + frame.clientHeight) frame.scrollTop = y + high + above - frame.clientHeight;
+    const [from, to] = [frame.scrollTop, frame.scrollTop + frame.clientHeight - high - above];
+    // a step scrolls by a row, what is far off comes to the middle
+    if (y < from) frame.scrollTop = from - y > 2 * high ? y - (to - from) / 2 : y;
+    else if (y > to) frame.scrollTop = y - to > 2 * high ? y - (to - from) / 2 : y - (to - from);
   };
   const show = (next) => {
     now = next;

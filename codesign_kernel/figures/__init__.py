@@ -12,6 +12,8 @@ from codesign_kernel.figures.cosim import CosimInfo, cosim_figure, cosim_info, p
 from codesign_kernel.figures.front import ParetoInfo, Point, pareto_info
 from codesign_kernel.figures.fusion import FusionBar, FusionInfo, fusion_figure, fusion_info, plot_fusion
 from codesign_kernel.figures.layers import LayerBar, LayersInfo, layers_figure, layers_info, plot_layers
+from codesign_kernel.figures.models import ModelInfo, model_info
+from codesign_kernel.figures.operators import OperatorsInfo, operators_figure, operators_info, plot_operators
 from codesign_kernel.figures.pairs import PairPoint, PairsInfo, pairs_figure, pairs_info, plot_pairs
 from codesign_kernel.figures.pareto import pareto_figure, plot_pareto
 from codesign_kernel.figures.parity import ParityInfo, parity_figure, parity_info, plot_parity
@@ -36,6 +38,7 @@ from codesign_kernel.figures.sensitivity import (
 )
 from codesign_kernel.figures.speech import SpeechInfo, SpokenWord, plot_speech, speech_figure, speech_info
 from codesign_kernel.figures.theme import dark, narrowed
+from codesign_kernel.figures.timeline import plot_timeline, timeline_figure
 from codesign_kernel.figures.workers import WorkersInfo, plot_workers, workers_figure, workers_info
 
 __all__ = [
@@ -50,6 +53,8 @@ __all__ = [
     "LayerBar",
     "LayersInfo",
     "LoopResult",
+    "ModelInfo",
+    "OperatorsInfo",
     "PairPoint",
     "PairsInfo",
     "ParetoInfo",
@@ -78,7 +83,10 @@ __all__ = [
     "fusion_info",
     "layers_figure",
     "layers_info",
+    "model_info",
     "narrowed",
+    "operators_figure",
+    "operators_info",
     "pairs_figure",
     "pairs_info",
     "pareto_figure",
@@ -92,6 +100,7 @@ __all__ = [
     "plot_decisions",
     "plot_fusion",
     "plot_layers",
+    "plot_operators",
     "plot_pairs",
     "plot_pareto",
     "plot_parity",
@@ -100,6 +109,7 @@ __all__ = [
     "plot_roofline",
     "plot_sensitivity",
     "plot_speech",
+    "plot_timeline",
     "plot_workers",
     "policies_figure",
     "policies_info",
@@ -112,6 +122,7 @@ __all__ = [
     "sensitivity_info",
     "speech_figure",
     "speech_info",
+    "timeline_figure",
     "workers_figure",
     "workers_info",
 ]

@@ -74,7 +74,8 @@ class Sums(NamedTuple):
 
     def value(self, measure: str) -> float | None:
         """One of MEASURES."""
-        return getattr(self, measure)  # type: ignore[no-any-return]
+        value: float | None = getattr(self, measure)
+        return value
 
     def text(self, measure: str) -> str:
         """One of MEASURES, as an engineer writes it."""
@@ -236,11 +237,11 @@ def _memory(alive: Iterable[Tensor], layers: int) -> tuple[int, ...]:
     return tuple(told) if any(told) else ()
 
 
-def _summed(own: Sequence[Sums], layers: Iterable[int]) -> Sums:
-    parts = [own[i] for i in layers]
+def together(parts: Sequence[Sums]) -> Sums:
+    """The sums of several layers: one at least, and the most memory of any."""
     memory = [one.memory for one in parts if one.memory is not None]
-    sums = (sum(getattr(one, field) for one in parts) for field in ("macs", "bytes", "parameters"))
-    return Sums(*sums, max(memory, default=None))
+    macs, moved, parameters = (sum(column) for column in zip(*(one[:3] for one in parts), strict=True))
+    return Sums(macs, moved, parameters, max(memory, default=None))
 
 
 def _modules(
@@ -259,7 +260,7 @@ def _modules(
     rows = []
     for path, layers in paths.items():
         parent = position[path.rpartition(".")[0]] if path else -1
-        rows.append(ModuleRow(path, parent, tuple(layers), _summed(own, layers)))
+        rows.append(ModuleRow(path, parent, tuple(layers), together([own[i] for i in layers])))
     rows[0] = rows[0]._replace(sums=rows[0].sums._replace(parameters=parameters))
     return tuple(rows), tuple(position[path] for path in inside)
 
@@ -278,7 +279,9 @@ def _levels(layers: Sequence[LayerRow], edges: Sequence[tuple[int, int]]) -> tup
             continue
         runs = [tuple(range(a, b)) for a, b in pairwise([*starts, len(layers)])]
         nodes = tuple(
-            every[run[0]] if len(run) == 1 else Node(str(keys[run[0]]), f"{len(run)} layers", run, _summed(own, run))
+            every[run[0]]
+            if len(run) == 1
+            else Node(str(keys[run[0]]), f"{len(run)} layers", run, together([own[i] for i in run]))
             for run in runs
         )
         at = {layer: n for n, run in enumerate(runs) for layer in run}

@@ -7,12 +7,13 @@ from typing import NamedTuple
 import plotly.graph_objects as go
 
 from codesign_kernel.figures import theme
-from codesign_kernel.figures.models import MEASURES, ModelInfo, Profiled, Sums, model_info
+from codesign_kernel.figures.models import MEASURES, ModelInfo, Profiled, Sums, model_info, together
 from codesign_kernel.figures.words import percent, times
 from codesign_kernel.units import quantity
 
 #: Operators with a row of their own; further ones, which cost least, share the last.
 ROWS = 10
+NOTHING = Sums(0, 0, 0, None)
 
 
 class OpRow(NamedTuple):
@@ -38,13 +39,17 @@ def operators_info(first: ModelInfo, second: ModelInfo, measure: str = "macs") -
     rows = []
     for op in ops:
         found = [[row.sums for row in info.layers if row.op == op] for info in (first, second)]
-        rows.append(OpRow(op, (len(found[0]), len(found[1])), (_sum(found[0]), _sum(found[1]))))
+        rows.append(
+            OpRow(
+                op, (len(found[0]), len(found[1])), (together(found[0] or [NOTHING]), together(found[1] or [NOTHING]))
+            )
+        )
     rows = [row for row in rows if any(one.value(measure) for one in row.sums)]
     rows.sort(key=lambda row: -max(one.value(measure) or 0 for one in row.sums))
     if len(rows) > ROWS:
         rest = rows[ROWS - 1 :]
         counts = (sum(row.layers[0] for row in rest), sum(row.layers[1] for row in rest))
-        sums = (_sum([row.sums[0] for row in rest]), _sum([row.sums[1] for row in rest]))
+        sums = (together([row.sums[0] for row in rest]), together([row.sums[1] for row in rest]))
         rows = [*rows[: ROWS - 1], OpRow(f"{len(rest)} other operators", counts, sums)]
     names = (first.name, second.name) if first.name != second.name else (f"{first.name} (1)", f"{second.name} (2)")
     return OperatorsInfo(names, measure, tuple(rows), comparison(first, second, measure))
@@ -115,14 +120,4 @@ def operators_figure(info: OperatorsInfo) -> go.Figure:
         )
         + ".",
         height=44 * len(places) + 90,
-    )
-
-
-def _sum(parts: list[Sums]) -> Sums:
-    memory = [one.memory for one in parts if one.memory is not None]
-    return Sums(
-        sum(one.macs for one in parts),
-        sum(one.bytes for one in parts),
-        sum(one.parameters for one in parts),
-        max(memory, default=None),
     )

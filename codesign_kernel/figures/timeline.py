@@ -64,7 +64,8 @@ def timeline_figure(info: ModelInfo, measure: str = "macs") -> go.Figure:
         axes["xaxis"] |= {"anchor": "y2"}
         axes["yaxis"] |= {"domain": [0.6, 1]}
         axes["yaxis2"] = _memory(figure, info)
-    figure.update_layout(barmode="stack", bargap=0.1 if len(places) < 400 else 0, **axes)
+    # a column is hit also where its bar is low, or not there
+    figure.update_layout(hovermode="x", barmode="stack", bargap=0.1 if len(places) < 400 else 0, **axes)
     return theme.finish(
         figure,
         title=finding(info),

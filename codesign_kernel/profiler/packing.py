@@ -28,8 +28,8 @@ def unpack(text: str) -> Profile:
     name, edges, uncosted = body.pop("workload")
     workload = Workload(name, tuple(o.layer for o in operators), tuple((a, b) for a, b in edges), uncosted)
     inputs = tuple((tuple(shape), dtype) for shape, dtype in body.pop("inputs"))
-    listed = {"wall_us": tuple(body.pop("wall_us")), "activations": activations_of(body.pop("activations"))}
-    return Profile(workload=workload, operators=operators, inputs=inputs, **listed, **body)
+    wall_us, alive = tuple(body.pop("wall_us")), activations_of(body.pop("activations"))
+    return Profile(workload=workload, operators=operators, inputs=inputs, wall_us=wall_us, activations=alive, **body)
 
 
 def activations_of(rows: list[Any]) -> tuple[Activation, ...]:
