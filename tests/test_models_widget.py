@@ -350,6 +350,8 @@ def test_the_page_links_its_views_in_a_browser(pages: Served) -> None:
         assert tab.evaluate(SEEN)["graph"] == ["layer2.0"]
         assert tab.inner_text(".ckx-detail h3") == "layer2.0"
         tab.locator(".ckx-layers tr", has_text="layer2").first.click()
+        tab.keyboard.press("ArrowLeft")
+        tab.wait_for_function(f"() => !({names})().includes('layer2.3')")
         tab.keyboard.press("ArrowRight")
         tab.wait_for_function(f"() => ({names})().includes('layer2.3')")
         assert tab.evaluate(SEEN)["graph"] == ["layer2.0", "layer2.1", "layer2.2", "layer2.3"]

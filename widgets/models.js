@@ -169,12 +169,15 @@ function render({ model, el }) {
     }
     drawTimeline();
   };
+  // The modules to open so that what is selected is in sight.
+  const opening = (selected) => {
+    const open = new Set(chosen.open);
+    const name = selected?.[1] ?? "";
+    for (let at = name.lastIndexOf("."); at > 0; at = name.lastIndexOf(".", at - 1)) open.add(name.slice(0, at));
+    return [...open];
+  };
   const select = (selected, from) => {
-    const upper = [];
-    if (selected[0] === "layer" && from !== "table") {
-      for (let at = selected[1].lastIndexOf("."); at > 0; at = selected[1].lastIndexOf(".", at - 1)) upper.push(selected[1].slice(0, at));
-    }
-    const open = [...new Set([...chosen.open, ...upper])];
+    const open = from === "table" ? chosen.open : opening(selected);
     const more = chosen.by === "modules" && open.length > chosen.open.length;
     keep(more ? { selected, open } : { selected });
     if (more) drawTable();
@@ -262,7 +265,10 @@ function render({ model, el }) {
     keep(changes);
     drawTable();
   };
-  ui.by.addEventListener("change", () => narrowDown({ by: ui.by.value }));
+  ui.by.addEventListener("change", () => {
+    narrowDown({ by: ui.by.value, open: opening(chosen.selected) });
+    mark();
+  });
   ui.op.addEventListener("change", () => narrowDown({ op: ui.op.value }));
   ui.text.addEventListener("input", () => narrowDown({ text: ui.text.value }));
   ui.wide.addEventListener("click", () => narrowDown({ open: chosen.open.length ? [] : data().modules.name.slice(1) }));
