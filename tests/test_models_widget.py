@@ -359,6 +359,13 @@ def test_the_page_links_its_views_in_a_browser(pages: Served) -> None:
         # two models, and what was chosen is known to the kernel and to a second view
         tab.select_option("[id$=-other]", "ResNet-18")
         tab.wait_for_selector("text=ResNet-18 has 44 % of the MACs of ResNet-50")
-        row = tab.locator(".ckx-layers tr", has_text="layer2").first.inner_text().split()
-        assert row[-2:] == ["40", "%"] or row[-1] == "%", row
+        row = tab.locator(".ckx-layers tr", has_text="layer2").first.inner_text().split("\t")
+        assert row[-3:] == ["1.03 GMAC", "411 MMAC", "40 %"]
+        assert "1.03 GMAC (411 MMAC)" in tab.inner_text(".ckx-detail")
+        assert tab.locator(".ckx-absent").count() == 8, "blocks that the smaller network does not have"
+        with tab.expect_download() as saved:
+            tab.get_by_role("button", name="Save the table as CSV").click()
+        lines = saved.value.path().read_text(encoding="utf-8").splitlines()
+        assert lines[0] == "Name,Operator,ResNet-50,ResNet-18,Second to first"
+        assert lines[1].split(",")[2] == str(ck.profile("resnet50").macs)
         check_looks(tab, "models")

@@ -63,19 +63,24 @@ function markedSpec(spec, layers, accent) {
 }
 
 // What is known of the layer or module that is selected, and the layers beside it as buttons.
-function drawDetail(section, { model, measures, item, go }) {
-  const layer = item?.kind === "layer";
-  const columns = model[layer ? "layers" : "modules"];
-  const i = item ? item.a : -1;
-  if (i < 0) {
-    const told = item ? `${item.name} is no ${item.kind} of ${model.name}.` : "Select a layer in the graph, the table or the chart.";
-    section.replaceChildren(make("p", { className: "ckx-hint" }, told));
+function drawDetail(section, { first, second, measures, item, go }) {
+  if (!item) {
+    section.replaceChildren(make("p", { className: "ckx-hint" }, "Select a layer in the graph, the table or the chart."));
     return;
   }
-  const kind = layer ? `${columns.op[i]}, ${columns.shape[i]}` : `${columns.layers[i].length} layers`;
-  const pairs = Object.entries(measures).map(([name, { label, help }]) => make("div", { title: help }, make("dt", {}, label), make("dd", {}, columns.text[name][i] || "–")));
+  const layer = item.kind === "layer";
+  const here = item.a >= 0;
+  const model = here ? first : second;
+  const columns = model[layer ? "layers" : "modules"];
+  const i = here ? item.a : item.b;
+  const beside = (name) => (here && second && item.b >= 0 ? second[layer ? "layers" : "modules"].text[name][item.b] : "");
+  const pairs = Object.entries(measures).map(([name, { label, help }]) =>
+    make("div", { title: help }, make("dt", {}, label), make("dd", {}, columns.text[name][i] || "–", ...(beside(name) ? [make("span", {}, ` (${beside(name)})`)] : []))),
+  );
+  let kind = layer ? `${columns.op[i]}, ${columns.shape[i]}` : `${columns.layers[i].length} layers`;
+  if (second) kind += here && item.b >= 0 ? `; in brackets ${second.name}` : `; only in ${model.name}`;
   const parts = [make("h3", {}, item.name || model.name), make("p", { className: "ckx-hint" }, kind), make("dl", {}, ...pairs)];
-  if (layer) {
+  if (layer && here) {
     const names = model.layers.name;
     const edges = model.levels[0].edges;
     const links = (word, found, none) =>
@@ -161,7 +166,7 @@ function render({ model, el }) {
     const keys = new Set([...marked].map((layer) => `layer ${data().layers.name[layer]}`));
     graph.mark(marked, true);
     table.mark(item?.key, keys, true);
-    drawDetail(ui.detail, { model: data(), measures: setup.measures, item, go });
+    drawDetail(ui.detail, { first: data(), second: setup.models[chosen.other], measures: setup.measures, item, go });
     const first = Math.min(...marked);
     if (marked.size) {
       ui.slider.value = String(first);
@@ -187,15 +192,17 @@ function render({ model, el }) {
   const narrow = () => root.clientWidth < 700;
   const drawGraph = () => {
     const level = data().levels[chosen.level];
-    graph.show(level, chosen.measure, chosen.zoom, narrow() ? 40 : BOX.low, data().peak);
+    const there = new Set(chosen.other ? setup.models[chosen.other].layers.name : []);
+    const absent = (layers) => (chosen.other && !layers.some((layer) => there.has(data().layers.name[layer])) ? chosen.other : "");
+    graph.show(level, { ...chosen, low: narrow() ? 40 : BOX.low, peak: data().peak, absent });
     const most = level[chosen.measure].reduce((best, value, n) => (value > level[chosen.measure][best] ? n : best), 0);
     ui.legend.replaceChildren(
       make("span", { className: "ckx-ramp", "aria-hidden": "true" }),
-      `Height and colour: ${setup.measures[chosen.measure].label}, from 0 to ${level.text[chosen.measure][most]} (by its square root). The dot marks the memory peak. Arrow keys walk.`,
+      `Height and colour: ${setup.measures[chosen.measure].label}, from 0 to ${level.text[chosen.measure][most]} (by its square root). The dot marks the memory peak${chosen.other ? `, a dashed border what ${chosen.other} has not` : ""}. Arrow keys walk.`,
     );
   };
   const drawTable = () => {
-    const second = chosen.other ? setup.models[chosen.other] : undefined;
+    const second = setup.models[chosen.other];
     const item = itemOf(chosen.selected);
     const { shown } = table.show({
       ...chosen, items, first: data(), second, measures: setup.measures, selected: item?.key,
@@ -216,7 +223,7 @@ function render({ model, el }) {
   };
   // Everything that follows from the choice of models.
   const drawModels = () => {
-    items = unite(data(), chosen.other ? setup.models[chosen.other] : undefined);
+    items = unite(data(), setup.models[chosen.other]);
     ui.level.replaceChildren(...data().levels.map(({ label }, n) => option(String(n), label)));
     const ops = [...new Set(items.all.filter(({ kind }) => kind === "layer").map(({ a, b }) => (a < 0 ? setup.models[chosen.other].layers.op[b] : data().layers.op[a])))].sort();
     if (chosen.op && !ops.includes(chosen.op)) keep({ op: "" });

@@ -82,7 +82,7 @@ class ModelExplorer(Page):
             "other": "" if other is None else other.name,
             "measure": measure,
             "tiles": _tiles(info, other),
-            "timeline": theme.page_spec(timeline.timeline_figure(info, measure), "layers"),
+            "timeline": theme.page_spec(timeline.timeline_figure(info, measure, other), "layers"),
             "operators": theme.page_spec(operators.operators_figure(compared), "operators") if compared else None,
         }
 

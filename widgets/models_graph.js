@@ -32,11 +32,14 @@ function inkOn(rgb) {
 // The end of a text that fits into a box: it tells layers apart. Fonts differ, so it is measured.
 const ruler = document.createElement("canvas").getContext("2d");
 
-function fitted(text, font) {
+function fits(text, font) {
   ruler.font = font;
-  const width = BOX.width - 14;
+  return ruler.measureText(text).width <= BOX.width - 14;
+}
+
+function fitted(text, font) {
   let shown = text;
-  while (shown.length > 3 && ruler.measureText(shown).width > width) shown = `…${shown.replace("…", "").slice(1)}`;
+  while (shown.length > 3 && !fits(shown, font)) shown = `…${shown.replace("…", "").slice(1)}`;
   return shown;
 }
 
@@ -80,22 +83,23 @@ function edgePath(level, at, [a, b], route) {
   return `${start}${bend(x0, at.bottom[from], x, at.top[from + 1])}V${last}${bend(x, last, x1, end)}`;
 }
 
-function nodeShape(level, at, n, { value, share, id, marks, font }) {
+function nodeShape(level, at, n, { value, share, id, peak, absent, font }) {
   const height = at.heights[n];
   const x = at.left[level.lanes[n]];
   const y = at.top[level.rows[n]];
   const rgb = viridis(share);
-  const node = draw("g", { id: `${id}-n${n}`, role: "option", "aria-selected": "false", class: value ? "ckx-node" : "ckx-node ckx-none", "data-n": n });
-  node.setAttribute("aria-label", `${level.name[n]}, ${level.op[n]}${value ? `, ${value}` : ""}${marks ? ", memory peaks here" : ""}`);
+  const node = draw("g", { id: `${id}-n${n}`, role: "option", "aria-selected": "false", class: `ckx-node${value ? "" : " ckx-none"}${absent ? " ckx-absent" : ""}`, "data-n": n });
+  node.setAttribute("aria-label", `${level.name[n]}, ${level.op[n]}${value ? `, ${value}` : ""}${peak ? ", memory peaks here" : ""}${absent ? `, not in ${absent}` : ""}`);
   const box = draw("rect", { x, y, width: BOX.width, height, rx: 5 });
   if (value) box.setAttribute("fill", `rgb(${rgb})`);
   const ink = value ? { style: `fill: ${inkOn(rgb)}` } : {};
   const middle = x + BOX.width / 2;
-  const words = height >= 40 ? [level.name[n], value ? `${level.op[n]} · ${value}` : level.op[n]] : [level.name[n]];
+  const both = `${level.op[n]} · ${value}`;
+  const words = height < 40 ? [level.name[n]] : [level.name[n], value ? (fits(both, font) ? both : value) : level.op[n]];
   const lines = words.map((text, i) => draw("text", { x: middle, y: y + height / 2 + (i - (words.length - 1) / 2) * 17, ...ink }, fitted(text, font)));
   const title = draw("title", {}, `${level.name[n]} (${level.op[n]})${value ? `: ${value}` : ""}`);
   node.append(title, box, ...lines);
-  if (marks) node.append(draw("circle", { cx: x + BOX.width, cy: y, r: 6, class: "ckx-peak" }));
+  if (peak) node.append(draw("circle", { cx: x + BOX.width, cy: y, r: 6, class: "ckx-peak" }));
   return node;
 }
 
@@ -112,7 +116,7 @@ function graphView(id, picked, finer, zoomed) {
     svg.setAttribute("width", Math.round(at.width * zoom));
     svg.setAttribute("height", Math.round(at.height * zoom));
   };
-  const show = (next, measure, chosenZoom, low, peak) => {
+  const show = (next, { measure, zoom: chosenZoom, low, peak, absent }) => {
     level = next;
     zoom = chosenZoom;
     const values = level[measure].map((value) => value ?? 0);
@@ -130,7 +134,7 @@ function graphView(id, picked, finer, zoomed) {
     const font = `13px ${getComputedStyle(list).fontFamily}`;
     const nodes = level.name.map((_, n) => {
       const value = values[n] ? level.text[measure][n] : "";
-      return nodeShape(level, at, n, { value, share: Math.sqrt(values[n] / most), id, marks: level.layers[n].includes(peak), font });
+      return nodeShape(level, at, n, { value, share: Math.sqrt(values[n] / most), id, peak: level.layers[n].includes(peak), absent: absent(level.layers[n]), font });
     });
     svg = draw("svg", { role: "none", viewBox: `0 0 ${at.width} ${at.height}` }, draw("defs", {}, arrow), edges, ...nodes);
     scale();

@@ -287,5 +287,5 @@ def _levels(layers: Sequence[LayerRow], edges: Sequence[tuple[int, int]]) -> tup
         at = {layer: n for n, run in enumerate(runs) for layer in run}
         joined = tuple(dict.fromkeys((at[a], at[b]) for a, b in edges if at[a] != at[b]))
         sample = max(nodes, key=lambda node: len(node.layers)).name
-        levels.append(Level(f"{len(nodes):,} parts, such as {sample}", nodes, joined, place(len(nodes), joined)))
+        levels.append(Level(f"{len(nodes):,} parts ({sample})", nodes, joined, place(len(nodes), joined)))
     return tuple(levels)

@@ -80,7 +80,7 @@ def operators_figure(info: OperatorsInfo) -> go.Figure:
     figure = go.Figure()
     places = list(range(len(info.rows)))
     values = [[row.sums[which].value(info.measure) or 0 for row in info.rows] for which in (0, 1)]
-    for which, colour in enumerate((theme.CATEGORY["idle"], theme.CATEGORY["compute"])):
+    for which, colour in enumerate((theme.LIGHT["quiet"], theme.CATEGORY["compute"])):
         figure.add_bar(
             x=theme.lists(values[which]),
             y=places,
@@ -109,6 +109,7 @@ def operators_figure(info: OperatorsInfo) -> go.Figure:
             "ticks": "",
         },
         bargap=0.3,
+        legend={"x": 0, "y": 1, "yanchor": "bottom", "traceorder": "normal"},
     )
     return theme.finish(
         figure,
@@ -120,4 +121,6 @@ def operators_figure(info: OperatorsInfo) -> go.Figure:
         )
         + ".",
         height=44 * len(places) + 90,
+        top=36,
+        narrow={"xaxis.range": [0, 1.6 * most]},
     )

@@ -35,8 +35,8 @@ def plot_timeline(profile: Profiled, measure: str = "macs") -> go.Figure:
     return timeline_figure(model_info(profile), measure)
 
 
-def timeline_figure(info: ModelInfo, measure: str = "macs") -> go.Figure:
-    """The figure for ``info``; see :func:`plot_timeline`.
+def timeline_figure(info: ModelInfo, measure: str = "macs", other: ModelInfo | None = None) -> go.Figure:
+    """The figure for ``info``; see :func:`plot_timeline`. The memory of an ``other`` model is drawn as a line.
 
     Raises:
         InvalidInputError: no such measure.
@@ -63,7 +63,7 @@ def timeline_figure(info: ModelInfo, measure: str = "macs") -> go.Figure:
     if info.memory:
         axes["xaxis"] |= {"anchor": "y2"}
         axes["yaxis"] |= {"domain": [0.6, 1]}
-        axes["yaxis2"] = _memory(figure, info)
+        axes["yaxis2"] = _memory(figure, info, other)
     # a column is hit also where its bar is low, or not there
     figure.update_layout(hovermode="x", barmode="stack", bargap=0.1 if len(places) < 400 else 0, **axes)
     return theme.finish(
@@ -78,7 +78,7 @@ def timeline_figure(info: ModelInfo, measure: str = "macs") -> go.Figure:
     )
 
 
-def _memory(figure: go.Figure, info: ModelInfo) -> dict[str, Any]:
+def _memory(figure: go.Figure, info: ModelInfo, other: ModelInfo | None) -> dict[str, Any]:
     """The lower panel; gives its axis."""
     assert info.peak is not None
     most = info.memory[info.peak]
@@ -96,6 +96,21 @@ def _memory(figure: go.Figure, info: ModelInfo) -> dict[str, Any]:
             ],
             hovertemplate="%{customdata}<extra></extra>",
         )
+    if other is not None and other.memory:
+        figure.add_scatter(
+            x=list(range(len(other.memory))),
+            y=theme.lists([value / step for value in other.memory]),
+            yaxis="y2",
+            mode="lines",
+            name=f"{theme.plain(other.name)}, by its own layers",
+            line={"shape": "hvh", "color": theme.LIGHT["text"], "width": 1.5},
+            customdata=[
+                f"{theme.plain(other.name)}, {theme.plain(row.name)}: {quantity(value, 'B')}"
+                for row, value in zip(other.layers, other.memory, strict=True)
+            ],
+            hovertemplate="%{customdata}<extra></extra>",
+        )
+    highest = max(most, *(other.memory if other is not None and other.memory else (0,)))
     left = info.peak < len(info.layers) / 2
     figure.add_annotation(
         x=info.peak,
@@ -107,7 +122,12 @@ def _memory(figure: go.Figure, info: ModelInfo) -> dict[str, Any]:
         showarrow=False,
         font={"color": theme.LIGHT["text"]},
     )
-    return {"title": {"text": f"Memory ({unit})"}, "domain": [0, 0.44], "range": [0, 1.18 * most / step], "nticks": 5}
+    return {
+        "title": {"text": f"Memory ({unit})"},
+        "domain": [0, 0.44],
+        "range": [0, 1.18 * highest / step],
+        "nticks": 5,
+    }
 
 
 def _unit(largest: float, unit: str) -> tuple[float, str]:
