@@ -267,7 +267,7 @@ explorer
 #: What the graph, the table and the panel say is selected, and how many bars of the chart are marked.
 SEEN = """() => {
   const root = document.querySelector(".ckx-models");
-  const name = (e) => e.getAttribute("aria-label")?.split(",")[0] ?? e.querySelector("td span[title]").title;
+  const name = (e) => e.getAttribute("aria-label")?.split(",")[0] ?? e.querySelector(".ckx-label").title;
   const text = (found) => [...found].map(name);
   return {
     graph: text(root.querySelectorAll(".ckx-node[aria-selected=true]")),
@@ -292,9 +292,7 @@ def selected(tab: Any, name: str, place: int) -> None:
 @pytest.mark.timeout(300)
 def test_the_page_links_its_views_in_a_browser(pages: Served) -> None:
     with browse(pages.page("models", CELL), ".ckx-models .ck-plot .main-svg") as tab:
-        names = (
-            "() => [...document.querySelectorAll('.ckx-layers tbody td:first-child span[title]')].map((e) => e.title)"
-        )
+        names = "() => [...document.querySelectorAll('.ckx-layers tbody .ckx-label')].map((e) => e.title)"
         selected(tab, "layer1.0.downsample.1", 13)
         assert tab.locator(".ckx-node").count() == 174
         assert tab.locator(".ckx-layers tbody tr").count() < 60, "only rows in sight are in the page"
@@ -322,7 +320,7 @@ def test_the_page_links_its_views_in_a_browser(pages: Served) -> None:
         selected(tab, "layer1.0.conv2", 7)
 
         # sorted by a click and by a key, filtered by operator and by text
-        head = tab.locator(".ckx-layers th", has_text="Parameters")
+        head = tab.locator(".ckx-layers th", has_text="Params")
         head.locator("button").click()
         assert head.get_attribute("aria-sort") == "descending"
         weights = tab.evaluate(

@@ -19,7 +19,7 @@ function partsOf(setup, id) {
     level: select("level"),
     by: select("by", option("layers", "layers"), option("modules", "modules, rolled up")),
     op: select("op"),
-    text: make("input", { type: "search", id: `${id}-text`, placeholder: "name, operator or shape", maxLength: 300 }),
+    text: make("input", { type: "search", id: `${id}-text`, placeholder: "part of a name", maxLength: 300 }),
     swap: button("Swap", "Swap the two models"),
     less: button("−", "Smaller graph"),
     more: button("+", "Larger graph"),
@@ -50,16 +50,15 @@ function layoutOf(ui, graph, table) {
 }
 
 // Runs of neighbours as rectangles behind the bars.
-function markedSpec(spec, layers, accent) {
+function marksOf(layers, accent) {
   const runs = [];
   for (const layer of [...layers].sort((a, b) => a - b)) {
     if (runs.length && runs.at(-1)[1] === layer - 1) runs.at(-1)[1] = layer;
     else runs.push([layer, layer]);
   }
-  const shapes = runs.slice(0, 200).map(([a, b]) => ({
+  return runs.slice(0, 200).map(([a, b]) => ({
     type: "rect", xref: "x", yref: "paper", x0: a - 0.5, x1: b + 0.5, y0: 0, y1: 1, layer: "below", fillcolor: accent, opacity: 0.25, line: { width: 1, color: accent },
   }));
-  return { ...spec, layout: { ...spec.layout, shapes: [...(spec.layout.shapes ?? []), ...shapes] } };
 }
 
 // What is known of the layer or module that is selected, and the layers beside it as buttons.
@@ -155,10 +154,19 @@ function render({ model, el }) {
     return button;
   };
 
+  // The selection moves over the chart without drawing its bars again; what draws them later takes it from the spec.
+  let spec;
   let frame = 0;
-  const drawTimeline = () => {
+  const markTimeline = () => {
+    if (!spec) return;
+    spec.layout.shapes = marksOf(marked, "#2563EB");
+    const plot = ui.shells.timeline.querySelector(".ck-plot");
     cancelAnimationFrame(frame);
-    frame = requestAnimationFrame(() => told.timeline && views.timeline.show(markedSpec(told.timeline, marked, "#2563EB")));
+    frame = requestAnimationFrame(() => plot.layout && Plotly.relayout(plot, { shapes: isDark() ? ckRecolour(spec.layout.shapes) : spec.layout.shapes }));
+  };
+  const drawTimeline = () => {
+    spec = { ...told.timeline, layout: { ...told.timeline.layout, shapes: marksOf(marked, "#2563EB") } };
+    views.timeline.show(spec);
   };
   const mark = () => {
     const item = itemOf(chosen.selected);
@@ -172,7 +180,7 @@ function render({ model, el }) {
       ui.slider.value = String(first);
       ui.slider.setAttribute("aria-valuetext", data().layers.name[first]);
     }
-    drawTimeline();
+    markTimeline();
   };
   // The modules to open so that what is selected is in sight.
   const opening = (selected) => {
@@ -286,11 +294,12 @@ function render({ model, el }) {
   ui.slider.addEventListener("input", () => select(["layer", data().layers.name[Number(ui.slider.value)]], "slider"));
 
   // chosen in another view of the same widget, or in the kernel
+  const askIfOther = () => ["model", "other", "measure"].some((name) => told[name] !== chosen[name]) && talk.ask();
   const changed = () => {
     if (JSON.stringify(model.get("chosen")) === JSON.stringify(chosen)) return;
     chosen = { ...model.get("chosen") };
     drawModels();
-    if (["model", "other", "measure"].some((name) => told[name] !== chosen[name])) talk.ask();
+    askIfOther();
   };
   model.on("change:chosen", changed);
   const stopTheme = followTheme(root, () => {
@@ -306,6 +315,7 @@ function render({ model, el }) {
   sized.observe(root);
   drawModels();
   showAnswer(told, false);
+  askIfOther();
   plotlyFor(model)
     .then((loaded) => {
       Plotly = loaded;

@@ -112,6 +112,9 @@ function graphView(id, picked, finer, zoomed) {
   let zoom = 1;
   let current = -1;
   let svg;
+  let shapes = []; // of nodes
+  let paths = []; // of edges
+  let marks = []; // which nodes are marked
   const scale = () => {
     svg.setAttribute("width", Math.round(at.width * zoom));
     svg.setAttribute("height", Math.round(at.height * zoom));
@@ -125,18 +128,15 @@ function graphView(id, picked, finer, zoomed) {
     const arrow = draw("marker", { id: `${id}-arrow`, viewBox: "0 0 8 8", refX: 6, refY: 4, markerWidth: 8, markerHeight: 8, markerUnits: "userSpaceOnUse", orient: "auto" });
     arrow.append(draw("path", { d: "M0,0 L8,4 L0,8 z" }));
     const edges = draw("g", { class: "ckx-edges", "aria-hidden": "true" });
-    level.edges.forEach((edge, e) => {
-      const path = draw("path", { d: edgePath(level, at, edge, level.routes[e]), "marker-end": `url(#${id}-arrow)` });
-      path.dataset.from = edge[0];
-      path.dataset.to = edge[1];
-      edges.append(path);
-    });
+    paths = level.edges.map((edge, e) => draw("path", { d: edgePath(level, at, edge, level.routes[e]), "marker-end": `url(#${id}-arrow)` }));
+    edges.append(...paths);
+    marks = [];
     const font = `13px ${getComputedStyle(list).fontFamily}`;
-    const nodes = level.name.map((_, n) => {
+    shapes = level.name.map((_, n) => {
       const value = values[n] ? level.text[measure][n] : "";
       return nodeShape(level, at, n, { value, share: Math.sqrt(values[n] / most), id, peak: level.layers[n].includes(peak), absent: absent(level.layers[n]), font });
     });
-    svg = draw("svg", { role: "none", viewBox: `0 0 ${at.width} ${at.height}` }, draw("defs", {}, arrow), edges, ...nodes);
+    svg = draw("svg", { role: "none", viewBox: `0 0 ${at.width} ${at.height}` }, draw("defs", {}, arrow), edges, ...shapes);
     scale();
     list.replaceChildren(svg);
   };
@@ -144,10 +144,13 @@ function graphView(id, picked, finer, zoomed) {
   const mark = (layers, seek) => {
     const chosen = level.layers.map((inside) => inside.some((layer) => layers.has(layer)));
     current = chosen.indexOf(true);
-    svg.querySelectorAll(".ckx-node").forEach((node, n) => node.setAttribute("aria-selected", String(chosen[n])));
-    svg.querySelectorAll(".ckx-edges path").forEach((path) => {
-      path.classList.toggle("ckx-on", chosen[Number(path.dataset.from)] || chosen[Number(path.dataset.to)]);
+    // only what changes is touched: the page would lay out all of them again
+    chosen.forEach((on, n) => on !== (marks[n] ?? false) && shapes[n].setAttribute("aria-selected", String(on)));
+    level.edges.forEach(([a, b], e) => {
+      const on = chosen[a] || chosen[b];
+      if (on !== Boolean(marks[a] || marks[b])) paths[e].classList.toggle("ckx-on", on);
     });
+    marks = chosen;
     if (current < 0) list.removeAttribute("aria-activedescendant");
     else list.setAttribute("aria-activedescendant", `${id}-n${current}`);
     if (current >= 0 && seek) reveal();

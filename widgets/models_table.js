@@ -40,7 +40,7 @@ function unite(first, second) {
 
 function columnsOf(measures, measure, names) {
   const text = (name, label) => ({ name, label, words: true });
-  const number = ([name, { label, help }]) => ({ name, label, help, model: "a", measure: name });
+  const number = ([name, { label, head: short, help }]) => ({ name, label: short, help: `${label}. ${help}`, model: "a", measure: name });
   const head = [text("name", "Name"), text("op", "Operator")];
   if (!names.other) return [...head, text("shape", "Shape"), ...Object.entries(measures).map(number)];
   const { label, help } = measures[measure];
@@ -82,7 +82,7 @@ function tableView(id, { picked, opened, sorted }) {
   };
   const text = (item, column) => {
     if (column.words) return String(value(item, column));
-    if (!column.ratio) return columnOf(item, column.model, (c, i) => c.text[column.measure][i]) ?? "–";
+    if (!column.ratio) return columnOf(item, column.model, (c, i) => c.text[column.measure][i])?.replace(" MAC/B", "") ?? "–";
     const ratio = value(item, column);
     return ratio === undefined ? "–" : ratio >= 1.5 ? `${ratio.toFixed(ratio < 20 ? 1 : 0)} ×` : `${Math.round(100 * ratio)} %`;
   };
@@ -145,8 +145,9 @@ function tableView(id, { picked, opened, sorted }) {
         const label = item.name || now.names.model + (now.names.other ? ` and ${now.names.other}` : "");
         const short = tree && item.name ? item.name.slice(item.name.lastIndexOf(".") + 1) : label;
         const sign = make("span", { className: "ckx-twist", "aria-hidden": "true" }, tree && item.kind === "module" ? (open ? "▾" : "▸") : "");
-        cell.append(...(tree ? [sign] : []), make("span", { title: label }, short));
-        cell.style.paddingLeft = `${8 + 14 * depth}px`;
+        const line = make("div", {}, ...(tree ? [sign] : []), make("span", { title: label, className: "ckx-label" }, make("bdi", {}, short)));
+        cell.append(line);
+        cell.style.paddingLeft = `${8 + (now.slim ? 8 : 14) * depth}px`;
       } else if (column.measure === now.measure && !column.ratio) {
         const share = item === now.items.root ? 0 : (value(item, column) ?? 0) / most;
         cell.style.setProperty("--share", `${Math.round(1000 * share) / 10}%`);
@@ -188,6 +189,7 @@ function tableView(id, { picked, opened, sorted }) {
   const show = (next) => {
     now = next;
     columns = columnsOf(now.measures, now.measure, now.names);
+    now.slim = rowHeight() > 40;
     rows = listed();
     const mine = columns.filter((column) => column.measure === now.measure && !column.ratio);
     most = 1e-12;

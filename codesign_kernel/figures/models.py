@@ -9,25 +9,35 @@ from typing import Any, NamedTuple, Protocol
 from codesign_kernel.errors import InvalidInputError
 from codesign_kernel.figures.layered import Placed, place
 from codesign_kernel.figures.words import percent
-from codesign_kernel.units import quantity
+from codesign_kernel.units import quantity, three_digits
 
 _CONVOLUTIONS = ("conv2d", "conv_transpose2d")
 
 
 class Measure(NamedTuple):
-    """What can be looked at: a field of :class:`Sums`, what people call it, its unit, and a sentence about it."""
+    """What can be looked at: a field of :class:`Sums`, what people call it, also in the head of a narrow column, its
+    unit, and a sentence about it."""
 
     label: str
+    head: str
     unit: str
     help: str
 
 
 MEASURES: Mapping[str, Measure] = {
-    "macs": Measure("MACs", "MAC", "Multiply-accumulates of one forward pass."),
-    "bytes": Measure("Bytes moved", "B", "What is read and written, each operand once: activations and parameters."),
-    "intensity": Measure("Intensity", "MAC/B", "MACs per byte moved; the roofline says how many a machine needs."),
-    "parameters": Measure("Parameters", "", "Weights and biases; those that layers share stand with the first."),
-    "memory": Measure("Memory", "B", "Activations alive while it runs: its own, and those that later layers read."),
+    "macs": Measure("MACs", "MACs", "MAC", "Multiply-accumulates of one forward pass."),
+    "bytes": Measure(
+        "Bytes moved", "Bytes", "B", "What is read and written, each operand once: activations and parameters."
+    ),
+    "intensity": Measure(
+        "Intensity", "MAC/B", "MAC/B", "MACs per byte moved; the roofline says how many a machine needs."
+    ),
+    "parameters": Measure(
+        "Parameters", "Params", "", "Weights and biases; those that layers share stand with the first."
+    ),
+    "memory": Measure(
+        "Memory", "Memory", "B", "Activations alive while it runs: its own, and those that later layers read."
+    ),
 }
 
 
@@ -80,7 +90,11 @@ class Sums(NamedTuple):
     def text(self, measure: str) -> str:
         """One of MEASURES, as an engineer writes it."""
         value = self.value(measure)
-        return "" if value is None else quantity(value, MEASURES[measure].unit).strip()
+        if value is None:
+            return ""
+        if measure == "intensity":
+            return f"{three_digits(value)} MAC/B"  # 0.77, and no thousandth parts of a MAC
+        return quantity(value, MEASURES[measure].unit).strip()
 
 
 class LayerRow(NamedTuple):
@@ -196,15 +210,25 @@ def finding(info: ModelInfo) -> str:
     """Where the work is, in a sentence without its full stop."""
     total = info.total
     if total.macs:
-        parts = [(row.path, row.sums.macs) for row in info.modules if row.parent == 0]
-        parts += [(row.name, row.sums.macs) for row in info.layers if row.module == 0]
-        name, macs = max(parts, key=lambda part: part[1])
+        name, macs = _heaviest(info)
         most = f"{name} does {percent(macs / total.macs)} of the MACs"
     else:
         most = f"{info.name} does no MACs"
     if info.peak is None:
         return most
     return f"Memory peaks at {quantity(info.memory[info.peak], 'B')} during {info.layers[info.peak].name}; {most}"
+
+
+def _heaviest(info: ModelInfo) -> tuple[str, int]:
+    """The part with the most MACs, and these; a module that has nearly all of its parent's says nothing: inside it."""
+    module = 0
+    while True:
+        parts = [(row.sums.macs, row.path, n) for n, row in enumerate(info.modules) if row.parent == module]
+        parts += [(row.sums.macs, row.name, -1) for row in info.layers if row.module == module]
+        macs, name, inner = max(parts, key=lambda part: part[0])
+        if inner < 0 or macs < 0.95 * info.modules[module].sums.macs:
+            return name, macs
+        module = inner
 
 
 def shape_words(layer: Any) -> str:
