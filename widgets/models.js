@@ -23,7 +23,7 @@ function partsOf(setup, id) {
     swap: button("Swap", "Swap the two models"),
     less: button("−", "Smaller graph"),
     more: button("+", "Larger graph"),
-    fit: button("Fit", "Whole graph"),
+    fit: button("Fit", "Fit the graph to the width"),
     wide: button("Open all", "Open all modules"),
     save: button("CSV", "Save the table as CSV"),
     slider: make("input", { type: "range", id: `${id}-at`, min: "0", step: "1", "aria-label": "Layer, in the order of execution" }),
@@ -263,7 +263,12 @@ function render({ model, el }) {
   const take = (changes) => {
     const next = { ...chosen, ...changes };
     if (next.other === next.model) next.other = "";
-    next.level = Math.min(next.level, setup.models[next.model].levels.length - 1);
+    const found = setup.models[next.model];
+    if (next.model !== chosen.model) {
+      next.level = found.start.level;
+      const [kind, name] = next.selected ?? [];
+      if (!kind || !found[`${kind}s`].name.includes(name)) next.selected = found.start.selected;
+    }
     keep(next);
     drawModels();
     talk.ask();

@@ -57,11 +57,11 @@ class ModelExplorer(Page):
         super().__init__()
         first = next(iter(self._models.values()))
         self.setup = {
-            "models": {label: _page(info) for label, info in self._models.items()},
+            "models": {label: {**_page(info), "start": _start(info)} for label, info in self._models.items()},
             "measures": {name: measure._asdict() for name, measure in MEASURES.items()},
             "shown": list(timeline.SHOWN),
         }
-        self.chosen = {**_DEFAULTS, **self._start(first)}
+        self.chosen = {**_DEFAULTS, "model": first.name, **_start(first)}
         self.tell(0, {"model": first.name, "other": "", "measure": "macs"})
 
     @property
@@ -93,14 +93,6 @@ class ModelExplorer(Page):
         if not isinstance(label, str) or label not in self._models:
             raise InvalidInputError(f"the models here are {', '.join(self._models)}, but got {str(label)[:40]!r}")
         return self._models[label]
-
-    def _start(self, info: ModelInfo) -> dict[str, Any]:
-        """What is shown of a model first: the finest graph of moderate size, and the layer where memory peaks."""
-        sizes = [len(level.nodes) for level in info.levels]
-        level = next((i for i, size in enumerate(sizes) if size <= _NODES), len(sizes) - 1)
-        heavy = max(range(len(info.layers)), key=lambda i: info.layers[i].sums.macs)
-        layer = info.layers[heavy if info.peak is None else info.peak].name
-        return {"model": info.name, "level": level, "selected": ["layer", layer]}
 
     @traitlets.validate("chosen")
     def _cleaned(self, proposal: Mapping[str, Any]) -> dict[str, Any]:
@@ -158,6 +150,14 @@ _DEFAULTS: dict[str, Any] = {
     "selected": None,
     "zoom": 1,
 }
+
+
+def _start(info: ModelInfo) -> dict[str, Any]:
+    """What is shown of a model first: the finest graph of moderate size, and the layer where memory peaks."""
+    sizes = [len(level.nodes) for level in info.levels]
+    level = next((i for i, size in enumerate(sizes) if size <= _NODES), len(sizes) - 1)
+    heavy = max(range(len(info.layers)), key=lambda i: info.layers[i].sums.macs)
+    return {"level": level, "selected": ["layer", info.layers[heavy if info.peak is None else info.peak].name]}
 
 
 def _pair(value: object) -> bool:

@@ -160,7 +160,7 @@ function graphView(id, picked, finer, zoomed) {
     const y = at.top[level.rows[current]] * zoom;
     const height = at.heights[current] * zoom;
     if (y < list.scrollTop || y + height > list.scrollTop + list.clientHeight) list.scrollTop = y - (list.clientHeight - height) / 2;
-    if (x < list.scrollLeft || x + BOX.width * zoom > list.scrollLeft + list.clientWidth) list.scrollLeft = x - BOX.edge;
+    if (x < list.scrollLeft || x + BOX.width * zoom > list.scrollLeft + list.clientWidth) list.scrollLeft = x - (list.clientWidth - BOX.width * zoom) / 2;
   };
   const setZoom = (value) => {
     const before = zoom;
@@ -170,7 +170,7 @@ function graphView(id, picked, finer, zoomed) {
     list.scrollTop = middle * zoom - list.clientHeight / 2;
     zoomed(zoom);
   };
-  const fit = () => setZoom(Math.min(1, list.clientWidth / at.width, list.clientHeight / at.height));
+  const fit = () => setZoom(Math.min(1, list.clientWidth / at.width));
   list.addEventListener("click", (event) => {
     const node = event.target.closest(".ckx-node");
     if (node) picked(Number(node.dataset.n));

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple, Protocol
 
 from codesign_kernel.errors import InvalidInputError
 from codesign_kernel.figures.layered import Placed, place
 from codesign_kernel.figures.words import percent
+from codesign_kernel.profiler.lifetime import Activation, live_bytes
 from codesign_kernel.units import quantity, three_digits
 
 _CONVOLUTIONS = ("conv2d", "conv_transpose2d")
@@ -41,21 +42,6 @@ MEASURES: Mapping[str, Measure] = {
 }
 
 
-class Tensor(Protocol):
-    """A tensor between layers; see :class:`codesign_kernel.profiler.lifetime.Activation`."""
-
-    @property
-    def producer(self) -> int: ...
-    @property
-    def bytes(self) -> int: ...
-    @property
-    def readers(self) -> Sequence[int]: ...
-    @property
-    def first(self) -> int: ...
-    @property
-    def last(self) -> int: ...
-
-
 class Profiled(Protocol):
     """A profile, as far as it is looked at: :class:`codesign_kernel.Profile`."""
 
@@ -65,7 +51,7 @@ class Profiled(Protocol):
     parameters: int
     parameter_bytes: int
     peak_activation_bytes: int
-    activations: Sequence[Tensor]
+    activations: Sequence[Activation]
 
 
 class Sums(NamedTuple):
@@ -143,7 +129,7 @@ class ModelInfo(NamedTuple):
     layers: tuple[LayerRow, ...]
     modules: tuple[ModuleRow, ...]
     levels: tuple[Level, ...]
-    activations: tuple[Tensor, ...]
+    activations: tuple[Activation, ...]
     memory: tuple[int, ...]
     peak: int | None
     parameter_bytes: int
@@ -155,7 +141,7 @@ class ModelInfo(NamedTuple):
         """The sums of the model."""
         return self.modules[0].sums
 
-    def alive(self, layer: int) -> list[Tensor]:
+    def alive(self, layer: int) -> list[Activation]:
         """Tensors alive during a layer, the largest first."""
         here = [one for one in self.activations if one.first <= layer <= one.last]
         return sorted(here, key=lambda one: -one.bytes)
@@ -179,7 +165,7 @@ def model_info(profile: Profiled) -> ModelInfo:
     if not profile.operators:
         raise InvalidInputError(f"a model is shown by its layers, but {profile.name!r} has none")
     alive = tuple(getattr(profile, "activations", ()))
-    memory = _memory(alive, len(profile.operators))
+    memory = live_bytes(alive, len(profile.operators)) if alive else ()
     own = [
         Sums(o.layer.macs, o.input_bytes + o.output_bytes + o.fixed_bytes, o.parameters, memory[i] if memory else None)
         for i, o in enumerate(profile.operators)
@@ -247,18 +233,6 @@ def shape_words(layer: Any) -> str:
         return f"{rows} × {layer.C} by {layer.C} × {layer.K}{times}"
     window = f", {layer.FY} × {layer.FX} window" if layer.FY * layer.FX > 1 else ""
     return f"{batch}{layer.G * layer.K} × {layer.OY} × {layer.OX}{window}"
-
-
-def _memory(alive: Iterable[Tensor], layers: int) -> tuple[int, ...]:
-    change = [0] * (layers + 1)
-    for tensor in alive:
-        change[tensor.first] += tensor.bytes
-        change[tensor.last + 1] -= tensor.bytes
-    told, now = [], 0
-    for step in change[:-1]:
-        now += step
-        told.append(now)
-    return tuple(told) if any(told) else ()
 
 
 def together(parts: Sequence[Sums]) -> Sums:
