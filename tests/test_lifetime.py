@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from typing import Any
 
 import pytest
 import torch
@@ -10,7 +11,22 @@ from torch import nn
 
 from codesign_kernel.errors import InvalidInputError
 from codesign_kernel.profiler import profile, zoo
-from codesign_kernel.profiler.lifetime import peak_bytes
+from codesign_kernel.profiler.lifetime import Activation, activations, live_bytes
+from codesign_kernel.profiler.lifetime import peak_bytes as peak_of
+
+
+def peak_bytes(*given: Any) -> int:
+    """Inputs, outputs, reads and what is returned, as ``activations`` takes them."""
+    return peak_of(activations(*given), len(given[1]))
+
+
+def test_when_each_tensor_is_alive() -> None:
+    made = activations([10], [20, 20, 10], [{-1}, {0}, {1, -1}], {2})
+    assert made == (
+        Activation(-1, 10, (0, 2), 2), Activation(0, 20, (1,), 1), Activation(1, 20, (2,), 2), Activation(2, 10, (), 2)
+    )  # fmt: skip
+    assert live_bytes(made, 3) == (30, 50, 40)
+    assert activations([4], [], [], {-1}) == (Activation(-1, 4, (), 0),)
 
 
 def test_a_chain_holds_two_neighbours() -> None:
@@ -78,6 +94,9 @@ def test_resnet18_peaks_at_its_first_normalisation() -> None:
     """64 x 112 x 112 values twice: 12.85 MB at 4 bytes, and nothing else is alive there."""
     result = profile("resnet18")
     assert result.peak_activation_bytes == 2 * 64 * 112 * 112 * 4
+    live = live_bytes(result.activations, len(result.operators))
+    assert live.index(result.peak_activation_bytes) == 1
+    assert [one.producer for one in result.activations if one.first <= 1 <= one.last] == [0, 1]
     assert "at once 6.12 MiB" in repr(result)
 
 

@@ -4,4 +4,5 @@ from codesign_widgets.monitor import ExplorationMonitor
 from codesign_widgets.playground import CONDITIONS, CONTROLS, Control, Playground
 from codesign_widgets.watch import ClusterWatch
 
-__all__ = ["CONDITIONS", "CONTROLS", "ClusterWatch", "Control", "ExplorationMonitor", "Playground"]
+__all__ = ["CONDITIONS", "CONTROLS", "ClusterWatch", "Control", "ExplorationMonitor", "ModelExplorer", "Playground"]
+from codesign_widgets.models import ModelExplorer

@@ -12,6 +12,8 @@ from codesign_kernel.figures.cosim import CosimInfo, cosim_figure, cosim_info, p
 from codesign_kernel.figures.front import ParetoInfo, Point, pareto_info
 from codesign_kernel.figures.fusion import FusionBar, FusionInfo, fusion_figure, fusion_info, plot_fusion
 from codesign_kernel.figures.layers import LayerBar, LayersInfo, layers_figure, layers_info, plot_layers
+from codesign_kernel.figures.models import ModelInfo, model_info
+from codesign_kernel.figures.operators import OperatorsInfo, operators_figure, operators_info, plot_operators
 from codesign_kernel.figures.pairs import PairPoint, PairsInfo, pairs_figure, pairs_info, plot_pairs
 from codesign_kernel.figures.pareto import pareto_figure, plot_pareto
 from codesign_kernel.figures.parity import ParityInfo, parity_figure, parity_info, plot_parity
@@ -46,6 +48,7 @@ from codesign_kernel.figures.standing import (
     standing_info,
 )
 from codesign_kernel.figures.theme import dark, narrowed
+from codesign_kernel.figures.timeline import plot_timeline, timeline_figure
 from codesign_kernel.figures.work import WorkInfo, plot_work, work_figure, work_info
 from codesign_kernel.figures.workers import WorkersInfo, plot_workers, workers_figure, workers_info
 
@@ -62,6 +65,8 @@ __all__ = [
     "LayerBar",
     "LayersInfo",
     "LoopResult",
+    "ModelInfo",
+    "OperatorsInfo",
     "PairPoint",
     "PairsInfo",
     "ParetoInfo",
@@ -94,7 +99,10 @@ __all__ = [
     "growth_info",
     "layers_figure",
     "layers_info",
+    "model_info",
     "narrowed",
+    "operators_figure",
+    "operators_info",
     "pairs_figure",
     "pairs_info",
     "pareto_figure",
@@ -109,6 +117,7 @@ __all__ = [
     "plot_fusion",
     "plot_growth",
     "plot_layers",
+    "plot_operators",
     "plot_pairs",
     "plot_pareto",
     "plot_parity",
@@ -118,6 +127,7 @@ __all__ = [
     "plot_sensitivity",
     "plot_speech",
     "plot_standing",
+    "plot_timeline",
     "plot_work",
     "plot_workers",
     "policies_figure",
@@ -133,6 +143,7 @@ __all__ = [
     "speech_info",
     "standing_figure",
     "standing_info",
+    "timeline_figure",
     "work_figure",
     "work_info",
     "workers_figure",

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from codesign_kernel.profiler.events import Event, TensorRef, Trace
 from codesign_kernel.profiler.formulas import Operands, Step
-from codesign_kernel.profiler.lifetime import peak_bytes
+from codesign_kernel.profiler.lifetime import Activation, activations
 from codesign_kernel.profiler.result import Operator
 from codesign_kernel.profiler.table import FACTORIES, FORMULAS, FREE, GEMM
 from codesign_kernel.workload import Layer, Workload
@@ -44,13 +44,13 @@ class Assembled:
 
     Attributes:
         workload: its layers and edges. operators: in the same order, what each layer stores and moves.
-        peak_bytes: the most memory that activations need at once (``lifetime.peak_bytes``).
+        activations: the tensors between them, and when each is alive (``lifetime.activations``).
         events: for each layer the position of its operator in the trace.
     """
 
     workload: Workload
     operators: tuple[Operator, ...]
-    peak_bytes: int
+    activations: tuple[Activation, ...]
     events: tuple[int, ...]
 
 
@@ -84,10 +84,10 @@ def assemble(trace: Trace, name: str) -> Assembled:
         )
     kept = frozenset().union(*(book.holds(ref) for ref in trace.outputs))
     sizes = [ref.bytes for ref in trace.inputs]
-    peak = peak_bytes(sizes, [o.output_bytes for o in operators], [row.sources for row in book.rows], kept)
+    alive = activations(sizes, [o.output_bytes for o in operators], [row.sources for row in book.rows], kept)
     place = {id(event): i for i, event in enumerate(trace.events)}
     events = tuple(place[id(row.event)] for row in book.rows)
-    return Assembled(Workload(name, layers, edges, dict(book.uncosted)), tuple(operators), peak, events)
+    return Assembled(Workload(name, layers, edges, dict(book.uncosted)), tuple(operators), alive, events)
 
 
 class _Book:

@@ -11,6 +11,7 @@ from codesign_kernel.errors import InvalidInputError
 from codesign_kernel.profiler.assemble import assemble
 from codesign_kernel.profiler.events import Trace
 from codesign_kernel.profiler.isolated import Stated, profile_file
+from codesign_kernel.profiler.lifetime import peak_bytes
 from codesign_kernel.profiler.limits import Limits
 from codesign_kernel.profiler.result import Profile
 from codesign_kernel.profiler.table import FORMULAS
@@ -127,7 +128,8 @@ def profile_of(trace: Trace, inputs: Sequence[Tensor], name: str, times: Sequenc
         parameters=sum(p.size for p in trace.parameters),
         parameter_bytes=sum(p.bytes for p in trace.parameters),
         inputs=tuple((tuple(t.shape), str(t.dtype).removeprefix("torch.")) for t in inputs),
-        peak_activation_bytes=found.peak_bytes,
+        peak_activation_bytes=peak_bytes(found.activations, len(found.operators)),
+        activations=found.activations,
         wall_us=tuple(times[e] if first[e] == i else 0.0 for i, e in enumerate(found.events)) if times else (),
     )
 

@@ -6,6 +6,7 @@ import json
 from dataclasses import asdict, fields
 from typing import Any
 
+from codesign_kernel.profiler.lifetime import Activation
 from codesign_kernel.profiler.result import Operator, Profile
 from codesign_kernel.workload import Layer, Workload
 
@@ -27,8 +28,13 @@ def unpack(text: str) -> Profile:
     name, edges, uncosted = body.pop("workload")
     workload = Workload(name, tuple(o.layer for o in operators), tuple((a, b) for a, b in edges), uncosted)
     inputs = tuple((tuple(shape), dtype) for shape, dtype in body.pop("inputs"))
-    wall_us = tuple(body.pop("wall_us"))
-    return Profile(workload=workload, operators=operators, inputs=inputs, wall_us=wall_us, **body)
+    wall_us, alive = tuple(body.pop("wall_us")), activations_of(body.pop("activations"))
+    return Profile(workload=workload, operators=operators, inputs=inputs, wall_us=wall_us, activations=alive, **body)
+
+
+def activations_of(rows: list[Any]) -> tuple[Activation, ...]:
+    """Activations from the lists that JSON makes of them."""
+    return tuple(Activation(producer, extent, tuple(readers), last) for producer, extent, readers, last in rows)
 
 
 def _layer(row: dict[str, Any]) -> Layer:

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from codesign_kernel.display import Shown
+from codesign_kernel.profiler.lifetime import Activation
 from codesign_kernel.units import quantity
 from codesign_kernel.workload import Layer, Workload
 
@@ -56,7 +57,8 @@ class Profile(Shown):
         parameters: count of all parameters, each once, used or not. parameter_bytes: as the model stores them.
         inputs: (shape, dtype) of each example input tensor.
         peak_activation_bytes: the most memory that activations need at once, in the types that the model was profiled
-            with and in the order of execution (``profiler.lifetime``).
+            with and in the order of execution (``profiler.lifetime``). activations: the tensors that it is made of,
+            network inputs first; none of a profile that was made without.
         wall_us: where it was measured, the wall time of each operator (microseconds), in the same order. What torch
             runs as one operator is timed as one: its first layer has the time, its others 0.
     """
@@ -68,6 +70,7 @@ class Profile(Shown):
     parameter_bytes: int
     inputs: tuple[tuple[tuple[int, ...], str], ...] = ()
     peak_activation_bytes: int = 0
+    activations: tuple[Activation, ...] = ()
     wall_us: tuple[float, ...] = field(default=(), compare=False)
 
     @property

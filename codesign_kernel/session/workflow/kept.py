@@ -56,7 +56,8 @@ def workload_of(told: Mapping[str, Any]) -> Workload:
 def profile_bytes(profile: Profile) -> bytes:
     """A profile as JSON."""
     operators = [{**vars(operator), "layer": operator.layer.name} for operator in profile.operators]
-    own = {name: getattr(profile, name) for name in ("name", "parameters", "parameter_bytes", "peak_activation_bytes")}
+    names = ("name", "parameters", "parameter_bytes", "peak_activation_bytes", "activations")
+    own = {name: getattr(profile, name) for name in names}
     inputs = [[list(shape), kind] for shape, kind in profile.inputs]
     return json_bytes({**own, "inputs": inputs, "operators": operators, "workload": workload_plain(profile.workload)})
 
@@ -64,6 +65,7 @@ def profile_bytes(profile: Profile) -> bytes:
 def profile_of(content: bytes) -> Profile:
     """The profile of :func:`profile_bytes`."""
     from codesign_kernel.profiler import Profile
+    from codesign_kernel.profiler.packing import activations_of
     from codesign_kernel.profiler.result import Operator
 
     told = json.loads(content)
@@ -71,7 +73,8 @@ def profile_of(content: bytes) -> Profile:
     layers = {layer.name: layer for layer in workload.layers}
     operators = tuple(Operator(**{**one, "layer": layers[one["layer"]]}) for one in told.pop("operators"))
     inputs = tuple((tuple(shape), kind) for shape, kind in told.pop("inputs"))
-    return Profile(**told, workload=workload, operators=operators, inputs=inputs)
+    alive = activations_of(told.pop("activations", []))  # stores of earlier releases have none
+    return Profile(**told, workload=workload, operators=operators, inputs=inputs, activations=alive)
 
 
 def arrays_bytes(arrays: Mapping[str, Any]) -> bytes:
