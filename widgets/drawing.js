@@ -8,8 +8,12 @@ function svgNode(tag, attributes = {}, ...children) {
   return node;
 }
 
+// What stays as it is costs nothing: a drag sets the same attributes again and again.
 function setSvg(node, attributes) {
-  for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
+  for (const [name, value] of Object.entries(attributes)) {
+    const text = String(value);
+    if (node.getAttribute(name) !== text) node.setAttribute(name, text);
+  }
 }
 
 // As Python rounds: the number itself, not what multiplying makes of it, and half to even.

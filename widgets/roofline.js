@@ -8,7 +8,7 @@ function roofTiles(view, answer) {
   for (const layer of view.layers) counts[layer.kind] += 1;
   return [
     { label: "Peak", value: quantity(peak, "MAC/s"), note: `${view.p.rows} × ${view.p.cols} PEs` },
-    { label: "External memory", value: quantity(roofs[0].bandwidth, "B/s"), note: "that the array can use" },
+    { label: "External", value: quantity(roofs[0].bandwidth, "B/s"), note: "that the array can use" },
     { label: "Ridge", value: `${threeDigits(peak / roofs[0].bandwidth)} MAC/B`, note: "above it external memory keeps up" },
     { label: "Under the flat roof", value: `${counts.compute} of ${view.layers.length}`, note: `${counts.external} under external memory's slope, ${counts.inside} under an on-chip one` },
     { label: "Latency", value: answer.latency, note: answer.cycles, state: "kernel" },
@@ -35,18 +35,20 @@ function roofLayout(setup, id) {
   const plot = make("div", { className: "ckx-plot" });
   const caption = make("p", { className: "ck-caption" });
   const save = make("div", { className: "ck-save" });
-  const readout = make("div", { className: "ckx-readout" });
+  const readout = make("p", { className: "ckx-readout" });
+  const memories = make("ul", { className: "ckx-memories" });
   const figure = make(
     "figure",
     { className: "ck-figure" },
     title,
     make("p", { className: "ck-subtitle" }, "What each layer attains, under the roofs of the array and of each memory; size: its share of the time."),
     plot,
+    readout,
   );
   const table = plainTable("Layers, in the order of the network", ["Layer", "MAC", "Rate", "Of its roof", "MAC/B external", "Limit", "Of the time"]);
   const details = make("details", {}, make("summary", {}, "The layers as a table"), table.frame);
-  const rest = make("div", { className: "ckx-rest" }, readout, legendOf(), make("div", { className: "ck-foot" }, caption, save), details);
-  return { network: network.select, machine: machine.select, about, fields, reset, other, form, tiles, state, head, title, plot, caption, save, readout, figure, table, details, rest };
+  const rest = make("div", { className: "ckx-rest" }, memories, legendOf(), make("div", { className: "ck-foot" }, caption, save), details);
+  return { network: network.select, machine: machine.select, about, fields, reset, other, form, tiles, state, head, title, plot, caption, save, readout, memories, figure, table, details, rest };
 }
 
 function legendOf() {
@@ -86,9 +88,9 @@ function render({ model, el }) {
   };
   const readout = () => {
     const layer = view.layers.find(({ name }) => name === view.looked);
-    if (!layer) return ui.readout.replaceChildren(make("p", {}, "Point at a layer, or walk through them with the arrow keys, to see it at each memory."));
-    const words = layerWords(layer, view);
-    ui.readout.replaceChildren(make("p", {}, make("b", {}, words.name), `: ${words.sentence}.`), make("ul", {}, ...words.memories.map((line) => make("li", {}, line))));
+    const words = layer && layerWords(layer, view);
+    ui.readout.replaceChildren(...(words ? [make("b", {}, words.name), `: ${words.sentence}.`] : ["Point at a layer, or walk through them with the arrow keys."]));
+    ui.memories.replaceChildren(...(words?.memories ?? []).map((line) => make("li", {}, line)));
   };
   const tableRows = () => view.layers.map((layer) => [
     layer.name, quantity(layer.macs, "MAC"), quantity(layer.attained, "MAC/s"), percent(layer.attained / layer.allowed),
@@ -103,14 +105,21 @@ function render({ model, el }) {
     draw();
   });
   ui.plot.append(picture.svg);
-  const draw = () => {
+  let width = 0;
+  let rest;
+  const settle = () => {
+    picture.label(view);
+    if (ui.details.open) ui.table.show(tableRows());
+  };
+  const draw = (later = false) => {
     look();
-    const width = Math.floor(ui.plot.clientWidth);
     if (!width || !view.layers.length) return;
     picture.draw(view, width);
     drawTiles(ui.tiles, roofTiles(view, model.get("answer")));
     readout();
-    if (ui.details.open) ui.table.show(tableRows());
+    clearTimeout(rest);
+    if (later) rest = setTimeout(settle, 150);
+    else settle();
   };
   const data = () => [
     ["layer", "MAC", "MAC/s", "limit", "share of time", ...view.roofs.roofs.map(({ label }) => `MAC per byte of ${label}`)],
@@ -131,7 +140,7 @@ function render({ model, el }) {
         control.name,
         controlRow(control, `${id}-${control.name}`, (name, value) => {
           wanted = { ...wanted, [name]: value };
-          if (Number(value) > 0) draw();
+          if (Number(value) > 0) draw(true);
           moved();
         }),
       ]),
@@ -173,9 +182,9 @@ function render({ model, el }) {
     }
     if (!error) {
       ui.title.textContent = answer.finding;
-      ui.caption.textContent = `A slope is what a memory passes in one direction; the external memory's is for both together. A memory whose slope is within 5 % of the flat roof is not told as a limit. ${answer.left_out}`;
+      ui.caption.textContent = `A layer under an on-chip slope uses each word of that memory too little to fill the array, which takes one word a cycle; a faster memory helps only an array that takes more. A slope within 5 % of the flat roof is not told as a limit. ${answer.left_out}`;
     }
-    draw();
+    draw(more);
     if (view) {
       ui.reset.disabled = !view.moved;
       ui.reset.title = view.moved ? "" : "This is the accelerator as described";
@@ -196,11 +205,17 @@ function render({ model, el }) {
     }
     draw();
   });
-  ui.details.addEventListener("toggle", draw);
-  const stopTheme = followTheme(root, draw);
-  const resized = new ResizeObserver(() => Math.floor(ui.plot.clientWidth) !== Number(picture.svg.getAttribute("width")) && draw());
+  ui.details.addEventListener("toggle", () => draw());
+  const stopTheme = followTheme(root, () => draw());
+  const resized = new ResizeObserver(() => {
+    const now = Math.floor(ui.plot.clientWidth);
+    if (now === width) return;
+    width = now;
+    draw();
+  });
   resized.observe(ui.plot);
-  model.on("change:selected", draw);
+  const reselected = () => draw();
+  model.on("change:selected", reselected);
 
   ui.network.value = model.get("answer").network;
   ui.machine.value = model.get("answer").machine;
@@ -211,7 +226,8 @@ function render({ model, el }) {
     talk.stop();
     stopTheme();
     resized.disconnect();
-    model.off("change:selected", draw);
+    clearTimeout(rest);
+    model.off("change:selected", reselected);
   };
 }
 

@@ -84,15 +84,19 @@ function roofPath({ x, y }, box, peak, bandwidth) {
   return ridge <= left ? `M${box.left} ${y.at(peak)}H${box.right}` : `M${x.at(start)} ${low}L${x.at(ridge)} ${y.at(peak)}H${box.right}`;
 }
 
-// Memories of (nearly) one bandwidth are one line with one label.
-function mergedRoofs(roofs) {
-  const merged = [];
+// Lines that lie upon one another have one label: [{ words, bandwidth }].
+function slopeLabels(roofs, narrow) {
+  const groups = [];
   for (const roof of roofs) {
-    const twin = merged.find((other) => other.level !== roofs[0].level && Math.abs(Math.log(other.bandwidth / roof.bandwidth)) < 0.02);
-    if (twin) twin.label = `${twin.label.replace(/ (buffer|memory)$/, "")}, ${roof.label}`;
-    else merged.push({ ...roof });
+    const twin = groups.find(([other]) => Math.abs(Math.log(other.bandwidth / roof.bandwidth)) < 0.12);
+    if (twin) twin.push(roof);
+    else groups.push([roof]);
   }
-  return merged;
+  const short = ({ label }) => label.replace(/ (buffer|memory)$/, "");
+  return groups.map((group) => {
+    const words = narrow ? "" : group.length > 1 ? `${group.map(short).join(", ")} ` : `${group[0].label} `;
+    return { words: `${words}${quantity(group[0].bandwidth, "B/s")}`, bandwidth: group[0].bandwidth };
+  });
 }
 
 // The picture: made once, moved in place, so that a drag costs little and the focus stays.
@@ -106,9 +110,14 @@ function roofPicture(chosen) {
   svg.append(grid, lines, memories, points, names);
   let shown = [];
   let places = [];
+  let gridded = "";
+  let named = "";
   const pick = (i) => chosen(shown[i].name);
 
   const drawGrid = ({ x, y, edge }, box, narrow) => {
+    const key = `${x.at(1)} ${x.pixels} ${y.at(1)} ${y.pixels} ${edge} ${box.right}`;
+    if (key === gridded) return;
+    gridded = key;
     const parts = [];
     const room = narrow ? 34 : 44;
     let last = -Infinity;
@@ -137,18 +146,16 @@ function roofPicture(chosen) {
   const drawRoofs = (view, axes, box, narrow) => {
     const parts = [];
     if (view.moved) parts.push(svgNode("path", { d: roofPath(axes, box, view.usual.peak, view.usual.roofs[0].bandwidth), class: "ckx-usual" }));
-    const merged = mergedRoofs(view.roofs.roofs);
+    for (const { level, bandwidth } of view.roofs.roofs) {
+      const line = level === view.external ? "ckx-roof" : "ckx-roof ckx-inner";
+      parts.push(svgNode("path", { d: roofPath(axes, box, view.roofs.peak, bandwidth), class: line, "data-level": level, "data-bandwidth": bandwidth }));
+    }
     const slant = (Math.atan2(axes.y.pixels, axes.x.pixels) * 180) / Math.PI;
-    merged.forEach(({ level, label, bandwidth }, i) => {
-      const external = level === view.external;
-      parts.push(svgNode("path", { d: roofPath(axes, box, view.roofs.peak, bandwidth), class: external ? "ckx-roof" : "ckx-roof ckx-inner", "data-level": level, "data-bandwidth": bandwidth }));
+    slopeLabels(view.roofs.roofs, narrow).forEach(({ words, bandwidth }, i) => {
       const start = Math.max(axes.x.value(box.left), axes.y.value(box.bottom) / bandwidth);
-      const along = start * (view.roofs.peak / bandwidth / start) ** (narrow ? 0.5 : 0.3 + 0.4 * (i % 2));
+      const along = start * (view.roofs.peak / bandwidth / start) ** (narrow ? 0.5 : 0.45 + 0.2 * (i % 2));
       const [x, y] = [axes.x.at(along), axes.y.at(along * bandwidth)];
-      const words = narrow ? quantity(bandwidth, "B/s") : `${label} ${quantity(bandwidth, "B/s")}`;
-      if (view.roofs.peak > axes.y.value(box.bottom) && x > box.left) {
-        parts.push(svgNode("text", { class: "ckx-slope", "text-anchor": "middle", transform: `translate(${x} ${y}) rotate(${-slant}) translate(0 -6)` }, words));
-      }
+      if (x > box.left + 40) parts.push(svgNode("text", { class: "ckx-slope", "text-anchor": "middle", transform: `translate(${x} ${y}) rotate(${-slant}) translate(0 -6)` }, words));
     });
     parts.push(svgNode("text", { x: box.right, y: axes.y.at(view.roofs.peak) - 7, "text-anchor": "end", class: "ckx-slope" }, `peak ${quantity(view.roofs.peak, "MAC/s")}`));
     lines.replaceChildren(...parts);
@@ -167,10 +174,9 @@ function roofPicture(chosen) {
     shown.forEach((layer, i) => {
       const node = points.children[i];
       const radius = 4 + 11 * Math.sqrt(layer.share);
-      const words = layerWords(layer, view);
       setSvg(node, {
         transform: `translate(${places[i][0]} ${places[i][1]})`, tabindex: i === walk ? 0 : -1, "aria-selected": String(layer.name === view.selected),
-        "aria-label": `${words.name}: ${words.sentence}`, "data-kind": layer.kind,
+        "data-kind": layer.kind,
       });
       setSvg(node.children[1], { r: radius + 4 });
       setSvg(node.children[2], { d: SHAPES[layer.kind], transform: `scale(${radius})` });
@@ -194,6 +200,9 @@ function roofPicture(chosen) {
 
   // Names of the slowest layers, as far as they do not lie over one another; always that of the one looked at.
   const drawNames = (view, box, narrow) => {
+    const key = `${view.looked} ${box.right} ${places.join(" ")}`;
+    if (key === named) return;
+    named = key;
     const placed = [];
     const wanted = shown.map((layer, i) => ({ layer, i })).sort((a, b) => (b.layer.name === view.looked) - (a.layer.name === view.looked) || b.layer.share - a.layer.share);
     const parts = [];
@@ -203,7 +212,9 @@ function roofPicture(chosen) {
       const half = 3.6 * text.length;
       const middle = Math.min(Math.max(x, box.left + half), box.right - half);
       const top = y - 12 - 11 * Math.sqrt(layer.share);
-      if (placed.some(([a, b, w]) => Math.abs(a - middle) < w + half + 8 && Math.abs(b - top) < 18)) continue;
+      const covers = places.some(([a, b], other) => other !== i && Math.abs(a - middle) < half + 6 && b > top - 18 && b < top + 10);
+      const clashes = placed.some(([a, b, w]) => Math.abs(a - middle) < w + half + 8 && Math.abs(b - top) < 18);
+      if (layer.name !== view.looked && (covers || clashes)) continue;
       placed.push([middle, top, half]);
       parts.push(svgNode("text", { x: middle, y: top, "text-anchor": "middle", class: layer.name === view.looked ? "ckx-looked" : "" }, text));
       if (parts.length === (narrow ? 3 : 6)) break;
@@ -223,6 +234,13 @@ function roofPicture(chosen) {
     drawMemories(view, axes, box);
     drawNames(view, box, narrow);
   };
+
+  // What nobody sees waits until the slider rests.
+  const label = (view) =>
+    view.layers.forEach((layer, i) => {
+      const { name, sentence } = layerWords(layer, view);
+      setSvg(points.children[i], { "aria-label": `${name}: ${sentence}` });
+    });
 
   const nearest = (event) => {
     const frame = svg.getBoundingClientRect();
@@ -245,5 +263,5 @@ function roofPicture(chosen) {
     points.children[next].focus();
   });
   points.addEventListener("focusin", (event) => pick([...points.children].indexOf(event.target)));
-  return { svg, draw, nearest, nameAt: (i) => shown[i]?.name ?? "" };
+  return { svg, draw, label, nearest, nameAt: (i) => shown[i]?.name ?? "" };
 }
