@@ -18,7 +18,7 @@ from codesign_widgets.page import Page, script_of, style_of
 WORDS = Control(
     "onchip_words",
     "On-chip bandwidth",
-    "words",
+    "×",
     tuple(2.0**i for i in range(-3, 4)),
     1.0,
     "Words that each on-chip memory delivers, and takes, in a cycle. The array needs one.",

@@ -198,9 +198,10 @@ function roofPicture(chosen) {
     memories.replaceChildren(svgNode("line", { x1: Math.min(...ends), x2: Math.max(...ends), y1: y, y2: y, class: "ckx-link" }), ...marks, ...words);
   };
 
-  // Names of the slowest layers, as far as they do not lie over one another; always that of the one looked at.
-  const drawNames = (view, box, narrow) => {
-    const key = `${view.looked} ${box.right} ${places.join(" ")}`;
+  // The name of the layer looked at, or those of the slowest, as far as they lie over nothing.
+  const drawNames = (view, axes, box, narrow) => {
+    const peak = axes.y.at(view.roofs.peak);
+    const key = `${view.looked} ${box.right} ${peak} ${places.join(" ")}`;
     if (key === named) return;
     named = key;
     const placed = [];
@@ -214,7 +215,7 @@ function roofPicture(chosen) {
       const top = y - 12 - 11 * Math.sqrt(layer.share);
       const covers = places.some(([a, b], other) => other !== i && Math.abs(a - middle) < half + 6 && b > top - 18 && b < top + 10);
       const clashes = placed.some(([a, b, w]) => Math.abs(a - middle) < w + half + 8 && Math.abs(b - top) < 18);
-      if (layer.name !== view.looked && (covers || clashes)) continue;
+      if (layer.name !== view.looked && (view.looked || covers || clashes || Math.abs(top - 4 - peak) < 14)) continue;
       placed.push([middle, top, half]);
       parts.push(svgNode("text", { x: middle, y: top, "text-anchor": "middle", class: layer.name === view.looked ? "ckx-looked" : "" }, text));
       if (parts.length === (narrow ? 3 : 6)) break;
@@ -232,7 +233,7 @@ function roofPicture(chosen) {
     drawRoofs(view, axes, box, narrow);
     drawPoints(view, axes, box);
     drawMemories(view, axes, box);
-    drawNames(view, box, narrow);
+    drawNames(view, axes, box, narrow);
   };
 
   // What nobody sees waits until the slider rests.
