@@ -1,7 +1,8 @@
 """Jupyter widgets: data and callables in, view out. Installed under the name ``codesign_widgets``."""
 
+from codesign_widgets.mapping import MappingViewer
 from codesign_widgets.playground import CONDITIONS, CONTROLS, Control, Playground
 from codesign_widgets.roofline import Roofline
 from codesign_widgets.watch import ClusterWatch
 
-__all__ = ["CONDITIONS", "CONTROLS", "ClusterWatch", "Control", "Playground", "Roofline"]
+__all__ = ["CONDITIONS", "CONTROLS", "ClusterWatch", "Control", "MappingViewer", "Playground", "Roofline"]
