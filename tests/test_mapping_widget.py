@@ -129,8 +129,11 @@ def _nested(lines: Any) -> Any:
 
 def test_two_mappings_are_compared_in_words() -> None:
     free, asked = (mapping_info(ck.evaluate(NETWORK, SMALL, mapping=text), "conv") for text in (None, "y=1 c=1"))
-    assert "× slower" in comparison(free, asked)
-    assert "as fast as A, the same energy, the same DRAM traffic" in comparison(free, free)
+    assert "\u00a0× more cycles" in comparison(free, asked)
+    assert "\u00a0× fewer cycles" in comparison(asked, free)
+    assert comparison(free, free) == "B against A: the same cycles, the same energy, the same DRAM traffic"
+    near = free._replace(latency_cycle=free.latency_cycle * 5 // 4, dram_bit=0)
+    assert comparison(free, near).startswith("B against A: 25\u00a0% more cycles, the same energy, no DRAM traffic")
 
 
 # --- the widget in its kernel ----------------------------------------------------------------------------------------

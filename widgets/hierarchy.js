@@ -2,6 +2,7 @@
 // page.js and drawing.js stand before this text.
 
 const OPERANDS = { W: "weights", I: "inputs", O: "outputs", "-": "instructions" };
+const STAYS = { ws: "W", os: "O", is: "I" };
 const ROWS = { dram: 0, register: 2, compute: 2 };
 const rowOf = (level) => ROWS[level] ?? 1;
 const HEIGHTS = [64, 108, 64];
@@ -34,7 +35,7 @@ function wrapped(text, most) {
   return lines;
 }
 
-function boxNode(box, [x, y, width, height], most) {
+function boxNode(box, [x, y, width, height], most, stays) {
   const node = svgNode("g", { class: "ckx-box", role: "button", tabindex: 0, "aria-pressed": "false", "aria-label": box.words, "data-level": box.level });
   const memory = box.level !== "compute";
   node.append(svgNode("rect", { x, y, width, height, rx: 6, class: "ckx-frame-rect" }));
@@ -52,13 +53,14 @@ function boxNode(box, [x, y, width, height], most) {
     }
   }
   const energy = Math.max(0, most ? box.energy_pj / most : 0) * (width - 16);
+  if (box.level === "register") node.append(svgNode("text", { x: x + width - 8, y: y + height - 12, "text-anchor": "end" }, `${stays} stays`));
   node.append(svgNode("text", { x: x + 8, y: y + height - 12, class: "ckx-energy" }, box.energy));
   node.append(svgNode("rect", { x: x + 8, y: y + height - 7, width: Math.max(energy, 0.5), height: 4, class: memory ? "ckx-memory" : "ckx-compute" }));
   return node;
 }
 
-// An arrow from (x, y0) to (x, y1), `thick` wide, with its number beside it.
-function arrowNode(flow, x, y0, y1, thick, label) {
+// An arrow from (x, y0) to (x, y1), `thick` wide, with its number on it.
+function arrowNode(flow, x, y0, y1, thick, label, width) {
   const way = Math.sign(y1 - y0);
   const head = Math.max(7, thick * 0.9);
   const neck = y1 - way * head;
@@ -69,7 +71,7 @@ function arrowNode(flow, x, y0, y1, thick, label) {
     "g",
     { class: "ckx-flow", "data-operand": flow.operand, "data-source": flow.source, "data-target": flow.target, "data-bits": flow.bits },
     svgNode("path", { d: body, class: `ckx-op-${flow.operand}` }),
-    svgNode("text", { x, y: label, "text-anchor": "middle", class: "ckx-flow-name" }, `${flow.operand} ${flow.text}`),
+    svgNode("text", { x: Math.min(Math.max(x, 42), width - 42), y: label, "text-anchor": "middle", class: "ckx-flow-name" }, `${flow.operand} ${flow.text}`),
   );
 }
 
@@ -90,13 +92,13 @@ function drawHierarchy(svg, side, width, scale, pressed) {
         const [top, bottom] = [TOPS[upper] + HEIGHTS[upper] + 3, TOPS[upper + 1] - 3];
         const down = rowOf(flow.source) < rowOf(flow.target);
         const label = top + ((bottom - top) * (i + 1)) / (mine.length + 1) + 4;
-        flows.push(arrowNode(flow, at, down ? top : bottom, down ? bottom : top, thick(flow), label));
+        flows.push(arrowNode(flow, at, down ? top : bottom, down ? bottom : top, thick(flow), label, width));
       });
     }
   }
   // results of the vector unit, past the buffers; and a map that stays on chip, from buffer to buffer
   for (const flow of side.flows.filter(({ source, target }) => rowOf(source) === 2 && rowOf(target) === 0)) {
-    flows.push(arrowNode(flow, width - 8, TOPS[2] - 3, TOPS[0] + HEIGHTS[0] + 3, Math.min(8, thick(flow)), TOPS[2] - 40));
+    flows.push(arrowNode(flow, width - 8, TOPS[2] - 3, TOPS[0] + HEIGHTS[0] + 3, Math.min(8, thick(flow)), TOPS[2] - 40, width));
   }
   for (const flow of side.flows.filter(({ source, target }) => rowOf(source) === 1 && rowOf(target) === 1)) {
     const [from, to] = [places[flow.source], places[flow.target]];
@@ -107,7 +109,7 @@ function drawHierarchy(svg, side, width, scale, pressed) {
     flows.push(svgNode("g", { class: "ckx-flow", "data-operand": flow.operand, "data-source": flow.source, "data-target": flow.target, "data-bits": flow.bits }, path, tip, name));
   }
   const boxes = side.boxes.map((box) => {
-    const node = boxNode(box, places[box.level], scale.energy_pj);
+    const node = boxNode(box, places[box.level], scale.energy_pj, STAYS[side.dataflow]);
     node.addEventListener("click", () => pressed(box.level));
     node.addEventListener("keydown", (event) => {
       if (event.key !== "Enter" && event.key !== " ") return;
@@ -125,7 +127,7 @@ function drawHierarchy(svg, side, width, scale, pressed) {
 function flowIsMeant(flow, chosen, side) {
   if (chosen.level) {
     if (chosen.level !== "register") return [flow.source, flow.target].includes(chosen.level);
-    return [flow.source, flow.target].includes("compute") && flow.operand === { ws: "W", os: "O", is: "I" }[side.dataflow];
+    return [flow.source, flow.target].includes("compute") && flow.operand === STAYS[side.dataflow];
   }
   const line = side.lines[chosen.loop];
   const end = line.place === "dram" ? "dram" : "compute";

@@ -214,25 +214,25 @@ def _fixed_flows(accesses: Sequence[Access]) -> list[Flow]:
 
 
 def comparison(one: MappingInfo, other: MappingInfo) -> str:
-    """What tells two mappings of a layer apart, in one sentence: ``B is 1.4 × faster and moves ...``."""
+    """What tells two mappings of a layer apart, in one sentence: ``B against A: 2.4 × fewer cycles, ...``."""
     told = [
-        _ratio(one.latency_cycle, other.latency_cycle, "faster", "slower", "as fast as A"),
-        _ratio(one.energy_pj, other.energy_pj, "less energy", "more energy", "the same energy"),
-        _ratio(one.dram_bit, other.dram_bit, "less DRAM traffic", "more DRAM traffic", "the same DRAM traffic"),
+        _ratio(one.latency_cycle, other.latency_cycle, "fewer", "cycles"),
+        _ratio(one.energy_pj, other.energy_pj, "less", "energy"),
+        _ratio(one.dram_bit, other.dram_bit, "less", "DRAM traffic"),
     ]
     return f"B against A: {', '.join(told)}"
 
 
-def _ratio(one: float, other: float, less: str, more: str, same: str) -> str:
-    """``other`` beside ``one``."""
+def _ratio(one: float, other: float, less: str, what: str) -> str:
+    """``other`` beside ``one``: as a multiple from 2 on, else as a share."""
     if one == other:
-        return same
+        return f"the same {what}"
     if not one or not other:
-        return f"no {less.removeprefix('less ')}" if one else f"{more} (A has none)"
-    ratio = one / other
-    if abs(ratio - 1) < 0.005:
-        return f"within 1 % {'of A' if less == 'faster' else 'in ' + less.removeprefix('less ')}"
-    return f"{times(ratio)} {less}" if ratio > 1 else f"{times(1 / ratio)} {more}"
+        return f"no {what}" if one else f"{what} where A has none"
+    way, ratio = (less, one / other) if other < one else ("more", other / one)
+    if ratio >= 2:
+        return f"{times(ratio)} {way} {what}"
+    return f"{percent(abs(one - other) / one)} {way} {what}"
 
 
 def line_words(line: NestLine) -> str:
