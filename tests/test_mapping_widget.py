@@ -11,7 +11,9 @@ import pytest
 from spatialcases import any_array, any_chain
 
 import codesign_kernel as ck
+from codesign_kernel.accelerator.columns import Machines
 from codesign_kernel.accelerator.spatial import SpatialArray, SpatialArrays
+from codesign_kernel.cost.batch import evaluate_batch
 from codesign_kernel.cost.spatial import evaluate_spatial
 from codesign_kernel.errors import InvalidInputError
 from codesign_kernel.figures.mapping import BELOW, box_words, comparison, line_words, mapping_info
@@ -101,9 +103,27 @@ def test_a_generated_machine_has_boxes_and_flows_too() -> None:
     _check_sums(cost)
     info = mapping_info(cost, "conv")
     assert [box.level for box in info.boxes] == ["dram", "activation", "weight", "accumulator", "instruction", BELOW]
-    assert not info.lines
+    held = {box.level: {each.operand: each.bits for each in box.held} for box in info.boxes if box.held}
+    # 16 x 16 positions of 8 and of 16 channels
+    assert held["activation"] == {"I": 256 * 8 * 8, "O": 256 * 16 * 8}
+    assert held["accumulator"]["O"] <= GENERATED.memory("accumulator").capacity_bit
     with pytest.raises(InvalidInputError, match=r"a layer of the cost \(conv, head, \.\.\.\), but got '<b>'"):
         mapping_info(cost, "<b>")
+
+
+@pytest.mark.parametrize("flow", ["ws", "os"])
+def test_the_fixed_mapping_says_how_a_step_is_cut(flow: str) -> None:
+    small = {"activation_kib": 2, "weight_kib": 2, "accumulator_kib": 1, "instruction_kib": 64}
+    machine = ck.Accelerator.systolic(8, 8, flow, **small)
+    cost = ck.evaluate(ck.Workload("one", (CONV,)), machine)
+    _check_sums(cost)
+    (layer,), (batch,) = cost.layers, (evaluate_batch(ck.Workload("one", (CONV,)), Machines.of([machine])),)
+    tiling, text = batch.tilings[0], str(layer.fixed)
+    assert int(tiling.chunks[0]) > 1
+    assert f"for chunk in {int(tiling.chunks[0])} of up to {int(tiling.chunk_rows[0])} output rows (of 16)" in text
+    assert "for tile in 2 of up to 8 output channels (of 16)" in text
+    assert ("for tap in 9 of up to 8 input channels" in text) == (flow == "ws")
+    assert ("for k in 72 input channels x taps   # O stays in the PEs" in text) == (flow == "os")
 
 
 def test_the_words_say_what_a_loop_moves() -> None:

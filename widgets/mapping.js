@@ -129,7 +129,7 @@ function render({ model, el }) {
     ui.shown.hidden = !side?.boxes;
     if (!side?.boxes) return;
     drawTiles(ui.tiles, side.tiles);
-    ui.none.textContent = side.lines.length ? "" : "This has one fixed order, which is no choice of loops.";
+    ui.none.textContent = side.lines.length ? "" : "The vector unit takes one value after the other: there is no choice of loops.";
     ui.none.hidden = side.lines.length > 0;
     ui.nest.hidden = !side.lines.length;
     ui.nest.replaceChildren(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from codesign_kernel.accelerator.spatial import SpatialArray
 from codesign_kernel.accelerator.types import Accelerator
 from codesign_kernel.mapping.choice import LayerMapping
+from codesign_kernel.mapping.fixed import FixedMapping
 from codesign_kernel.units import quantity
 
 
@@ -26,6 +27,7 @@ class LayerCost:
         utilization: MACs over what all PEs could have done in ``latency_cycle``.
         mapping: how a :class:`SpatialArray` runs it; ``print`` shows the loop nest. None on the generated template, and
             for the vector unit.
+        fixed: how a generated :class:`Accelerator` runs it, likewise.
     """
 
     name: str
@@ -40,6 +42,7 @@ class LayerCost:
     dram_bit: int
     utilization: float
     mapping: LayerMapping | None = None
+    fixed: FixedMapping | None = None
 
     @property
     def latency_cycle(self) -> int:

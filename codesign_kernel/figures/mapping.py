@@ -67,9 +67,8 @@ class Flow(NamedTuple):
 
 
 class MappingInfo(NamedTuple):
-    """lines: the loop nest; empty for operators of the vector unit and for generated machines, which have one fixed
-    mapping. boxes: from DRAM to the array; their energies add up to ``energy_pj``. accesses: as the cost has them.
-    """
+    """lines: the loop nest; empty for operators of the vector unit. boxes: from DRAM to the array; their energies add up
+    to ``energy_pj``. accesses: as the cost has them."""
 
     layer: str
     op: str
@@ -108,7 +107,7 @@ def mapping_info(cost: Cost, layer: str) -> MappingInfo:
     accesses = tuple(access for access in cost.accesses if access.layer == layer)
     machine = cost.accelerator
     flows = _spatial_flows(found, accesses, machine) if isinstance(machine, SpatialArray) else _fixed_flows(accesses)
-    mapping = found.mapping
+    mapping = found.mapping or found.fixed
     return MappingInfo(
         layer,
         found.op,
@@ -156,6 +155,9 @@ def _boxes(layer: LayerCost, accesses: Sequence[Access], machine: Any) -> tuple[
 
 def _held(layer: LayerCost, machine: Any) -> dict[str, tuple[Held, ...]]:
     """What lies in each buffer at once."""
+    if layer.fixed is not None:
+        needs = layer.fixed.needs_bit
+        return {name: tuple(Held(operand, bits) for operand, bits in each.items()) for name, each in needs.items()}
     if layer.mapping is None:
         return {}
     each = dict(zip("WIO", layer.mapping.needs_bit, strict=True))
