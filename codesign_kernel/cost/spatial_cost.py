@@ -178,7 +178,8 @@ def _needs_bit(table: Table, pick: int) -> tuple[int, int, int]:
     """Bits of W, I and O that lie on chip at once: :attr:`Table.needs` of the mapping, told apart."""
     which = table.which[pick]
     family, stay = table.families[which[5]], stay_of(which)
-    tile, whole = tile_bits(*family.loops(which), family.shape, table.engine), whole_bits(family.shape, table.engine)
+    y, k, c = family.loops(which)
+    tile, whole = tile_bits(y, k, c, family.shape, table.engine), whole_bits(family.shape, table.engine)
     # the operand that the innermost loop leaves alone stays without being held
     w, i, o = (
         all_of if stays and which[3] != place else one

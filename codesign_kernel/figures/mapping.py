@@ -67,8 +67,8 @@ class Flow(NamedTuple):
 
 
 class MappingInfo(NamedTuple):
-    """lines: the loop nest; empty for operators of the vector unit. boxes: from DRAM to the array; their energies add up
-    to ``energy_pj``. accesses: as the cost has them."""
+    """lines: the loop nest; empty for operators of the vector unit. boxes: from DRAM to the array; their energies add
+    up to ``energy_pj``. accesses: as the cost has them."""
 
     layer: str
     op: str
