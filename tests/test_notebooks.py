@@ -20,6 +20,7 @@ SHOWS = {
     "03_scale": (3, "2 workers at the end"),
     "04_co_optimise": (3, "bits equal"),
     "07_workflow": (1, "done again: choose, generate, cosimulate, report"),
+    "06_mapping": (0, "adds up to"),
 }
 
 

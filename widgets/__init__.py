@@ -1,8 +1,10 @@
 """Jupyter widgets: data and callables in, view out. Installed under the name ``codesign_widgets``."""
 
 from codesign_widgets.monitor import ExplorationMonitor
+from codesign_widgets.mapping import MappingViewer
 from codesign_widgets.playground import CONDITIONS, CONTROLS, Control, Playground
+from codesign_widgets.roofline import Roofline
 from codesign_widgets.watch import ClusterWatch
 
-__all__ = ["CONDITIONS", "CONTROLS", "ClusterWatch", "Control", "ExplorationMonitor", "ModelExplorer", "Playground"]
+__all__ = ["CONDITIONS", "CONTROLS", "ClusterWatch", "Control", "ExplorationMonitor", "MappingViewer", "ModelExplorer", "Playground", "Roofline"]
 from codesign_widgets.models import ModelExplorer

@@ -59,8 +59,8 @@ class Playground(Page):
 
     front_figure = traitlets.Dict().tag(sync=True)
 
-    _esm = script_of("playground.js")
-    _css = style_of("playground.css")
+    _esm = script_of("controls.js", "playground.js")
+    _css = style_of()
 
     def __init__(
         self,

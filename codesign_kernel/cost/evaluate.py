@@ -12,10 +12,12 @@ from codesign_kernel.accelerator.isa import Op, cycles
 from codesign_kernel.accelerator.spatial import SpatialArray, ceil_kib
 from codesign_kernel.accelerator.types import INSTRUCTION_BITS, Accelerator
 from codesign_kernel.cost.batch import REASONS, BatchCost, access_energy, evaluate_batch, part_energies
+from codesign_kernel.cost.formulas import parameter_words
 from codesign_kernel.cost.result import Access, Cost, LayerCost
 from codesign_kernel.cost.spatial_cost import evaluate_one
 from codesign_kernel.cost.technology import BANDS
 from codesign_kernel.errors import InfeasibleDesignError, InvalidInputError
+from codesign_kernel.mapping.fixed import fixed_mapping
 from codesign_kernel.mapping.steps import runs_of
 from codesign_kernel.workload import Workload
 
@@ -74,7 +76,7 @@ def evaluate(
     batch = evaluate_batch(work, Machines.of([accelerator]))
     if batch.reason[0]:
         _explain(batch, accelerator)
-    layers, accesses = _breakdown(batch, accelerator.pes)
+    layers, accesses = _breakdown(batch, accelerator)
     return Cost(
         workload=work.name,
         accelerator=accelerator,
@@ -114,11 +116,15 @@ def _check_accelerator(accelerator: Any, workload: Any, design: Any) -> None:
         )
 
 
-def _breakdown(batch: BatchCost, pes: int) -> tuple[tuple[LayerCost, ...], tuple[Access, ...]]:
+def _breakdown(batch: BatchCost, machine: Accelerator) -> tuple[tuple[LayerCost, ...], tuple[Access, ...]]:
     """Cycles and energy by step, and traffic by step, level, operand and direction."""
     layers: list[LayerCost] = []
     accesses: list[Access] = []
-    for step, counts in zip(batch.steps, batch.counts, strict=True):
+    parameters, resident = (
+        sum(int(parameter_words(t, batch.machines)[0]) for t in batch.tilings),
+        bool(batch.resident[0]),
+    )
+    for step, tiling, counts in zip(batch.steps, batch.tilings, batch.counts, strict=True):
         parts = part_energies(step, counts, batch.silicon)
         name, macs = step.layer.name, step.layer.macs
         latency = int(counts.load_cycle[0] + counts.compute_cycle[0] + counts.store_cycle[0])
@@ -135,7 +141,8 @@ def _breakdown(batch: BatchCost, pes: int) -> tuple[tuple[LayerCost, ...], tuple
                 energy_low_pj=energy["low"],
                 energy_high_pj=energy["high"],
                 dram_bit=sum(int(bits[0]) for key, bits in counts.accesses.items() if key[0] == "dram"),
-                utilization=macs / (latency * pes),
+                utilization=macs / (latency * machine.pes),
+                fixed=fixed_mapping(step, tiling, machine, resident, parameters),
             )
         )
         for key, bits in counts.accesses.items():

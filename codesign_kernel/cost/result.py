@@ -9,6 +9,7 @@ from codesign_kernel.accelerator.spatial import SpatialArray
 from codesign_kernel.accelerator.types import Accelerator
 from codesign_kernel.display import Shown
 from codesign_kernel.mapping.choice import LayerMapping
+from codesign_kernel.mapping.fixed import FixedMapping
 from codesign_kernel.units import quantity
 
 
@@ -27,6 +28,7 @@ class LayerCost:
         utilization: MACs over what all PEs could have done in ``latency_cycle``.
         mapping: how a :class:`SpatialArray` runs it; ``print`` shows the loop nest. None on the generated template, and
             for the vector unit.
+        fixed: how a generated :class:`Accelerator` runs it, likewise.
     """
 
     name: str
@@ -41,6 +43,7 @@ class LayerCost:
     dram_bit: int
     utilization: float
     mapping: LayerMapping | None = None
+    fixed: FixedMapping | None = None
 
     @property
     def latency_cycle(self) -> int:

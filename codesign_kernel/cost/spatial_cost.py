@@ -21,7 +21,7 @@ from codesign_kernel.cost.spatial import (
 )
 from codesign_kernel.cost.spatial_silicon import SpatialSilicon, dynamic_energy
 from codesign_kernel.cost.tiles import Access as Moved
-from codesign_kernel.cost.tiles import _tile
+from codesign_kernel.cost.tiles import _tile, tile_bits, whole_bits
 from codesign_kernel.errors import InfeasibleDesignError, InvalidInputError
 from codesign_kernel.mapping.choice import OPERAND_OF, Constraint, LayerMapping
 from codesign_kernel.mapping.nest import LAST, LOOPS, Nest
@@ -170,7 +170,22 @@ def _mapping(nest: Nest, table: Table, pick: int, machine: SpatialArray) -> Laye
         keeps_input=keeps_input,
         keeps_output=keeps_output,
         im2col=machine.im2col,
+        needs_bit=_needs_bit(table, pick),
     )
+
+
+def _needs_bit(table: Table, pick: int) -> tuple[int, int, int]:
+    """Bits of W, I and O that lie on chip at once: :attr:`Table.needs` of the mapping, told apart."""
+    which = table.which[pick]
+    family, stay = table.families[which[5]], stay_of(which)
+    y, k, c = family.loops(which)
+    tile, whole = tile_bits(y, k, c, family.shape, table.engine), whole_bits(family.shape, table.engine)
+    # the operand that the innermost loop leaves alone stays without being held
+    w, i, o = (
+        all_of if stays and which[3] != place else one
+        for place, (stays, all_of, one) in enumerate(zip(stay, whole, tile, strict=True))
+    )
+    return int(w), int((table.kept.in_bit or i) + table.kept.out_bit), int(o)
 
 
 def _place(name: str, machine: SpatialArray) -> tuple[str, str, str]:

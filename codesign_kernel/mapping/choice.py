@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -16,6 +16,29 @@ LAYOUT = {"ws": ("k", "n", "m", "W"), "os": ("m", "n", "k", "O"), "is": ("k", "m
 _AXES = {"m": "positions", "n": "output channels", "k": "input channels x taps"}
 #: The operand that a loop leaves alone.
 OPERAND_OF = {"y": "W", "k": "I", "c": "O"}
+#: The operands that change along an axis of the array.
+_ALONG = {"m": "IO", "n": "WO", "k": "WI"}
+
+
+class NestLine(NamedTuple):
+    """One line of a loop nest.
+
+    Attributes:
+        text: the line, without indent.
+        place: ``dram`` for a loop over tiles, whose turns bring tiles from DRAM into the buffers; ``buffer`` for a loop
+            within a tile, whose turns bring words from the buffers to the array; ``array`` for what lies on it at once;
+            ``note`` for a remark.
+        moves: the operands that another turn of the loop changes, among ``"WIO"``.
+    """
+
+    text: str
+    place: str
+    moves: str = ""
+
+    @property
+    def is_loop(self) -> bool:
+        """Whether the next line stands inside of it."""
+        return self.place in ("dram", "buffer")
 
 
 @dataclass(frozen=True)
@@ -31,6 +54,8 @@ class LayerMapping:
         grouped: a tile holds whole groups.
         keeps_input, keeps_output: the map stays on chip.
         im2col: the taps of a filter are packed on the array.
+        needs_bit: what W, I and O take of their buffers at once: a tile, twice where the next one arrives meanwhile;
+            all of a held operand; maps that stay on chip are I's (bit).
     """
 
     nest: Nest
@@ -46,6 +71,7 @@ class LayerMapping:
     keeps_input: bool = False
     keeps_output: bool = False
     im2col: bool = True
+    needs_bit: tuple[int, int, int] = (0, 0, 0)
 
     @property
     def tiles(self) -> dict[str, int]:
@@ -72,16 +98,22 @@ class LayerMapping:
 
     def __str__(self) -> str:
         lines, depth = [], 0
-        for text in [*self._tile_loops(), *self._array_loops()]:
-            lines.append("  " * depth + text)
-            depth += text.startswith("for ")
+        for line in self.lines:
+            lines.append("  " * depth + line.text)
+            depth += line.is_loop
         return "\n".join(lines)
 
-    def _tile_loops(self) -> list[str]:
+    @property
+    def lines(self) -> tuple[NestLine, ...]:
+        """The loop nest, from the outermost loop to the array."""
+        return (*self._tile_loops(), *self._array_loops())
+
+    def _tile_loops(self) -> list[NestLine]:
         """The loops over tiles: what lies between DRAM and the buffers."""
         what = {"y": "output rows", "k": "groups" if self.grouped else "output channels", "c": "input channels"}
         extents = {"y": self.nest.OY, "k": self.nest.G if self.grouped else self.nest.K, "c": self.nest.C}
-        lines = [f"for group in {self.nest.G}"] if self.nest.G > 1 and not self.grouped else []
+        outer = self.nest.G > 1 and not self.grouped
+        lines = [NestLine(f"for group in {self.nest.G}", "dram", "WIO")] if outer else []
         for loop in self.order:
             tiles, size = self.tiles[loop], getattr(self, loop)
             if tiles == 1:
@@ -89,32 +121,34 @@ class LayerMapping:
             each = tiles // self.nest.B if loop == "y" else tiles
             rest = extents[loop] - (each - 1) * size
             last = f", the last {rest}" if rest != size else ""
-            stays = (
-                f"   # {OPERAND_OF[loop]} stays" if loop == self.inner and not (self.grouped and loop == "k") else ""
-            )
+            of_groups = self.grouped and loop == "k"
+            stays = f"   # {OPERAND_OF[loop]} stays" if loop == self.inner and not of_groups else ""
             many = "steps" if self.nest.serial else "images"
             images = f" of {self.nest.B} {many}" if loop == "y" and self.nest.B > 1 else ""
-            lines.append(
-                f"for {loop} in {tiles} tiles of {size} {what[loop]} (of {extents[loop]}{images}{last}){stays}"
-            )
+            text = f"for {loop} in {tiles} tiles of {size} {what[loop]} (of {extents[loop]}{images}{last}){stays}"
+            moves = "WIO" if of_groups else "".join(o for o in "WIO" if o != OPERAND_OF[loop])
+            lines.append(NestLine(text, "dram", moves))
         held = [f"{' and '.join(self.held)} held whole"] if self.held else []
         kept = [name for name, here in (("input", self.keeps_input), ("output", self.keeps_output)) if here]
         maps = [f"{' and '.join(kept)} map{'s' if len(kept) > 1 else ''} on chip"] if kept else []
         notes = "; ".join(held + maps)
-        return [*lines, f"# DRAM above, buffers below{': ' + notes if notes else ''}"]
+        return [*lines, NestLine(f"# DRAM above, buffers below{': ' + notes if notes else ''}", "note")]
 
-    def _array_loops(self) -> list[str]:
+    def _array_loops(self) -> list[NestLine]:
         """The loops within a full tile: what lies between the buffers and the PEs."""
         on_rows, on_cols, stream, stays = LAYOUT[self.dataflow]
         row_folds, col_folds, length = self.folds
-        lines = [f"for group in {self.k} groups of the tile"] if self.grouped and self.k > 1 else []
+        several = self.grouped and self.k > 1
+        lines = [NestLine(f"for group in {self.k} groups of the tile", "buffer", "WIO")] if several else []
         if not self.im2col and stream != "k" and self.nest.taps > 1:
-            lines.append(f"for tap in {self.nest.taps}")
+            lines.append(NestLine(f"for tap in {self.nest.taps}", "buffer", _ALONG["k"]))
         for axis, folds, side in ((on_cols, col_folds, self.cols), (on_rows, row_folds, self.rows)):
             if folds > 1:
-                lines.append(f"for fold in {folds} of up to {side} {_AXES[axis]}")
-        lines.append(f"for {stream} in {length} {_AXES[stream]}   # {stays} stays in the PEs")
-        return [*lines, f"{self.rows} rows <- {_AXES[on_rows]}, {self.cols} columns <- {_AXES[on_cols]}"]
+                lines.append(NestLine(f"for fold in {folds} of up to {side} {_AXES[axis]}", "buffer", _ALONG[axis]))
+        text = f"for {stream} in {length} {_AXES[stream]}   # {stays} stays in the PEs"
+        lines.append(NestLine(text, "buffer", _ALONG[stream]))
+        laid = f"{self.rows} rows <- {_AXES[on_rows]}, {self.cols} columns <- {_AXES[on_cols]}"
+        return [*lines, NestLine(laid, "array")]
 
 
 @dataclass(frozen=True)
