@@ -121,16 +121,34 @@ class TestKernel:
 
     def test_a_view_is_what_makes_sense(self, shown: Any) -> None:
         shown.query = {"seq": 1, "sizes": shown.sizes, "labels": ["os"]}
-        right = {"label": "os", "compare": True, "cycle": 3, "pe": [1, 0], "speed": 4, "names": True}
+        right = {
+            "label": "os",
+            "compare": True,
+            "cycle": 3,
+            "pe": [1, 0],
+            "speed": 4,
+            "names": True,
+            "follow": ["c", 1, 1],
+        }
         shown.view = right
         assert shown.view == right
-        nothing = {"label": "ws", "compare": False, "cycle": 0, "pe": None, "speed": 2, "names": False}
+        shown.view = {**right, "label": "is", "cycle": 1000}
+        assert (shown.view["label"], shown.view["cycle"]) == ("is", max(t.cycles for t in shown.traces.values()) - 1)
+        nothing = {"label": "ws", "compare": False, "cycle": 0, "pe": None, "speed": 2, "names": False, "follow": None}
         for wrong in (
             {},
-            {"label": ["os"], "compare": 1, "cycle": 10**9, "pe": [2, 0], "speed": 3, "names": "yes"},
-            {"label": "<i>", "compare": None, "cycle": -1, "pe": "ab", "speed": "4", "names": 0},
-            {"label": None, "cycle": 1.5, "pe": [0, 0, 0], "speed": float("nan")},
-            {"cycle": True, "pe": [True, 0], "speed": [2]},
+            {
+                "label": ["os"],
+                "compare": 1,
+                "cycle": 10**10,
+                "pe": [2, 0],
+                "speed": 3,
+                "names": "yes",
+                "follow": ["c", 2, 0],
+            },
+            {"label": "<i>", "compare": None, "cycle": -1, "pe": "ab", "speed": "4", "names": 0, "follow": "c11"},
+            {"label": None, "cycle": 1.5, "pe": [0, 0, 0], "speed": float("nan"), "follow": [["a"], 0, 0]},
+            {"cycle": True, "pe": [True, 0], "speed": [2], "follow": ["d", 0, 0]},
         ):
             shown.view = wrong
             assert shown.view == nothing, wrong
@@ -231,8 +249,17 @@ def test_the_page_plays_in_a_browser(pages: Served) -> None:
         tab.keyboard.press("ArrowUp")
         tab.keyboard.press("ArrowLeft")
         expects(tab, "another element", lambda: "row 1, column 2" in text(".ckx-beside"))
-        # another dataflow at the same cycle, and all of them beside each other
+        # one value on its way
         tab.keyboard.press("Home")
+        tab.focus(".ckx-follow button >> nth=1")
+        tab.keyboard.press("Enter")
+        assert tab.locator(".ckx-at-b td.followed").count() == 1
+        assert "b[1, 2] is used nowhere in this cycle" in text(".ckx-sentence")
+        tab.click(".ckx-at-a td >> nth=0")
+        assert tab.get_attribute(".ckx-follow button >> nth=0", "aria-pressed") == "true"
+        tab.click(".ckx-at-a td >> nth=0")
+        assert tab.locator("td.followed").count() == 0
+        # another dataflow at the same cycle, and all of them beside each other
         for _ in range(3):
             tab.keyboard.press(".")
             tab.wait_for_timeout(450)
@@ -266,6 +293,8 @@ def test_the_page_plays_in_a_browser(pages: Served) -> None:
         tab.keyboard.press("Enter")
         tab.click(".ckx-flows label >> nth=0")
         clock(1)
+        tab.focus(".ckx-scrub")
         for _ in range(best - 1):
-            tab.keyboard.press(",")
+            tab.keyboard.press("ArrowRight")
+        clock(best)
         check_looks(tab, "array")

@@ -25,6 +25,8 @@ SIZES: Mapping[str, tuple[str, int]] = {
 SPEEDS = (0.5, 1, 2, 4, 8)
 #: Matrices are drawn from -9 to 9: a number and its sum fit their element.
 LARGEST = 9
+#: A number of cycles that no trace has.
+_HUGE = 10**9
 
 #: ``source(a, b, dataflow, rows, cols)`` gives the trace.
 Source = Callable[[np.ndarray, np.ndarray, str, int, int], Any]
@@ -45,12 +47,13 @@ class ArrayAnimator(Page):
 
     Attributes:
         traces: {label: trace} of what is shown and was shown with these sizes. sizes: those chosen.
-        view: what the reader looks at: label, compare, cycle, pe ([row, column] or None), speed, names.
+        view: what the reader looks at: label, compare, cycle, pe ([row, column] or None), speed, names,
+            follow (["a", row, column], or of "b" or "c", or None).
     """
 
     view = traitlets.Dict().tag(sync=True)
 
-    _esm = script_of("array_stage.js") + text_of("array_words.js") + text_of("array.js")
+    _esm = script_of("array_stage.js") + "".join(map(text_of, ("array_words.js", "array_parts.js", "array.js")))
     _css = style_of("array.css")
 
     def __init__(
@@ -146,21 +149,29 @@ class ArrayAnimator(Page):
         """What of a view makes sense; a page may say anything."""
         asked = proposal["value"]
         label = asked.get("label")
-        if not isinstance(label, str) or label not in self._packed:
+        if not isinstance(label, str) or label not in self._labels:
             label = next(iter(self._packed))
-        trace = self.traces[label]
+        # a page may choose what is still being traced: it has the sizes of the others
+        trace = self.traces.get(label, next(iter(self.traces.values())))
         longest = max(one.cycles for one in self.traces.values())
         pe = asked.get("pe")
         sides = (trace.rows, trace.cols)
         at = isinstance(pe, (list, tuple)) and len(pe) == 2 and all(map(_within, pe, (0, 0), (s - 1 for s in sides)))
+        follow = asked.get("follow")
+        matrices = {"a": trace.a, "b": trace.b, "c": trace.result}
+        followed = isinstance(follow, (list, tuple)) and len(follow) == 3 and isinstance(follow[0], str)
+        followed = followed and follow[0] in matrices
+        if followed:
+            followed = all(map(_within, follow[1:], (0, 0), (size - 1 for size in matrices[follow[0]].shape)))
         cycle, speed = asked.get("cycle"), asked.get("speed")
         return {
             "label": label,
             "compare": asked.get("compare") is True and len(self._labels) > 1,
-            "cycle": cycle if _within(cycle, 0, longest - 1) else 0,
+            "cycle": min(cycle, longest - 1) if _within(cycle, 0, _HUGE) else 0,
             "pe": [*pe] if at else None,
             "speed": speed if isinstance(speed, (int, float)) and speed in SPEEDS else 2,
             "names": asked.get("names") is True,
+            "follow": [*follow] if followed else None,
         }
 
 

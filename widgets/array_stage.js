@@ -109,6 +109,7 @@ function geometry(trace, width, deep) {
 function stage(canvas, colours) {
   const pen = canvas.getContext("2d");
   let place;
+  let followed = null; // [matrix, row, column]
   const fit = (trace, width, deep) => {
     place = geometry(trace, width, deep);
     const scale = globalThis.devicePixelRatio || 1;
@@ -156,6 +157,11 @@ function stage(canvas, colours) {
     pen.textBaseline = "middle";
     pen.fillText(text, x, y + 0.5);
     pen.globalAlpha = 1;
+    if (!followed || followed[0] !== look.matrix || followed[1] !== what.row || followed[2] !== what.col) return;
+    box(x, y, wide + 6, tall + 6, square ? 6 : tall / 2 + 3);
+    pen.strokeStyle = colours().accent;
+    pen.lineWidth = 3;
+    pen.stroke();
   };
   const cell = (trace, t, r, c, q, chosen) => {
     const { pitch, x0, y0 } = place;
@@ -202,8 +208,9 @@ function stage(canvas, colours) {
   };
 
   // at t + p, p from 0 to 1: things move in the first two thirds of a cycle and are computed with in the last
-  const draw = (trace, t, p, { chosen = null, names = false } = {}) => {
+  const draw = (trace, t, p, { chosen = null, names = false, follow = null } = {}) => {
     if (!place) return;
+    followed = follow;
     const { pitch, x0, y0, width, height, before, above } = place;
     const q = eased(Math.min(1, p / 0.66));
     const arrived = p >= 0.66;

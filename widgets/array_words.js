@@ -4,7 +4,28 @@
 const MATRICES = { a: "inputs", b: "weights", c: "outputs" };
 
 // A, B and C as tables: what is in the array now stands out, C fills as its sums leave.
-function matrixView() {
+// The index of [matrix, row, column] in its matrix; -1 or NaN where the matrices are smaller
+function placeIn(trace, [name, row, col]) {
+  const [rows, cols] = trace.places[name === "c" ? "result" : name][2];
+  return row < rows && col < cols ? row * cols + col : -1;
+}
+
+function whereIs(trace, what, t) {
+  if (!what) return "";
+  const [name, row, col] = what;
+  const at = [];
+  for (let r = 0; r < trace.rows; r += 1) {
+    for (let c = 0; c < trace.cols; c += 1) {
+      const s = trace.step(t, r, c);
+      const place = s && { a: [s.i, s.k], b: [s.k, s.j], c: [s.i, s.j] }[name];
+      if (place && place[0] === row && place[1] === col) at.push(`${r}, ${c}`);
+    }
+  }
+  const pes = at.length > 3 ? `${at.length} PEs, from ${at[0]} to ${at.at(-1)}` : at.map((one) => `PE ${one}`).join(" and ");
+  return ` ${name}[${row}, ${col}] is used ${at.length ? `in ${pes}` : "nowhere in this cycle"}.`;
+}
+
+function matrixView(follow) {
   const tables = {};
   const frame = make("div", { className: "ckx-matrices" });
   let shape = "";
@@ -23,20 +44,26 @@ function matrixView() {
     for (const [name, operand] of Object.entries(MATRICES)) {
       const [rows, cols] = sizes[name];
       const cells = Array.from({ length: rows }, () => Array.from({ length: cols }, () => make("td")));
+      cells.forEach((row, i) => row.forEach((node, j) => node.addEventListener("click", () => follow([name, i, j]))));
       const words = { a: `A, inputs, ${m} × ${k}`, b: `B, weights, ${k} × ${n}`, c: `C = A · B, ${m} × ${n}` }[name];
       const table = make("table", { className: `ckx-matrix ckx-${operand}` }, make("caption", {}, words), make("tbody", {}, ...cells.map((row) => make("tr", {}, ...row))));
       frame.append(make("div", { className: `ckx-at-${name}` }, table));
       tables[name] = cells;
     }
   };
-  const show = (trace, t) => {
+  const show = (trace, t, followed) => {
     build(trace);
     const { arrays, rows, cols, roles } = trace;
     const marks = { a: new Map(), b: new Map(), c: new Map() };
     const mark = (name, what, how) => what && marks[name].set(`${what.row},${what.col}`, how);
     for (let r = 0; r < rows; r += 1) {
       for (let c = 0; c < cols; c += 1) {
+        mark(OPERANDS[roles.stays].matrix, trace.waiting(t, r, c), "waits");
         mark(OPERANDS[roles.stays].matrix, trace.held(t, r, c), "held");
+      }
+    }
+    for (let r = 0; r < rows; r += 1) {
+      for (let c = 0; c < cols; c += 1) {
         const done = trace.step(t, r, c);
         if (!done) continue;
         marks.a.set(`${done.i},${done.k}`, "works");
@@ -61,7 +88,8 @@ function matrixView() {
           const sum = sums.get(key);
           const text = name === "c" ? (sum ? told(sum.value) : "") : told(arrays[name][i * row.length + j]);
           if (node.textContent !== text) node.textContent = text;
-          const how = `${marks[name].get(key) ?? ""} ${name === "c" && sum ? (sum.last ? "done" : "part") : ""}`.trim();
+          const mine = followed && followed[0] === name && followed[1] === i && followed[2] === j;
+          const how = [marks[name].get(key), name === "c" && sum && (sum.last ? "done" : "part"), mine && "followed"].filter(Boolean).join(" ");
           if (node.className !== how) node.className = how;
         }),
       );
@@ -81,6 +109,33 @@ function tableShell(caption, heads) {
   const scroll = make("div", { className: "ckx-scroll", role: "region", "aria-label": caption }, table);
   scroll.tabIndex = 0; // what scrolls has to be reachable by keyboard
   return { frame: make("div", { className: "ckx-listed" }, name, scroll), scroll, name, body };
+}
+
+// Buttons that follow the operands and the sum of the chosen element, those of this cycle or of the next with any.
+function followRow(follow) {
+  const names = ["a", "b", "c"];
+  const buttons = names.map((name, at) => {
+    const button = make("button", { type: "button", className: "ckx-button" });
+    button.addEventListener("click", () => offered && follow(offered[at]));
+    return button;
+  });
+  let offered;
+  const frame = make("div", { className: "ckx-row ckx-follow", role: "group", "aria-label": "Follow a value" }, make("span", { className: "ckx-hint" }, "Follow"), ...buttons);
+  const show = (trace, pe, t, followed) => {
+    let found = null;
+    for (let cycle = t; pe && !found && cycle < trace.length; cycle += 1) found = trace.step(cycle, ...pe);
+    for (let cycle = t; pe && !found && cycle >= 0; cycle -= 1) found = trace.step(cycle, ...pe);
+    const steps = found && [["a", found.i, found.k], ["b", found.k, found.j], ["c", found.i, found.j]];
+    // what is followed keeps its button while it is elsewhere
+    offered = steps?.map((what, at) => (followed && followed[0] === names[at] ? followed : what));
+    frame.hidden = !offered;
+    offered?.forEach(([name, row, col], at) => {
+      const mine = JSON.stringify(offered[at]) === JSON.stringify(followed);
+      buttons[at].textContent = `${name}[${row}, ${col}]`;
+      buttons[at].setAttribute("aria-pressed", String(mine));
+    });
+  };
+  return { frame, show };
 }
 
 // All multiplications of one element; that of this cycle is marked.

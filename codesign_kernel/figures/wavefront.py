@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -60,9 +60,7 @@ def wavefront_info(trace: Traced) -> WavefrontInfo:
     matrices: Any = trace
     (m, k), n = matrices.a.shape, matrices.b.shape[1]
     share = percent(trace.utilization)
-    finding = (
-        f"{DATAFLOWS[trace.dataflow]}: {_count(trace.cycles, 'cycle')}, and the array does {share} of what it could"
-    )
+    finding = f"{DATAFLOWS[trace.dataflow]}: {_count(trace.cycles, 'cycle')}, and the array is {share} busy"
     subtitle = (
         f"C = A · B, {m} × {k} by {k} × {n}, {_count(trace.macs, 'MAC')} on {trace.rows} × {trace.cols} processing "
         "elements (PE) of the generated RTL, simulated cycle by cycle"
@@ -86,7 +84,7 @@ def _count(number: int, what: str) -> str:
     return f"{number:,} {what}" + ("s" if number != 1 else "")
 
 
-def _names(matrix: str, places: Iterable[tuple[int, int]], verb: tuple[str, str], values: Any = None) -> str:
+def _names(matrix: str, places: Iterable[tuple[int, int]], verb: Sequence[str], values: Any = None) -> str:
     """``a[0, 1], a[1, 0] and 2 more enter at the left``; nothing for nothing."""
     found = list(places)
     if not found:
