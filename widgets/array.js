@@ -14,6 +14,7 @@ function render({ model, el }) {
   const aside = make("div", { className: "ckx-beside" }, matrices.frame, make("div", { className: "ckx-element" }, unchosen, follows.frame, history.frame));
   const head = make("div", { className: "ckx-head" }, make("div", { className: "ckx-bar" }), ui.title, ui.subtitle);
   const root = make("div", { className: "ckx ckx-animator" }, head, ui.form, make("div", { className: "ckx-play" }, ui.stageSide, aside), details);
+  root.dataset.lmSuppressShortcuts = "true"; // the keys are the player's, not JupyterLab's
   root.tabIndex = -1; // a click on anything in it brings the keys here
   el.append(root);
   el.classList.add("ckx-host");
@@ -155,7 +156,7 @@ function render({ model, el }) {
     const trace = current();
     const visible = shown();
     look.cycle = Math.min(look.cycle, length() - 1);
-    if (look.pe && (look.pe[0] >= trace.rows || look.pe[1] >= trace.cols)) look.pe = null;
+    if (look.pe) look.pe = [Math.min(look.pe[0], trace.rows - 1), Math.min(look.pe[1], trace.cols - 1)];
     if (look.follow && !(placeIn(trace, look.follow) >= 0)) look.follow = null;
     ui.radios.forEach((radio) => {
       radio.checked = radio.value === look.label;
@@ -267,7 +268,6 @@ function render({ model, el }) {
     else if (key === "End") go(length() - 1);
     else return;
     event.preventDefault();
-    event.stopPropagation(); // JupyterLab has commands of its own
   });
 
   const adopt = () => {

@@ -16,7 +16,7 @@ const SIZE_GROUPS = [
   ["Array", ["rows", "cols"]],
   ["Numbers", ["seed"]],
 ];
-const SIZE_NAMES = { m: "M", k: "K", n: "N", rows: "Rows", cols: "Columns", seed: "Seed" };
+const SIZE_NAMES = { m: "M", k: "K", n: "N", rows: "Rows", cols: "Cols", seed: "Seed" };
 
 function iconButton(icon, label) {
   const path = document.createElementNS("http://www.w3.org/2000/svg", "path");
@@ -117,7 +117,7 @@ function arrayLayout(setup, id) {
   const error = make("p", { className: "ckx-error", id: `${id}-error`, role: "alert" });
   const form = make("form", { className: "ckx-array-form", "aria-label": "What is computed, and on what" });
   form.append(make("div", { className: "ckx-row" }, ...(labels.length > 1 ? [flows, compare.label] : []), names.label));
-  if (setup.live) form.append(make("div", { className: "ckx-row" }, ...groups, other));
+  if (setup.live) form.append(make("div", { className: "ckx-row ckx-all-sizes" }, ...groups, other));
   form.append(error);
   form.addEventListener("submit", (event) => event.preventDefault());
   const buttons = {

@@ -8,6 +8,10 @@ const OPERANDS = {
   inputs: { fill: "#E69F00", ink: "#1B2430", matrix: "a", word: "input" },
   outputs: { fill: "#009E73", ink: "#10161E", matrix: "c", word: "sum" },
 };
+//: Below this pitch (px) an element is a square of colour with its sum.
+const DENSE = 56;
+//: Height (px) that an array of few rows does not pass.
+const HIGH = 520;
 const COMPUTE = "#D55E00";
 const IDLE = "#BBBBBB";
 const VIRIDIS = ["#440154", "#482878", "#3E4989", "#31688E", "#26828E", "#1F9E89", "#35B779", "#6DCD59", "#B4DE2C", "#FDE725"];
@@ -98,10 +102,12 @@ const eased = (p) => (p < 0.5 ? 2 * p * p : 1 - (-2 * p + 2) ** 2 / 2);
 // Where things are on a canvas so wide: cells of pitch, queues on the left and above, a row below for what leaves.
 function geometry(trace, width, deep) {
   const before = width < 480 ? 1.4 : 2.6;
-  const pitch = Math.min(104, Math.floor((width - 2) / (trace.cols + before + 0.15)));
   const above = deep || trace.dataflow === "os" ? 1.9 : 1.05;
+  // the player below stays in sight, unless numbers would no longer fit
+  const low = Math.max(60, Math.floor(HIGH / (trace.rows + above + 0.5)));
+  const pitch = Math.min(104, low, Math.floor((width - 2) / (trace.cols + before + 0.15)));
   const x0 = Math.max(before * pitch, (width - (trace.cols + before * 0.4) * pitch) / 2);
-  const y0 = Math.max(24, above * pitch);
+  const y0 = above * pitch + (pitch < DENSE ? 16 : 0);
   return { pitch, before, above, x0, y0, width, height: Math.ceil(y0 + (trace.rows + 0.3) * pitch + 22) };
 }
 
@@ -126,6 +132,13 @@ function stage(canvas, colours) {
     pen.beginPath();
     pen.roundRect(x - w / 2, y - h / 2, w, h, radius);
   };
+  const is = (one, matrix, what) => one && one[0] === matrix && one[1] === what.row && one[2] === what.col;
+  const ring = (x, y, w, h, radius) => {
+    box(x, y, w, h, radius);
+    pen.strokeStyle = colours().accent;
+    pen.lineWidth = 3;
+    pen.stroke();
+  };
   // a number on its operand's colour: stays is square, moves is round
   const chip = (x, y, what, operand, { alpha = 1, square = false, hollow = false, size = 1, names = false, idle = false } = {}) => {
     if (!what || alpha < 0.03) return;
@@ -134,15 +147,34 @@ function stage(canvas, colours) {
     const text = names ? nameOf(look.matrix, what.row, what.col) : told(what.value);
     const tall = Math.max(16, Math.min(28, pitch * 0.265)) * size;
     pen.globalAlpha = alpha;
-    if (pitch < 34 || (hollow && pitch < 84)) {
-      const dot = Math.max(3, pitch * (hollow ? 0.1 : 0.24));
+    const dense = pitch < DENSE;
+    if ((dense && operand !== "outputs") || (hollow && pitch < 84)) {
+      const dot = Math.max(3, pitch * (hollow ? 0.1 : 0.2));
       box(x, y, dot, dot, square ? 2 : pitch);
       pen.fillStyle = pen.strokeStyle = look.fill;
+      pen.lineWidth = 1.5;
       pen[hollow ? "stroke" : "fill"]();
       pen.globalAlpha = 1;
+      if (is(followed, look.matrix, what)) ring(x, y, dot + 6, dot + 6, pitch);
       return;
     }
-    font(pitch > 84 ? 15 : 13, true);
+    if (dense) {
+      // the element's own colour says how large its sum is; the number stands on it where it fits
+      font(13, true);
+      if (pitch >= 34 && pen.measureText(text).width < pitch - 1) {
+        pen.textAlign = "center";
+        pen.textBaseline = "middle";
+        pen.strokeStyle = colours().ground;
+        pen.lineWidth = 3;
+        pen.strokeText(text, x, y);
+        pen.fillStyle = colours().text;
+        pen.fillText(text, x, y);
+      }
+      pen.globalAlpha = 1;
+      if (is(followed, look.matrix, what)) ring(x, y, pitch * 0.8, 16, 8);
+      return;
+    }
+    font(pitch > 84 && !hollow ? 15 : 13, true);
     const wide = Math.max(tall, pen.measureText(text).width + (pitch > 84 ? 12 : 6));
     box(x, y, wide, tall, square ? 4 : tall / 2);
     pen.fillStyle = hollow ? colours().ground : idle ? IDLE : look.fill;
@@ -157,11 +189,7 @@ function stage(canvas, colours) {
     pen.textBaseline = "middle";
     pen.fillText(text, x, y + 0.5);
     pen.globalAlpha = 1;
-    if (!followed || followed[0] !== look.matrix || followed[1] !== what.row || followed[2] !== what.col) return;
-    box(x, y, wide + 6, tall + 6, square ? 6 : tall / 2 + 3);
-    pen.strokeStyle = colours().accent;
-    pen.lineWidth = 3;
-    pen.stroke();
+    if (is(followed, look.matrix, what)) ring(x, y, wide + 6, tall + 6, square ? 6 : tall / 2 + 3);
   };
   const cell = (trace, t, r, c, q, chosen) => {
     const { pitch, x0, y0 } = place;
@@ -179,9 +207,13 @@ function stage(canvas, colours) {
     pen.globalAlpha = 1;
     pen.strokeStyle = works > 0.5 ? COMPUTE : colours().line;
     pen.lineWidth = works > 0.5 ? 1.5 : 1;
-    pen.stroke();
+    if (pitch >= DENSE) pen.stroke();
     const sum = trace.roles.stays === "outputs" ? trace.held(t, r, c) : trace.sum(t, r, c);
-    if (sum && pitch >= 30) {
+    if (sum && works > 0.5 && pitch < DENSE) {
+      box(x, y, side, side, 4);
+      pen.fillStyle = viridis(Math.abs(sum.value) / trace.largest);
+      pen.fill();
+    } else if (sum && pitch >= DENSE) {
       // how large the sum is: a column that grows
       const share = Math.abs(sum.value) / trace.largest;
       const [wide, tall] = [Math.max(4, pitch * 0.055), side - 12];
@@ -203,7 +235,8 @@ function stage(canvas, colours) {
   // the rows and columns before an element, in units of the pitch
   const spots = (roles) => {
     const grows = roles.stays === "outputs";
-    if (place.pitch >= 84) return { held: [-0.2, -0.285], waits: [0.17, -0.285], right: [-0.2, 0], down: [0.17, -0.285], sum: grows ? [-0.06, 0.285] : [0.08, 0.285] };
+    if (place.pitch >= 84) return { held: [-0.22, -0.285], waits: [0.17, -0.285], right: [-0.22, 0], down: [0.17, -0.285], sum: grows ? [-0.06, 0.285] : [0.08, 0.285] };
+    if (place.pitch < DENSE) return { held: [-0.3, -0.32], waits: [0.36, -0.36], right: [grows ? -0.3 : 0, -0.32], down: [0, -0.32], sum: [0, 0.12] };
     return { held: [-0.21, -0.25], waits: [0.36, -0.36], right: [grows ? -0.21 : 0.18, -0.25], down: [0.18, -0.25], sum: [-0.04, 0.22] };
   };
 
@@ -282,8 +315,13 @@ function stage(canvas, colours) {
     pen.textBaseline = "middle";
     pen.textAlign = "left";
     const start = Math.max(0, x0 - place.before * pitch);
+    const fed = down === "weights" ? "weights ↓" : `next ${stays} ↓`;
+    if (pitch < DENSE) {
+      pen.fillText(`${right} →   ${fed}   sums ↓`, 0, 9);
+      return;
+    }
     pen.fillText(`${right} →`, start, pitch < 84 ? y0 - 8 : y0 + 8);
-    pen.fillText(down === "weights" ? "weights ↓" : `next ${stays} ↓`, start, Math.max(9, y0 - pitch * 0.76 - (pitch < 84 ? 4 : 0)));
+    pen.fillText(fed, start, Math.max(9, y0 - pitch * 0.76 - (pitch < 84 ? 4 : 0)));
     pen.fillText("sums ↓", start, y0 + (trace.rows + 0.3) * pitch);
   };
   return { fit, draw, place: () => place };

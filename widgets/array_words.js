@@ -44,7 +44,12 @@ function matrixView(follow) {
     for (const [name, operand] of Object.entries(MATRICES)) {
       const [rows, cols] = sizes[name];
       const cells = Array.from({ length: rows }, () => Array.from({ length: cols }, () => make("td")));
-      cells.forEach((row, i) => row.forEach((node, j) => node.addEventListener("click", () => follow([name, i, j]))));
+      cells.forEach((row, i) =>
+        row.forEach((node, j) => {
+          node.addEventListener("click", () => follow([name, i, j]));
+          node.title = `${name}[${i}, ${j}]`;
+        }),
+      );
       const words = { a: `A, inputs, ${m} × ${k}`, b: `B, weights, ${k} × ${n}`, c: `C = A · B, ${m} × ${n}` }[name];
       const table = make("table", { className: `ckx-matrix ckx-${operand}` }, make("caption", {}, words), make("tbody", {}, ...cells.map((row) => make("tr", {}, ...row))));
       frame.append(make("div", { className: `ckx-at-${name}` }, table));
@@ -87,7 +92,10 @@ function matrixView(follow) {
           const key = `${i},${j}`;
           const sum = sums.get(key);
           const text = name === "c" ? (sum ? told(sum.value) : "") : told(arrays[name][i * row.length + j]);
-          if (node.textContent !== text) node.textContent = text;
+          if (node.textContent !== text) {
+            node.textContent = text;
+            node.title = `${name}[${i}, ${j}]${text && ` = ${text}`}`;
+          }
           const mine = followed && followed[0] === name && followed[1] === i && followed[2] === j;
           const how = [marks[name].get(key), name === "c" && sum && (sum.last ? "done" : "part"), mine && "followed"].filter(Boolean).join(" ");
           if (node.className !== how) node.className = how;
