@@ -2,9 +2,10 @@
 
 from codesign_widgets.monitor import ExplorationMonitor
 from codesign_widgets.mapping import MappingViewer
+from codesign_widgets.array import ArrayAnimator
 from codesign_widgets.playground import CONDITIONS, CONTROLS, Control, Playground
 from codesign_widgets.roofline import Roofline
 from codesign_widgets.watch import ClusterWatch
 
-__all__ = ["CONDITIONS", "CONTROLS", "ClusterWatch", "Control", "ExplorationMonitor", "MappingViewer", "ModelExplorer", "Playground", "Roofline"]
+__all__ = ["ArrayAnimator", "CONDITIONS", "CONTROLS", "ClusterWatch", "Control", "ExplorationMonitor", "MappingViewer", "ModelExplorer", "Playground", "Roofline"]
 from codesign_widgets.models import ModelExplorer

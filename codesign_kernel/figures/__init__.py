@@ -49,6 +49,7 @@ from codesign_kernel.figures.standing import (
 )
 from codesign_kernel.figures.theme import dark, narrowed
 from codesign_kernel.figures.timeline import plot_timeline, timeline_figure
+from codesign_kernel.figures.wavefront import WavefrontInfo, wavefront_info
 from codesign_kernel.figures.work import WorkInfo, plot_work, work_figure, work_info
 from codesign_kernel.figures.workers import WorkersInfo, plot_workers, workers_figure, workers_info
 
@@ -80,6 +81,7 @@ __all__ = [
     "SpeechInfo",
     "SpokenWord",
     "StandingInfo",
+    "WavefrontInfo",
     "WorkInfo",
     "WorkersInfo",
     "attainment_figure",
@@ -144,6 +146,7 @@ __all__ = [
     "standing_figure",
     "standing_info",
     "timeline_figure",
+    "wavefront_info",
     "work_figure",
     "work_info",
     "workers_figure",
