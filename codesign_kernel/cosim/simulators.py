@@ -16,6 +16,8 @@ SIMULATORS = {
     "ghdl": ("codesign_kernel.cosim.vhdl", "GhdlSimulator"),
 }
 AUTO = ("verilator", "myhdl")
+#: Those that are asked for a waveform: Icarus has nothing to compile, and one run is not long.
+RECORDERS = ("icarus", "verilator", "myhdl")
 
 
 def simulator_named(name: str) -> Simulator:
@@ -29,6 +31,11 @@ def simulator_named(name: str) -> Simulator:
     module, cls = SIMULATORS[name]
     simulator: Simulator = getattr(import_module(module), cls)()
     return simulator
+
+
+def find_recorder() -> Simulator:
+    """The simulator that shows a waveform the soonest."""
+    return next(s for s in map(simulator_named, RECORDERS) if s.missing() is None)
 
 
 def find_simulator(name: str = "auto") -> Simulator:
