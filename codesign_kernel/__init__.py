@@ -19,7 +19,7 @@ if TYPE_CHECKING:  # what _HOME says, in the words that type checkers and editor
     from codesign_kernel import accelerator, figures
     from codesign_kernel.accelerator import Accelerator, MemoryLevel, SpatialArray
     from codesign_kernel.cluster import Cluster, cluster
-    from codesign_kernel.cosim import CosimReport, Recording, Waveform, read_waves
+    from codesign_kernel.cosim import CosimReport, Recording, Waveform, read_waves, simulators
     from codesign_kernel.cost import Cost
     from codesign_kernel.cost.evaluate import evaluate
     from codesign_kernel.design import Design, DesignSpace, SpatialSpace
@@ -99,6 +99,7 @@ _HOME = {
     "run_workflow": "session.workflow",
     "quantize_aware": "optimize",
     "sensitivity": "optimize",
+    "simulators": "cosim",
     "sweep": "session",
     "verify": "session",
     "zoo": "profiler.zoo",
@@ -153,6 +154,7 @@ __all__ = [
     "record_waves",
     "run_workflow",
     "sensitivity",
+    "simulators",
     "sweep",
     "verify",
     "zoo",

@@ -90,7 +90,7 @@ def record_waves(
     bundle: RtlBundle | None = None,
     stop: Callable[[], bool] | None = None,
 ) -> Recording:
-    """One inference on the generated RTL of ``design`` to be looked at: any window of its waveform, simulated when asked.
+    """One inference on the RTL of ``design`` to be looked at: any window of its waveform, simulated when asked.
 
     Args:
         design, network, simulator, progress, bundle, stop: as for :func:`cosimulate`. ``"auto"`` takes the first that
