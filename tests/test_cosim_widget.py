@@ -129,7 +129,9 @@ def test_a_first_mismatch_is_explained() -> None:
     assert found.got < 0
     assert int(got["bits"].replace(" ", ""), 2) == found.got % 256
     arrows = changed["bits"].replace(" ", "")[::-1]
-    assert [at for at, sign in enumerate(arrows) if sign == "↑"] == [int(b) for b in re.findall(r"\d+", changed["value"])]
+    assert [at for at, sign in enumerate(arrows) if sign == "↑"] == [
+        int(b) for b in re.findall(r"\d+", changed["value"])
+    ]
 
 
 def test_words_of_numbers() -> None:
@@ -232,7 +234,8 @@ def test_closing_ends_a_real_job() -> None:
     panel.start(name)
     end = time.monotonic() + 60
     while panel.progress.get("done", 0) == 0:
-        assert time.monotonic() < end and panel.busy, panel.answer
+        assert time.monotonic() < end, panel.answer
+        assert panel.busy, panel.answer
         time.sleep(0.02)
     assert panel.progress["total"] == len(x)
     panel.close()
@@ -280,7 +283,9 @@ def test_the_panel_in_a_browser(pages: Served) -> None:
         tab.keyboard.press("Control+a")
         tab.keyboard.type("500")
         tab.keyboard.press("Enter")
-        tab.wait_for_function("document.querySelector('.ckx-doing').textContent.includes(' of 500 inputs')", timeout=60000)
+        tab.wait_for_function(
+            "document.querySelector('.ckx-doing').textContent.includes(' of 500 inputs')", timeout=60000
+        )
         assert tab.locator(".ckx-main").is_disabled()
         tab.focus(".ckx-cosim-form button:has-text('Cancel')")
         tab.keyboard.press("Enter")

@@ -19,6 +19,7 @@ SHOWS = {
     "02_explore": (1, "same front as undisturbed"),
     "03_scale": (3, "2 workers at the end"),
     "04_co_optimise": (3, "bits equal"),
+    "05_silicon": (1, "3 of 3 random networks agree"),
 }
 
 

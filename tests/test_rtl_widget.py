@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -64,7 +65,10 @@ def test_the_hierarchy_is_that_of_the_sources(bundle: ck.RtlBundle, language: st
 
 def test_both_languages_have_the_same_parts(bundle: ck.RtlBundle) -> None:
     parts = {
-        language: {name: sorted((p.module, p.many) for p in one.parts) for name, one in modules_of(bundle.files, language).items()}
+        language: {
+            name: sorted((p.module, p.many) for p in one.parts)
+            for name, one in modules_of(bundle.files, language).items()
+        }
         for language in ("verilog", "vhdl")
     }
     assert parts["verilog"] == parts["vhdl"]
@@ -83,7 +87,9 @@ def test_words_have_their_colours(bundle: ck.RtlBundle, language: str, ending: s
     pairs = np.frombuffer(marks_of(text, language), "<u4").reshape(-1, 2)
     assert (np.diff(pairs[:, 0].astype(int)) > 0).all()
     assert (pairs[1:, 1] != pairs[:-1, 1]).all()
-    words = [(text[a:b], code) for (a, code), b in zip(pairs.tolist(), [*pairs[1:, 0].tolist(), len(text)], strict=True)]
+    words = [
+        (text[a:b], code) for (a, code), b in zip(pairs.tolist(), [*pairs[1:, 0].tolist(), len(text)], strict=True)
+    ]
     of = {code: {word.strip() for word, one in words if one == code} for code in range(8)}
     assert {"signal", "begin"} & of[2] if language == "vhdl" else {"module", "endmodule"} & of[2]
     assert all(word.startswith("--" if language == "vhdl" else "//") for word in of[3])
@@ -116,10 +122,21 @@ class TestAnswers:
         ids = [one["id"] for one in viewer.view["signals"]]
         viewer.query = {"seq": 2, "signals": ids, "first": run.last - 5, "last": run.last}
         assert viewer.answer["error"] is None
-        assert (viewer.waves["first"], viewer.waves["last"], len(viewer.waves["signals"])) == (run.last - 5, run.last, 2)
+        assert (viewer.waves["first"], viewer.waves["last"], len(viewer.waves["signals"])) == (
+            run.last - 5,
+            run.last,
+            2,
+        )
 
     def test_whatever_a_page_asks_is_answered(self, viewer: Any, run: ck.Recording) -> None:
-        hostile: list[Any] = ["x", 7, {"file": 3}, {"file": ["a"]}, {"file": "<b>none</b>"}, {"file": "../../etc/passwd"}]
+        hostile: list[Any] = [
+            "x",
+            7,
+            {"file": 3},
+            {"file": ["a"]},
+            {"file": "<b>none</b>"},
+            {"file": "../../etc/passwd"},
+        ]
         windows = [(0, 10**9), (-1, 3), (5, 4), (None, 3), ("0", 3), (0.5, 3), (True, 3), (float("nan"), 3), ([], {})]
         hostile += [{"signals": [0], "first": first, "last": last} for first, last in windows]
         signals = ["0", 0, {"0": 1}, [-1], [10**9], [None], [True], [0.0], [[0]], [0] * (MOST_SIGNALS + 1)]
@@ -163,8 +180,28 @@ class TestView:
 
     def test_whatever_a_page_chose_is_lawful(self, viewer: Any) -> None:
         """Every trait of every kind of value: what is kept can be sent again, and changes nothing more."""
-        values: list[Any] = [None, True, -1, 10**400, 1e308, float("nan"), "<b>", "x" * 999, [], {}, [None, "a"], [[1], {}]]
-        values += [[0, float("inf")], [3, 1], [{"id": 10**9}], [{"id": 0, "radix": "<b>"}] * 3, {"text": 3}, {"text": "("}]
+        values: list[Any] = [
+            None,
+            True,
+            -1,
+            10**400,
+            1e308,
+            float("nan"),
+            "<b>",
+            "x" * 999,
+            [],
+            {},
+            [None, "a"],
+            [[1], {}],
+        ]
+        values += [
+            [0, float("inf")],
+            [3, 1],
+            [{"id": 10**9}],
+            [{"id": 0, "radix": "<b>"}] * 3,
+            {"text": 3},
+            {"text": "("},
+        ]
         for name, value in itertools.product([*viewer.view, "other"], values):
             viewer.view = {name: value}
             now = viewer.view
@@ -186,7 +223,7 @@ class TestView:
 
 def test_bad_arguments_are_refused(bundle: ck.RtlBundle, run: ck.Recording) -> None:
     class Empty:
-        files: dict[str, str] = {"readme.md": ""}
+        files = MappingProxyType({"readme.md": ""})
         top = "top"
 
     for make, told in (
@@ -222,7 +259,9 @@ def _sources(tab: Any) -> None:
     tab.keyboard.press("ArrowDown")
     tab.keyboard.press("Enter")
     name = tab.inner_text(".ckx-sources [aria-selected=true] > .ckx-node .ckx-note").split(" ")[0]
-    tab.wait_for_function("(name) => document.querySelector('.ckx-here').textContent.includes('module ' + name)", arg=name)
+    tab.wait_for_function(
+        "(name) => document.querySelector('.ckx-here').textContent.includes('module ' + name)", arg=name
+    )
     tab.wait_for_selector(".ckx-code .ckx-w2")
     tab.focus(".ckx-search input[type=search]")
     tab.keyboard.type("MODULE codesign_")
@@ -259,19 +298,24 @@ def _waves(tab: Any) -> None:
     tab.keyboard.press("ArrowRight")
     assert "A at cycle 14, 70 ns" in told()
     tab.keyboard.press("Shift+ArrowRight")
-    assert "9.5" not in told() and "cycles apart" in told()
+    assert "9.5" not in told()
+    assert "cycles apart" in told()
     box = tab.locator(".ckx-stage").bounding_box()
     tab.mouse.click(box["x"] + box["width"] / 2, box["y"] + 90)
     middle = tab.evaluate("document.querySelector('.ckx-told').textContent")
     tab.mouse.move(box["x"] + box["width"] / 2, box["y"] + 90)
     before = title()
     tab.mouse.wheel(0, -300)
-    tab.wait_for_function("(before) => document.querySelector('.ckx-waves > .ckx-title').textContent !== before", arg=before)
+    tab.wait_for_function(
+        "(before) => document.querySelector('.ckx-waves > .ckx-title').textContent !== before", arg=before
+    )
     assert told() == middle, "zooming moves no cursor"
     # behind what is loaded: the kernel simulates it
     tab.focus(".ckx-stage")
     tab.keyboard.press("End")
-    tab.wait_for_function("document.querySelector('.ckx-signal:nth-child(3) .ckx-value').textContent !== ''", timeout=30000)
+    tab.wait_for_function(
+        "document.querySelector('.ckx-signal:nth-child(3) .ckx-value').textContent !== ''", timeout=30000
+    )
     assert "HALT" in title()
     # the program leads there, and back
     tab.focus(".ckx-program")

@@ -67,7 +67,9 @@ class CosimPanel(Page):
     def __init__(self, run: Run, choices: Mapping[str, str], most: int, vectors: int | None = None) -> None:
         able = [name for name, missing in choices.items() if not missing]
         if not able:
-            raise InvalidInputError("a panel needs a simulator that runs here, but there is none; see `codesign doctor`")
+            raise InvalidInputError(
+                "a panel needs a simulator that runs here, but there is none; see `codesign doctor`"
+            )
         first = min(most, 10) if vectors is None else vectors
         if not 1 <= first <= most:
             raise InvalidInputError(f"vectors is between 1 and {most}, but got {first}")

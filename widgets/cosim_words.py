@@ -49,7 +49,11 @@ def difference(report: Any) -> dict[str, Any] | None:
         "values": [
             {"name": "Expected", "value": str(found.expected), "bits": binary(found.expected, width)},
             {"name": "Got", "value": str(found.got), "bits": binary(found.got, width)},
-            {"name": "Differ", "value": _bits(bits), "bits": binary(changed, width).replace("0", "·").replace("1", "↑")},
+            {
+                "name": "Differ",
+                "value": _bits(bits),
+                "bits": binary(changed, width).replace("0", "·").replace("1", "↑"),
+            },
         ],
         "words": f"Up to here everything agrees: the layers before {found.layer} are equal in every element, and in "
         f"{found.layer} this is the first element that is not.",

@@ -31,9 +31,10 @@ function sourceLayout(setup, id) {
     hits,
   );
   const side = make("div", { className: "ckx-side" }, ...(languages.length > 1 ? [labelled("Language", language)] : []), search, make("h4", {}, "Modules"), tree.list);
+  const heading = make("h3", { className: "ckx-title" });
   const head = make("div", { className: "ckx-codehead" }, make("div", { className: "ckx-field ckx-filefield" }, make("label", { for: `${id}-file` }, "File"), file), title, copy, load);
-  const section = make("section", { className: "ckx-sources", "aria-label": "Sources" }, side, make("div", { className: "ckx-main" }, head, error, code));
-  return { language, file, tree, query, regex, exact, found, hits, back, on, title, copy, load, code, error, section };
+  const section = make("section", { className: "ckx-sources", "aria-label": "Sources" }, heading, side, make("div", { className: "ckx-main" }, head, error, code));
+  return { language, file, tree, query, regex, exact, found, hits, back, on, title, copy, load, code, error, heading, section };
 }
 
 // Sources: the tree, the text, the search. app has { model, view, change(), ask() }.
@@ -94,6 +95,9 @@ function sourcePane(app, setup, id) {
     const outline = setup.outline[app.view.language];
     ui.tree.fill(outline && outline.top ? [node(outline.top, 1, undefined, true)] : []);
     const files = setup.files.filter((one) => one.language === app.view.language);
+    const lines = files.reduce((sum, one) => sum + one.lines, 0).toLocaleString("en-US");
+    const parts = outline ? `${Object.keys(outline.modules).length} ${app.view.language === "vhdl" ? "entities" : "modules"}, ` : "";
+    ui.heading.textContent = `${outline ? `${outline.top}: ` : ""}${parts}${lines} lines of ${LANGUAGE[app.view.language]}`;
     ui.file.replaceChildren(...files.map(({ name }) => make("option", { value: name }, name)));
   };
   const showHits = () => {
@@ -116,9 +120,14 @@ function sourcePane(app, setup, id) {
       const text = sources[file];
       const begin = text.lastIndexOf("\n", from - 1) + 1;
       const end = text.indexOf("\n", from);
-      return `${file}:${line}  ${text.slice(begin, end < 0 ? text.length : end).trim().slice(0, 120)}`;
+      return `${line}  ${text.slice(begin, end < 0 ? text.length : end).trim().slice(0, 120)}`;
     };
-    ui.hits.replaceChildren(...result.hits.map((hit, at) => make("option", { value: String(at) }, words(hit))));
+    const groups = new Map();
+    result.hits.forEach((hit, at) => {
+      if (!groups.has(hit[0])) groups.set(hit[0], make("optgroup", { label: hit[0] }));
+      groups.get(hit[0]).append(make("option", { value: String(at) }, words(hit)));
+    });
+    ui.hits.replaceChildren(...groups.values());
     ui.hits.hidden = !result.hits.length;
     showHits();
     list.draw();
@@ -199,7 +208,8 @@ function sourcePane(app, setup, id) {
 function render({ model, el }) {
   const id = `ckx${(instances += 1)}`;
   const setup = model.get("setup");
-  const root = make("div", { className: "ckx ckx-rtl" });
+  // JupyterLab's own keys (0 twice restarts the kernel) are not for what happens in here
+  const root = make("div", { className: "ckx ckx-rtl", "data-lm-suppress-shortcuts": "true" });
   const state = make("div", { className: "ckx-head" }, make("div", { className: "ckx-bar" }));
   el.append(root);
   el.classList.add("ckx-host");

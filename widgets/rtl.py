@@ -15,6 +15,8 @@ from codesign_widgets.rtl_view import MOST_CYCLES, MOST_SIGNALS, RADIXES, Limits
 
 #: Signals shown at first, those of them that there are.
 USUAL = ("clk", "busy", "pc", "cycles", "ext_request", "ext_we", "ext_addr", "live")
+#: Signals that are read as numbers.
+COUNTERS = ("pc", "cycles")
 #: Cycles shown at first, and loaded with them on both sides.
 _SHOWN = 60
 
@@ -108,7 +110,10 @@ class RtlViewer(Page):
             "most": {"signals": MOST_SIGNALS, "cycles": MOST_CYCLES},
             "run": None if waves is None else self._run_in_words(waves),
         }
-        chosen = [{"id": number, "radix": RADIXES[0]} for number in self._chosen(signals)]
+        chosen = [
+            {"id": number, "radix": "unsigned" if self._names[number][1] in COUNTERS else RADIXES[0]}
+            for number in self._chosen(signals)
+        ]
         language = limits.languages[0]
         top = modules.get(language, {}).get("top", "")
         place = modules[language]["modules"][top] if top else {"file": next(iter(files)), "line": 1}
@@ -160,7 +165,9 @@ class RtlViewer(Page):
         """
         ran = [] if self._run is None else [one for one in self._run.instructions if one.address == address]
         if not ran:
-            raise InvalidInputError(f"the instructions of a run are known by their addresses, but {address!r} did not run")
+            raise InvalidInputError(
+                f"the instructions of a run are known by their addresses, but {address!r} did not run"
+            )
         begin, end = ran[0].begin, ran[0].begin + ran[0].got
         margin = max(4, (end - begin) // 4)
         self.view = {"window": [begin - margin, end + margin], "cursors": [begin, end]}
@@ -190,7 +197,8 @@ class RtlViewer(Page):
         known = isinstance(signals, list | tuple) and all(whole(one, 0, len(self._names) - 1) for one in signals)
         if not known or len(signals) > MOST_SIGNALS:
             raise InvalidInputError(
-                f"signals are at most {MOST_SIGNALS} numbers from 0 to {len(self._names) - 1}, but got {str(signals)[:60]}"
+                f"signals are at most {MOST_SIGNALS} numbers from 0 to {len(self._names) - 1}, but got "
+                f"{str(signals)[:60]}"
             )
         if not whole(first, run.first, run.last) or not whole(last, first, run.last) or last - first > MOST_CYCLES:
             raise InvalidInputError(
@@ -200,7 +208,9 @@ class RtlViewer(Page):
         if self._seen is None or not (self._seen.first <= first and last <= self._seen.last):
             self._seen = run.window(first, last)
             if [(signal.scope, signal.name) for signal in self._seen.signals] != self._names:
-                raise InvalidInputError("the windows of a run have the same signals, but these differ; make the run again")
+                raise InvalidInputError(
+                    "the windows of a run have the same signals, but these differ; make the run again"
+                )
         return {"first": first, "last": last, "signals": [_part(self._seen, one, first, last) for one in signals]}
 
     def _run_in_words(self, waves: Waves) -> dict[str, Any]:
@@ -211,7 +221,8 @@ class RtlViewer(Page):
             "cycle_ns": waves.cycle_ns,
             "signals": [[signal.scope, signal.name, signal.width] for signal in self._seen.signals],
             "instructions": [
-                [one.address, one.instruction, one.layer, one.begin, one.got, one.expected] for one in waves.instructions
+                [one.address, one.instruction, one.layer, one.begin, one.got, one.expected]
+                for one in waves.instructions
             ],
         }
 

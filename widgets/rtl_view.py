@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 RADIXES = ("hex", "bin", "unsigned", "signed", "ascii")
 #: Signals shown at a time, cycles at once, and characters that are looked for.
-MOST_SIGNALS, MOST_CYCLES, MOST_TEXT = 64, 4000, 200
+MOST_SIGNALS, MOST_CYCLES, MOST_TEXT = 64, 2000, 200
 
 
 class Limits(NamedTuple):

@@ -46,7 +46,7 @@ function waveLayout(setup, id) {
   const picker = make("details", { className: "ckx-picker" }, make("summary", {}, "Add signals"), make("div", { className: "ckx-pick" }, tree.list, make("div", { className: "ckx-known" }, field("Filter names, in all scopes", filter), field("Signals", known), count, add)));
   const listing = make("div", { className: "ckx-program", role: "listbox", "aria-label": "Program: choose an instruction to see it" });
   listing.tabIndex = 0;
-  const program = setup.run.instructions.length ? [make("section", { className: "ckx-listing", "aria-label": "Program" }, make("h4", {}, "Program"), listing)] : [];
+  const program = setup.run.instructions.length ? [make("section", { className: "ckx-listing", "aria-label": "Program" }, make("h4", {}, "Program"), make("div", { className: "ckx-instruction ckx-heads", "aria-hidden": "true" }, ...listingHeads()), listing)] : [];
   const title = make("h3", { className: "ckx-title" });
   const grid = make("div", { className: "ckx-wavegrid" }, names, stage);
   const section = make("section", { className: "ckx-waves", "aria-label": "Waveform" }, title, bar, overview, error, grid, told, picker, ...program, help);
@@ -126,6 +126,7 @@ function wavePane(app, setup, id) {
     return valueText(signal, changeAt(signal.times, half), one.radix);
   };
   const drawNames = () => {
+    const held = ui.names.contains(document.activeElement);
     ui.names.style.setProperty("--row", `${rowHeight()}px`);
     ui.names.style.setProperty("--top", `${LANE.axis + (run.instructions.length ? LANE.run : 0)}px`);
     ui.names.replaceChildren(
@@ -138,6 +139,7 @@ function wavePane(app, setup, id) {
         return row;
       }),
     );
+    if (held) ui.names.querySelector("[tabindex='0']")?.focus();
   };
   const choose = (number, focus = true) => {
     selected = number;
@@ -229,6 +231,11 @@ function wavePane(app, setup, id) {
   };
 }
 
+function listingHeads() {
+  const heads = [["ckx-swatch", ""], ["ckx-number", "Address"], ["ckx-number ckx-begin", "From cycle"], ["ckx-number", "Cycles"], ["ckx-layer", "Layer"], ["", "Instruction"]];
+  return heads.map(([className, text]) => make("span", { className }, text));
+}
+
 function instructionRow(run, at, active, id) {
   const [address, text, layer, begin, got, expected] = run.instructions[at];
   const [op, ...fields] = text.split(/\s+/);
@@ -241,9 +248,9 @@ function instructionRow(run, at, active, id) {
     make("span", { className: "ckx-number" }, String(address)),
     make("span", { className: "ckx-number ckx-begin" }, begin.toLocaleString("en-US")),
     make("span", { className: got === expected ? "ckx-number" : "ckx-number ckx-late" }, `${got}${late}`),
+    make("span", { className: "ckx-layer", title: layer }, layer),
     make("b", {}, op),
     make("span", { className: "ckx-fields" }, fields.join(" ")),
-    make("span", { className: "ckx-layer" }, layer),
   );
   row.dataset.at = String(at);
   row.tabIndex = -1;
@@ -406,7 +413,7 @@ function wirePicker(ui, app, run, most, moved) {
   const nodeOf = (name, full) => ({
     label: name,
     many: children(full).length,
-    open: false,
+    open: !full.includes("."),
     parts: () => children(full),
     pick() {
       scope = full;

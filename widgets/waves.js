@@ -118,6 +118,7 @@ function wavePainter(canvas, root, state) {
     context.textBaseline = "middle";
     paintAxis(view);
     if (now.run.instructions.length) paintLane(view);
+    paintUnknown(view);
     now.chosen.forEach((one, row) => paintSignal(view, one, top + row * now.rowHeight));
     paintCursors(view);
   };
@@ -142,6 +143,15 @@ function paintAxis({ context, width, height, top, from, to, at, ink }) {
   }
   context.strokeStyle = ink.line;
   context.strokeRect(0, top - 0.5, width, 0);
+}
+
+// What is not there yet is no flat line.
+function paintUnknown({ context, width, height, top, at, ink, now }) {
+  context.fillStyle = ink.panel;
+  const begins = Math.min(Math.max(0, at(now.loadedFrom)), width);
+  const ends = Math.max(0, Math.min(width, at(now.loadedTo + 1)));
+  if (begins > 0) context.fillRect(0, top, begins, height - top);
+  if (ends < width) context.fillRect(ends, top, width - ends, height - top);
 }
 
 function paintLane({ context, width, from, to, at, ink, now }) {
@@ -242,7 +252,9 @@ function paintWord(context, text, x, end, high, low, middle, ink, dark) {
   const room = Math.floor((end - x - 2 * slope - 2) / 7.3);
   if (room < 1) return;
   context.fillStyle = ink.text;
-  const told = text.length <= room ? text : room > 2 ? `${text.slice(0, room - 1)}…` : "";
+  // the low digits tell values apart, so those are what is kept
+  const bare = text.length <= room ? text : text.replace(/^0+(?=.)/, "");
+  const told = bare.length <= room ? bare : room > 2 ? `…${bare.slice(1 - room)}` : "";
   context.fillText(told, x + slope + 2, middle + 0.5);
 }
 

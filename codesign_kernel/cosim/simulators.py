@@ -16,8 +16,8 @@ SIMULATORS = {
     "ghdl": ("codesign_kernel.cosim.vhdl", "GhdlSimulator"),
 }
 AUTO = ("verilator", "myhdl")
-#: Those that are asked for a waveform: Icarus has nothing to compile, and one run is not long.
-RECORDERS = ("icarus", "verilator", "myhdl")
+#: MAC slots of a run up to which Icarus shows its waveform sooner than Verilator is compiled.
+SHORT = 50_000
 
 
 def simulator_named(name: str) -> Simulator:
@@ -38,9 +38,10 @@ def simulators() -> dict[str, str]:
     return {name: simulator_named(name).missing() or "" for name in SIMULATORS}
 
 
-def find_recorder() -> Simulator:
-    """The simulator that shows a waveform the soonest."""
-    return next(s for s in map(simulator_named, RECORDERS) if s.missing() is None)
+def find_recorder(slots: int) -> Simulator:
+    """The simulator that shows the waveform of a run of so many MAC slots (cycles times PEs) the soonest."""
+    order = ("icarus", "verilator", "myhdl") if slots <= SHORT else ("verilator", "icarus", "myhdl")
+    return next(s for s in map(simulator_named, order) if s.missing() is None)
 
 
 def find_simulator(name: str = "auto") -> Simulator:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from codesign_kernel.cache import scratch_folder
-from codesign_kernel.cosim.job import Progress, Simulator, Stop, job_of
+from codesign_kernel.cosim.job import Answer, Job, Progress, Simulator, Stop, job_of
 from codesign_kernel.cosim.timing import Timed, timed
 from codesign_kernel.cosim.waves import PER_CYCLE, TIMESCALE, Trace, window_of
 from codesign_kernel.errors import InvalidInputError
@@ -19,6 +19,8 @@ from codesign_kernel.lower import Program
 from codesign_kernel.rtl.generate import RtlBundle
 
 Array = np.ndarray[Any, Any]
+#: Cycles of the beginning that a recording has from the first.
+START = 240
 _VAR = re.compile(r"\$var\s+(\w+)\s+(\d+)\s+(\S+)\s+(.+?)\s*(\[[\d:\s]+\])?\s*\$end")
 #: States of a bit, those of VHDL too.
 _STATES = frozenset("01xXzZuUwWlLhH-")
@@ -193,15 +195,17 @@ class Recording:
     instructions: tuple[Timed, ...]
     cycle_ns: float
     _record: Callable[[int, int], Waveform] = field(repr=False, compare=False)
+    _start: Waveform = field(repr=False, compare=False)
 
     def window(self, first: int, last: int) -> Waveform:
-        """These cycles of the run.
+        """These cycles of the run, or more.
 
         Raises:
             InvalidInputError: they are none of the run.
             SimulatorError: the simulator failed.
         """
-        return self._record(*window_of((first, last), self.last))
+        low, high = window_of((first, last), self.last)
+        return self._start if self._start.first <= low and high <= self._start.last else self._record(low, high)
 
 
 def recording(
@@ -214,15 +218,18 @@ def recording(
         SimulatorError: the simulator failed.
         StoppedError: ``stop`` said so.
     """
-    job = replace(job_of(program, x), stop=stop)
-    answer = simulator.run(bundle, job, progress)
-    cycles, instructions = answer.cycles[0], timed(program, answer.issues[0], answer.cycles[0])
+    job = job_of(program, x)
     period_ns = 1e3 / bundle.accelerator.frequency_mhz
 
-    def record(first: int, last: int) -> Waveform:
+    def run(job: Job, first: int, last: int, told: Progress | None = None) -> tuple[Answer, Waveform]:
         with scratch_folder("waves") as folder:
             trace = Trace(folder / "waves.vcd", first, last)
-            simulator.run(bundle, replace(job, trace=trace))
-            return replace(read_waves(trace.path, instructions), cycle_ns=period_ns)
+            answer = simulator.run(bundle, replace(job, trace=trace), told)
+            instructions = timed(program, answer.issues[0], answer.cycles[0])
+            return answer, replace(read_waves(trace.path, instructions), cycle_ns=period_ns)
 
-    return Recording(0, cycles, instructions, period_ns, record)
+    # with its beginning at once: a simulator that is compiled is compiled for waveforms only
+    answer, start = run(replace(job, stop=stop), 0, min(START, program.cycles), progress)
+    return Recording(
+        0, answer.cycles[0], start.instructions, period_ns, lambda first, last: run(job, first, last)[1], start
+    )

@@ -93,8 +93,9 @@ def record_waves(
     """One inference on the RTL of ``design`` to be looked at: any window of its waveform, simulated when asked.
 
     Args:
-        design, network, simulator, progress, bundle, stop: as for :func:`cosimulate`. ``"auto"`` takes the first that
-            runs here of Icarus, which starts at once, Verilator and MyHDL.
+        design, network, simulator, progress, bundle, stop: as for :func:`cosimulate`. ``"auto"`` takes of those
+            that run here Icarus, which starts at once, for a short run on a small array, else Verilator, which is
+            compiled first, else MyHDL.
         inputs: one input [1, C, H, W].
 
     Raises:
@@ -107,12 +108,13 @@ def record_waves(
         raise InvalidInputError(
             f"record_waves takes an IntegerNetwork, but got {type(network).__name__}; call quantize first"
         )
-    chosen = find_simulator(simulator) if simulator != "auto" else find_recorder()
+    chosen = None if simulator == "auto" else find_simulator(simulator)
     _check_bundle(bundle, design)
     x = network.as_quantized(inputs)
     if len(x) != 1:
         raise InvalidInputError(f"a recording is of one input, but got {len(x)}; give inputs[:1]")
     program = lower(network, design)
+    chosen = chosen or find_recorder(program.cycles * program.accelerator.pes)
     return recording(bundle or generate_rtl(design), program, x, chosen, progress, stop)
 
 
