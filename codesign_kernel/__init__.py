@@ -19,7 +19,7 @@ if TYPE_CHECKING:  # what _HOME says, in the words that type checkers and editor
     from codesign_kernel import accelerator, figures
     from codesign_kernel.accelerator import Accelerator, MemoryLevel, SpatialArray
     from codesign_kernel.cluster import Cluster, cluster
-    from codesign_kernel.cosim import CosimReport
+    from codesign_kernel.cosim import CosimReport, Recording, Waveform, read_waves, simulators
     from codesign_kernel.cosim.wavefront import ArrayTrace, array_trace
     from codesign_kernel.cost import Cost
     from codesign_kernel.cost.evaluate import evaluate
@@ -37,7 +37,15 @@ if TYPE_CHECKING:  # what _HOME says, in the words that type checkers and editor
     from codesign_kernel.pareto import knee, pareto_front
     from codesign_kernel.profiler import Profile, profile, zoo
     from codesign_kernel.rtl import RtlBundle, check_block
-    from codesign_kernel.session import VerifyReport, cosimulate, generate_rtl, hardware_loss, sweep, verify
+    from codesign_kernel.session import (
+        VerifyReport,
+        cosimulate,
+        generate_rtl,
+        hardware_loss,
+        record_waves,
+        sweep,
+        verify,
+    )
     from codesign_kernel.session.candidates import NetworkSpace
     from codesign_kernel.session.co_optimize import co_optimize
     from codesign_kernel.session.explore import explore
@@ -62,11 +70,13 @@ _HOME = {
     "MemoryLevel": "accelerator",
     "NetworkSpace": "session.candidates",
     "Profile": "profiler",
+    "Recording": "cosim",
     "RtlBundle": "rtl",
     "SpatialArray": "accelerator",
     "SpatialSpace": "design",
     "Store": "store",
     "VerifyReport": "session",
+    "Waveform": "cosim",
     "WorkflowResult": "session.workflow",
     "Workload": "workload",
     "accelerator": "accelerator",
@@ -87,9 +97,12 @@ _HOME = {
     "profile": "profiler",
     "prune": "optimize",
     "quantize": "optimize",
+    "read_waves": "cosim",
+    "record_waves": "session",
     "run_workflow": "session.workflow",
     "quantize_aware": "optimize",
     "sensitivity": "optimize",
+    "simulators": "cosim",
     "sweep": "session",
     "verify": "session",
     "zoo": "profiler.zoo",
@@ -113,11 +126,13 @@ __all__ = [
     "MemoryLevel",
     "NetworkSpace",
     "Profile",
+    "Recording",
     "RtlBundle",
     "SpatialArray",
     "SpatialSpace",
     "Store",
     "VerifyReport",
+    "Waveform",
     "WorkflowResult",
     "Workload",
     "__version__",
@@ -140,8 +155,11 @@ __all__ = [
     "prune",
     "quantize",
     "quantize_aware",
+    "read_waves",
+    "record_waves",
     "run_workflow",
     "sensitivity",
+    "simulators",
     "sweep",
     "verify",
     "zoo",

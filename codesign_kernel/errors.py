@@ -29,6 +29,10 @@ class SimulatorError(CodesignError):
     """A simulator is missing, failed to build, or died; the message says what to install or where the log is."""
 
 
+class StoppedError(CodesignError):
+    """Work was stopped because somebody asked for it; nothing of it is left behind."""
+
+
 class SynthesisError(CodesignError):
     """yosys is missing or failed; the message says what to install or what it complained of."""
 

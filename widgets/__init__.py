@@ -7,5 +7,7 @@ from codesign_widgets.playground import CONDITIONS, CONTROLS, Control, Playgroun
 from codesign_widgets.roofline import Roofline
 from codesign_widgets.watch import ClusterWatch
 
-__all__ = ["ArrayAnimator", "CONDITIONS", "CONTROLS", "ClusterWatch", "Control", "ExplorationMonitor", "MappingViewer", "ModelExplorer", "Playground", "Roofline"]
+__all__ = ["ArrayAnimator", "CONDITIONS", "CONTROLS", "ClusterWatch", "Control", "CosimPanel", "ExplorationMonitor", "MappingViewer", "ModelExplorer", "Playground", "Roofline", "RtlViewer"]
 from codesign_widgets.models import ModelExplorer
+from codesign_widgets.cosim import CosimPanel
+from codesign_widgets.rtl import RtlViewer

@@ -6,10 +6,11 @@ It serves the MyHDL model itself, and Icarus through MyHDL's co-simulation.
 from __future__ import annotations
 
 import shutil
-import subprocess
 import sysconfig
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ from myhdl import Cosimulation, CosimulationError, Signal, StopSimulation, block
 
 from codesign_kernel.accelerator.types import ADDRESS_BITS, Accelerator
 from codesign_kernel.cache import cached_folder, scratch_folder
-from codesign_kernel.cosim.job import COUNTER, Answer, Job, Progress, Simulator
+from codesign_kernel.cosim.job import COUNTER, Answer, Job, Progress, Simulator, check_stop
+from codesign_kernel.cosim.process import ASKED_S, call
 from codesign_kernel.cosim.waves import PER_CYCLE, write_window
 from codesign_kernel.errors import SimulatorError
 from codesign_kernel.rtl.core import Ports
@@ -26,6 +28,21 @@ from codesign_kernel.rtl.generate import RtlBundle
 
 #: Units of vvp's time for one of MyHDL's: MyHDL's VPI module, myhdl.c, spreads delta cycles over them.
 _DELTAS = 1000
+#: Cycles between two questions whether to stop.
+_CYCLES = 32
+#: MyHDL keeps its simulation in globals of its modules, so that there is one at a time in a process.
+_MYHDL = threading.Lock()
+
+
+@contextmanager
+def _turn(job: Job) -> Iterator[None]:
+    """Waits until no other thread simulates with MyHDL."""
+    while not _MYHDL.acquire(timeout=ASKED_S):
+        check_stop(job.stop)
+    try:
+        yield
+    finally:
+        _MYHDL.release()
 
 
 class _Pace:
@@ -94,6 +111,8 @@ class _Host:
         while p.busy.val:
             yield from self.tick()
             ticks += 1
+            if ticks % _CYCLES == 0:
+                check_stop(self.job.stop)
             if self.counter.val != at:
                 at = int(self.counter.val)
                 issues.append(int(p.cycles.val))
@@ -205,6 +224,10 @@ class MyhdlSimulator(Simulator):
         return None
 
     def run(self, bundle: RtlBundle, job: Job, progress: Progress | None = None) -> Answer:
+        with _turn(job):
+            return self._run(bundle, job, progress)
+
+    def _run(self, bundle: RtlBundle, job: Job, progress: Progress | None) -> Answer:
         host = _Host(bundle.accelerator, job, progress, self.name)
         # MyHDL inspects the whole call stack for every block that it makes: a thread of its own has a short one
         with ThreadPoolExecutor(1) as thread:
@@ -235,11 +258,15 @@ class IcarusSimulator(Simulator):
         return None
 
     def run(self, bundle: RtlBundle, job: Job, progress: Progress | None = None) -> Answer:
+        with _turn(job):
+            return self._run(bundle, job, progress)
+
+    def _run(self, bundle: RtlBundle, job: Job, progress: Progress | None) -> Answer:
         vpi = cached_folder("icarus-vpi", _vpi_source().read_text(), _build_vpi) / "myhdl.vpi"
         with scratch_folder("icarus") as folder:
             (folder / "core.v").write_text(bundle.verilog)
             (folder / "bench.v").write_text(_bench_text(bundle, folder / "raw.vcd"))
-            call(["iverilog", "-g2005", "-o", "bench.vvp", "bench.v", "core.v"], folder, "Icarus Verilog")
+            call(["iverilog", "-g2005", "-o", "bench.vvp", "bench.v", "core.v"], folder, "Icarus Verilog", job.stop)
             host = _Host(bundle.accelerator, job, progress, self.name)
             # -n: an interrupt ends vvp, which would else wait for commands on standard input
             command = ["vvp", "-n", "-m", str(vpi), str(folder / "bench.vvp")]
@@ -249,20 +276,6 @@ class IcarusSimulator(Simulator):
             if job.trace is not None:
                 write_window(folder / "raw.vcd", _DELTAS * host.started, _DELTAS * PER_CYCLE, job.trace)
         return answer
-
-
-def call(command: list[str], folder: Path, what: str) -> None:
-    """Run a tool in ``folder``.
-
-    Raises:
-        SimulatorError: it ended with an error; the message has its first complaint.
-    """
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
-    if done.returncode:
-        complaint = (done.stderr or done.stdout).strip().splitlines()
-        raise SimulatorError(
-            f"{what} failed with exit status {done.returncode}: {complaint[0] if complaint else command[0]}"
-        )
 
 
 def _vpi_source() -> Path:

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from codesign_kernel.accelerator.causes import Causes
-from codesign_kernel.cosim.job import Progress, Simulator, job_of
-from codesign_kernel.cosim.timing import InstructionMismatch, first_difference, layer_cycles
+from codesign_kernel.cosim.job import Answer, Job, Progress, Simulator, Stop, job_of
+from codesign_kernel.cosim.timing import InstructionMismatch, Timed, first_difference, layer_cycles, timed
 from codesign_kernel.cosim.waves import Trace, window_of
 from codesign_kernel.display import Shown
 from codesign_kernel.errors import CapacityError
@@ -71,6 +71,8 @@ class CosimReport(Shown):
         outputs: results of the RTL, integers [N, ...].
         causes: where the cycles of one run go, by layer: of ``cycles_program``.
         batch: inferences of one run.
+        schedule: the instructions of one run as they went: of the first run that differs in bits or cycles, else of the
+            first. Empty in a report that was read back.
     """
 
     simulator: str
@@ -92,6 +94,7 @@ class CosimReport(Shown):
     outputs: Array = field(repr=False, compare=False)
     causes: Causes = field(repr=False)
     batch: int = 1
+    schedule: tuple[Timed, ...] = field(default=(), repr=False, compare=False)
 
     @property
     def runs(self) -> int:
@@ -110,8 +113,9 @@ class CosimReport(Shown):
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """The report without the outputs, ready for JSON."""
-        body = {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "outputs"}
+        """The report without the outputs and the schedule, ready for JSON."""
+        left_out = ("outputs", "schedule")
+        body = {name: getattr(self, name) for name in self.__dataclass_fields__ if name not in left_out}
         for name in ("first_mismatch", "first_instruction"):
             body[name] = None if body[name] is None else vars(body[name])
         return {**body, "causes": self.causes.to_dict(), "passed": self.passed}
@@ -162,6 +166,19 @@ def _first_mismatch(
     return found or _end(program, golden, outputs, first)
 
 
+class _Stoppable(Simulator):
+    """A simulator whose jobs all end when ``stop`` says so."""
+
+    def __init__(self, simulator: Simulator, stop: Stop) -> None:
+        self.name, self._inner, self._stop = simulator.name, simulator, stop
+
+    def missing(self) -> str | None:
+        return self._inner.missing()
+
+    def run(self, bundle: RtlBundle, job: Job, progress: Progress | None = None) -> Answer:
+        return self._inner.run(bundle, replace(job, stop=self._stop), progress)
+
+
 def check(
     bundle: RtlBundle,
     network: IntegerNetwork,
@@ -174,6 +191,7 @@ def check(
     progress: Progress | None = None,
     vcd: Path | None = None,
     window: object = None,
+    stop: Stop | None = None,
 ) -> CosimReport:
     """Run ``inputs`` through ``network`` on the RTL of ``bundle``.
 
@@ -188,12 +206,16 @@ def check(
         vcd: file for the waveform of one run, which is simulated once more for it: that of the first input that
             differs in bits or cycles, else of the first.
         window: (first, last) cycle of the run to write; ``None``: all of it.
+        stop: asked now and then; once it says so, the simulator is ended.
 
     Raises:
         InvalidInputError: the inputs do not fit the network; the window is none.
         OutputError: the waveform cannot be written.
         SimulatorError: the simulator failed.
+        StoppedError: ``stop`` said so.
     """
+    if stop is not None:
+        simulator = _Stoppable(simulator, stop)
     x = network.as_quantized(inputs)
     golden = network.predict(x)
     program = lower(network, bundle.accelerator, batch=batch)
@@ -206,9 +228,9 @@ def check(
     off = [cycles for cycles in answer.cycles if cycles != cycles_model]
     runs = [(-1, answer.boot_issues), *zip(range(0, len(x), batch), answer.issues, strict=True)]
     wrong = [item for vector, issues in runs if (item := first_difference(program, vector, issues))]
+    shown = min([max(item.vector, 0) for item in (mismatch, *wrong) if item is not None], default=0)
     if vcd is not None:
-        suspects = [max(item.vector, 0) for item in (mismatch, *wrong) if item is not None]
-        _draw(bundle, simulator, program, x, min(suspects, default=0), Trace(vcd, *seen), progress)
+        _draw(bundle, simulator, program, x, shown, Trace(vcd, *seen), progress)
     return CosimReport(
         simulator=simulator.name, vectors=len(x), mismatches=int(differs.sum()), first_mismatch=mismatch,
         cycles_rtl=off[0] if off else answer.cycles[0], cycles_model=cycles_model, cycles_program=program.cycles,
@@ -216,6 +238,7 @@ def check(
         first_instruction=wrong[0] if wrong else None, boot_cycles_rtl=answer.boot_cycles,
         boot_cycles_model=boot_cycles_model, design=str(bundle.accelerator), network=network.name,
         rtl_digest=bundle.digest, outputs=outputs, causes=program.causes, batch=batch,
+        schedule=timed(program, answer.issues[shown // batch], answer.cycles[shown // batch]),
     )  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from codesign_kernel.cosim.waves import Trace
+from codesign_kernel.errors import StoppedError
 from codesign_kernel.lower import Program
 from codesign_kernel.rtl.generate import RtlBundle
 
@@ -17,6 +18,17 @@ Array = np.ndarray[Any, Any]
 #: The signal of the top level that holds the address of the next instruction, in all three languages.
 COUNTER = "pc"
 Progress = Callable[[int, int, str], None]
+#: Whether somebody asked to stop; called often, from threads of the simulator too.
+Stop = Callable[[], bool]
+
+
+def check_stop(stop: Stop | None) -> None:
+    """
+    Raises:
+        StoppedError: ``stop`` says so.
+    """
+    if stop is not None and stop():
+        raise StoppedError("the simulation was stopped before its end; run it again for a result")
 
 
 @dataclass(frozen=True)
@@ -33,6 +45,7 @@ class Job:
         outputs_at: slices that are read after each run; all of them whole words of the bus.
         limit: cycles after which a run is given up.
         trace: the waveform to write of the first input's run; none without.
+        stop: asked while the simulator is built and runs; once it says so, the run ends with a StoppedError.
     """
 
     words: list[int]
@@ -44,6 +57,7 @@ class Job:
     outputs_at: tuple[slice, ...]
     limit: int
     trace: Trace | None = None
+    stop: Stop | None = None
 
 
 def job_of(program: Program, inputs: Array, every: bool = False) -> Job:
@@ -119,4 +133,5 @@ class Simulator(ABC):
 
         Raises:
             SimulatorError: it could not be built, died, met a word that is no instruction, or passed ``job.limit``.
+            StoppedError: ``job.stop`` said so.
         """

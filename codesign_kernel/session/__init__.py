@@ -7,7 +7,7 @@ if TYPE_CHECKING:
     from codesign_kernel.session.demo import DemoResult, run_demo
     from codesign_kernel.session.generation import generate_rtl
     from codesign_kernel.session.hardware import hardware_loss
-    from codesign_kernel.session.steps import cosimulate, sweep
+    from codesign_kernel.session.steps import cosimulate, record_waves, sweep
     from codesign_kernel.session.synth import Synthesis, synthesise
     from codesign_kernel.session.verification import VerifyReport, verify
 
@@ -17,6 +17,7 @@ _HOME = {
     "cosimulate": "steps",
     "generate_rtl": "generation",
     "hardware_loss": "hardware",
+    "record_waves": "steps",
     "run_demo": "demo",
     "Synthesis": "synth",
     "sweep": "steps",
@@ -31,6 +32,7 @@ __all__ = [
     "cosimulate",
     "generate_rtl",
     "hardware_loss",
+    "record_waves",
     "run_demo",
     "sweep",
     "synthesise",

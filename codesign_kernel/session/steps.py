@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from codesign_kernel.cosim import CosimReport, check, find_simulator
+from codesign_kernel.cosim import CosimReport, Recording, check, find_recorder, find_simulator, recording
 from codesign_kernel.cost import evaluate
 from codesign_kernel.cost.spatial import check_objective
 from codesign_kernel.cost.table import result_columns, spatial_columns
@@ -19,7 +19,7 @@ from codesign_kernel.explore import sweep as explore_sweep
 from codesign_kernel.files import check_file
 from codesign_kernel.lower import lower
 from codesign_kernel.optimize.integer import IntegerNetwork
-from codesign_kernel.rtl import generate_rtl
+from codesign_kernel.rtl import RtlBundle, generate_rtl
 from codesign_kernel.workload import Workload
 
 if TYPE_CHECKING:
@@ -80,6 +80,55 @@ def sweep(
     return explore_sweep(space, evaluate_columns, indices=indices, progress=between, chunk=SPATIAL_CHUNK)
 
 
+def record_waves(
+    design: Any,
+    network: IntegerNetwork,
+    inputs: Any,
+    simulator: str = "auto",
+    progress: Progress | None = None,
+    *,
+    bundle: RtlBundle | None = None,
+    stop: Callable[[], bool] | None = None,
+) -> Recording:
+    """One inference on the RTL of ``design`` to be looked at: any window of its waveform, simulated when asked.
+
+    Args:
+        design, network, simulator, progress, bundle, stop: as for :func:`cosimulate`. ``"auto"`` takes of those
+            that run here Icarus, which starts at once, for a short run on a small array, else Verilator, which is
+            compiled first, else MyHDL.
+        inputs: one input [1, C, H, W].
+
+    Raises:
+        InvalidInputError: an argument does not fit; there is another number of inputs than one.
+        InfeasibleDesignError, CapacityError: the network does not fit the accelerator.
+        SimulatorError: the simulator is not installed or failed.
+        StoppedError: ``stop`` said so.
+    """
+    if not isinstance(network, IntegerNetwork):
+        raise InvalidInputError(
+            f"record_waves takes an IntegerNetwork, but got {type(network).__name__}; call quantize first"
+        )
+    chosen = None if simulator == "auto" else find_simulator(simulator)
+    _check_bundle(bundle, design)
+    x = network.as_quantized(inputs)
+    if len(x) != 1:
+        raise InvalidInputError(f"a recording is of one input, but got {len(x)}; give inputs[:1]")
+    program = lower(network, design)
+    chosen = chosen or find_recorder(program.cycles * program.accelerator.pes)
+    return recording(bundle or generate_rtl(design), program, x, chosen, progress, stop)
+
+
+def _check_bundle(bundle: object, design: Any) -> None:
+    """
+    Raises:
+        InvalidInputError: ``bundle`` is something else than sources of ``design``, or ``None``.
+    """
+    if bundle is None:
+        return
+    if not isinstance(bundle, RtlBundle) or bundle.accelerator != getattr(design, "accelerator", design):
+        raise InvalidInputError(f"bundle is an RtlBundle of the design, but got {bundle!r}; generate_rtl makes one")
+
+
 def cosimulate(
     design: Any,
     network: IntegerNetwork,
@@ -90,6 +139,8 @@ def cosimulate(
     batch: int = 1,
     vcd: str | Path | None = None,
     window: tuple[int, int] | None = None,
+    stop: Callable[[], bool] | None = None,
+    bundle: RtlBundle | None = None,
 ) -> CosimReport:
     """Run ``network`` on the generated RTL of ``design`` and compare with the golden model and the cost model.
 
@@ -105,12 +156,17 @@ def cosimulate(
         vcd: file for the waveform of one run: that of the first input that differs, else of the first. In it a cycle
             takes 2 ns, and cycle c of the run, as the port ``cycles`` counts, begins at 2 c.
         window: (first, last) cycle to write; without, the whole run.
+        stop: asked about ten times a second while a simulator is built and runs, from several threads; once it says so,
+            the simulator's process is ended.
+        bundle: sources of the design to simulate in place of those that are generated, such as some that were edited.
+            ``"myhdl"`` simulates no sources, but the model that they are made of.
 
     Raises:
         InvalidInputError: an argument does not fit; the simulator is unknown.
         OutputError: the waveform cannot be written.
         InfeasibleDesignError, CapacityError: the network does not fit the accelerator.
         SimulatorError: the simulator is not installed or failed.
+        StoppedError: ``stop`` said so.
     """
     if not isinstance(network, IntegerNetwork):
         raise InvalidInputError(
@@ -122,12 +178,12 @@ def cosimulate(
         check_file(waves)
     elif window is not None:
         raise InvalidInputError(f"window is the part of a waveform to write, but got {window!r} without vcd=")
+    _check_bundle(bundle, design)
     # what does not fit is refused before the RTL is made
     cost = evaluate(network.workload.with_batch(batch) if batch != 1 else network, design)
     lower(network, design, batch=batch)
-    bundle = generate_rtl(design)
     return check(
-        bundle, network, inputs, chosen,
+        bundle or generate_rtl(design), network, inputs, chosen,
         cycles_model=cost.latency_cycle, boot_cycles_model=cost.boot_cycle, batch=batch, progress=progress,
-        vcd=waves, window=window,
+        vcd=waves, window=window, stop=stop,
     )  # fmt: skip

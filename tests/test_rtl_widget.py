@@ -1,0 +1,350 @@
+"""The viewer of sources and waveforms: its outline, what it answers, and the page in a browser."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import pytest
+from cases import TINY, builds, pair, random_inputs
+
+import codesign_kernel as ck
+from codesign_kernel.errors import InvalidInputError
+
+codesign_widgets = pytest.importorskip("codesign_widgets")
+
+from browser import Served, browse, check_looks  # noqa: E402 - behind what they need
+
+from codesign_widgets.rtl_sources import marks_of, modules_of, outline, top_of  # noqa: E402
+from codesign_widgets.rtl_view import MOST_SIGNALS, Limits, lawful, window_in  # noqa: E402
+
+__all__ = ["builds"]  # a fixture for the whole session
+
+A = TINY["2x2"]
+
+
+@pytest.fixture(scope="module")
+def bundle(builds: Path) -> ck.RtlBundle:
+    return ck.generate_rtl(A)
+
+
+@pytest.fixture(scope="module")
+def run(builds: Path) -> ck.Recording:
+    return ck.record_waves(A, pair(), random_inputs(np.random.default_rng(1), pair(), 1))
+
+
+@pytest.fixture(scope="module")
+def viewer(bundle: ck.RtlBundle, run: ck.Recording) -> Any:
+    made = codesign_widgets.RtlViewer(bundle, run, ["pc", "systolic0.swap"])
+    yield made
+    made.close()
+
+
+@pytest.mark.parametrize("language", ["verilog", "vhdl"])
+def test_the_hierarchy_is_that_of_the_sources(bundle: ck.RtlBundle, language: str) -> None:
+    """Counted from the top down, there are as many multipliers as PEs, and every module is a part of something."""
+    modules = modules_of(bundle.files, language)
+    assert top_of(modules, bundle.top) == bundle.top
+    assert top_of(modules, "other") == bundle.top
+    used = {part.module for module in modules.values() for part in module.parts}
+    assert used == set(modules) - {bundle.top}
+    files = {name: text.split("\n") for name, text in bundle.files.items()}
+    for name, module in modules.items():
+        assert name in files[module.file][module.line - 1]
+
+    def count(name: str) -> int:
+        if name.startswith("codesign_pe"):
+            return 1
+        return sum(part.many * count(part.module) for part in modules[name].parts)
+
+    assert count(bundle.top) == A.rows * A.cols
+
+
+def test_both_languages_have_the_same_parts(bundle: ck.RtlBundle) -> None:
+    parts = {
+        language: {
+            name: sorted((p.module, p.many) for p in one.parts)
+            for name, one in modules_of(bundle.files, language).items()
+        }
+        for language in ("verilog", "vhdl")
+    }
+    assert parts["verilog"] == parts["vhdl"]
+
+
+def test_one_text_of_all_modules(bundle: ck.RtlBundle) -> None:
+    joined = bundle.with_verilog(bundle.verilog)
+    told = outline(joined.files, joined.top)
+    assert {one["file"] for one in told["verilog"]["modules"].values()} == {f"{bundle.top}.v"}
+    assert len(told["verilog"]["modules"]) == len(outline(bundle.files, bundle.top)["verilog"]["modules"])
+
+
+@pytest.mark.parametrize(("language", "ending"), [("verilog", ".v"), ("vhdl", ".vhd")])
+def test_words_have_their_colours(bundle: ck.RtlBundle, language: str, ending: str) -> None:
+    text = bundle.files[f"{bundle.top}{ending}"]
+    pairs = np.frombuffer(marks_of(text, language), "<u4").reshape(-1, 2)
+    assert (np.diff(pairs[:, 0].astype(int)) > 0).all()
+    assert (pairs[1:, 1] != pairs[:-1, 1]).all()
+    words = [
+        (text[a:b], code) for (a, code), b in zip(pairs.tolist(), [*pairs[1:, 0].tolist(), len(text)], strict=True)
+    ]
+    of = {code: {word.strip() for word, one in words if one == code} for code in range(8)}
+    assert {"signal", "begin"} & of[2] if language == "vhdl" else {"module", "endmodule"} & of[2]
+    assert all(word.startswith("--" if language == "vhdl" else "//") for word in of[3])
+    assert of[5]
+    assert marks_of("text", "") == b""
+
+
+class TestAnswers:
+    def test_marks_and_windows(self, viewer: Any, bundle: ck.RtlBundle, run: ck.Recording) -> None:
+        assert viewer.marks["file"] == viewer.view["file"] == f"{bundle.top}.v"
+        ids = [one["id"] for one in viewer.view["signals"]]
+        assert [viewer.setup["run"]["signals"][at][1] for at in ids] == ["pc", "swap"]
+        vhdl = f"{bundle.top}.vhd"
+        viewer.query = {"seq": 1, "file": vhdl, "signals": ids[:1], "first": 20, "last": 80}
+        assert (viewer.answer["seq"], viewer.answer["error"]) == (1, None)
+        assert viewer.marks == {"file": vhdl, "data": marks_of(bundle.files[vhdl], "vhdl")}
+        (pc,) = viewer.waves["signals"]
+        assert (viewer.waves["first"], viewer.waves["last"], pc["id"]) == (20, 80, ids[0])
+        times = np.frombuffer(pc["times"], "<i4")
+        values = np.frombuffer(pc["value"], np.uint8).reshape(len(times), -1)[:, 0]
+        begins = {one.begin: one.address for one in run.instructions}
+        # the program counter moves on while an instruction is fetched, and holds before the window already
+        assert times[0] <= 40 < times[1] < times[-1] < 162
+        inside = [address for begin, address in begins.items() if 20 < begin < 78]
+        assert len(inside) == 2
+        assert [value - 1 for value in values[1:].tolist()] == inside
+        assert not any(pc["unknown"])
+
+    def test_a_window_beyond_what_is_loaded_is_simulated(self, viewer: Any, run: ck.Recording) -> None:
+        ids = [one["id"] for one in viewer.view["signals"]]
+        viewer.query = {"seq": 2, "signals": ids, "first": run.last - 5, "last": run.last}
+        assert viewer.answer["error"] is None
+        assert (viewer.waves["first"], viewer.waves["last"], len(viewer.waves["signals"])) == (
+            run.last - 5,
+            run.last,
+            2,
+        )
+
+    def test_whatever_a_page_asks_is_answered(self, viewer: Any, run: ck.Recording) -> None:
+        hostile: list[Any] = [
+            "x",
+            7,
+            {"file": 3},
+            {"file": ["a"]},
+            {"file": "<b>none</b>"},
+            {"file": "../../etc/passwd"},
+        ]
+        windows = [(0, 10**9), (-1, 3), (5, 4), (None, 3), ("0", 3), (0.5, 3), (True, 3), (float("nan"), 3), ([], {})]
+        hostile += [{"signals": [0], "first": first, "last": last} for first, last in windows]
+        signals = ["0", 0, {"0": 1}, [-1], [10**9], [None], [True], [0.0], [[0]], [0] * (MOST_SIGNALS + 1)]
+        hostile += [{"signals": one, "first": 0, "last": 3} for one in signals]
+        before = (viewer.waves, viewer.marks)
+        for number, asked in enumerate(hostile):
+            viewer.query = asked if not isinstance(asked, dict) else {"seq": 10 + number, **asked}
+            if isinstance(asked, dict):
+                assert viewer.answer["error"]["text"], asked
+                assert viewer.answer["error"]["control"] == ("file" if "file" in asked else "waves")
+        assert (viewer.waves, viewer.marks) == before
+
+    def test_sources_alone(self, bundle: ck.RtlBundle) -> None:
+        made = codesign_widgets.RtlViewer(bundle)
+        made.query = {"seq": 1, "signals": [0], "first": 0, "last": 1}
+        assert "has no waveform" in made.answer["error"]["text"]
+        assert (made.setup["run"], made.view["signals"]) == (None, [])
+        with pytest.raises(InvalidInputError, match="2 did not run"):
+            made.look_at(2)
+        made.close()
+
+
+class TestView:
+    def test_what_is_chosen_from_python(self, viewer: Any, bundle: ck.RtlBundle, run: ck.Recording) -> None:
+        viewer.show("codesign_lane")
+        assert (viewer.view["language"], viewer.view["file"]) == ("verilog", "codesign_lane.v")
+        assert bundle.files["codesign_lane.v"].split("\n")[viewer.view["line"] - 1].startswith("module codesign_lane")
+        viewer.show(f"{bundle.top}.vhd", 12)
+        assert (viewer.view["language"], viewer.view["line"]) == ("vhdl", 12)
+        one = run.instructions[3]
+        viewer.look_at(one.address)
+        assert viewer.view["cursors"] == [one.begin, one.begin + one.got]
+        assert viewer.view["window"][0] < one.begin < one.begin + one.got < viewer.view["window"][1]
+        viewer.look(run.last - 20, run.last + 500)
+        assert viewer.view["window"][1] == run.last + 1
+        for wrong in ("none.v", ""):
+            with pytest.raises(InvalidInputError, match="there are"):
+                viewer.show(wrong)
+        with pytest.raises(InvalidInputError, match="99999 did not run"):
+            viewer.look_at(99999)
+
+    def test_whatever_a_page_chose_is_lawful(self, viewer: Any) -> None:
+        """Every trait of every kind of value: what is kept can be sent again, and changes nothing more."""
+        values: list[Any] = [
+            None,
+            True,
+            -1,
+            10**400,
+            1e308,
+            float("nan"),
+            "<b>",
+            "x" * 999,
+            [],
+            {},
+            [None, "a"],
+            [[1], {}],
+        ]
+        values += [
+            [0, float("inf")],
+            [3, 1],
+            [{"id": 10**9}],
+            [{"id": 0, "radix": "<b>"}] * 3,
+            {"text": 3},
+            {"text": "("},
+        ]
+        for name, value in itertools.product([*viewer.view, "other"], values):
+            viewer.view = {name: value}
+            now = viewer.view
+            assert set(now) == {"language", "file", "line", "find", "signals", "window", "cursors"}
+            viewer.view = now
+            assert viewer.view == now
+        for value in values:
+            viewer.view = value
+
+    def test_laws_of_windows(self) -> None:
+        limits = Limits({"a.v": 3}, ["verilog"], 2, 10, 99)
+        assert window_in([0, 50], limits) == [10, 60]
+        assert window_in([80, 130], limits) == [50, 100]
+        assert window_in([-1e9, 1e9], limits) == [10, 100]
+        assert window_in([50, 50.001], limits) == [50, 52]
+        kept = lawful({"signals": [{"id": 1, "radix": "bin"}, {"id": 1}, {"id": 2}], "cursors": [5, None]}, {}, limits)
+        assert kept == {"signals": [{"id": 1, "radix": "bin"}], "cursors": [10, None]}
+
+
+def test_bad_arguments_are_refused(bundle: ck.RtlBundle, run: ck.Recording) -> None:
+    class Empty:
+        files = MappingProxyType({"readme.md": ""})
+        top = "top"
+
+    for make, told in (
+        (lambda: codesign_widgets.RtlViewer(Empty()), "the bundle has none"),
+        (lambda: codesign_widgets.RtlViewer(bundle, run, "pc"), r"write \['pc'\]"),
+        (lambda: codesign_widgets.RtlViewer(bundle, run, ["pc", "missing"]), "it has no 'missing'"),
+    ):
+        with pytest.raises(InvalidInputError, match=told):
+            make()
+
+
+CELL = """
+import numpy as np
+import codesign_kernel as ck
+from codesign_kernel.session.cases import random_inputs, random_layer
+from codesign_widgets import RtlViewer
+rng = np.random.default_rng(0)
+first = random_layer(rng, "first", 3, 2, (2, 2), 8, padding=(1, 1), relu=True, pool=2)
+second = random_layer(rng, "second", 3, 12, (1, 1), 8, op="linear", flatten=True)
+network = ck.IntegerNetwork("pair", (2, 3, 3), 0.1, 8, (first, second))
+design = ck.Accelerator.systolic(2, 2, activation_kib=0.125, weight_kib=0.5, accumulator_kib=0.0625, instruction_kib=1)
+run = ck.record_waves(design, network, random_inputs(rng, network, 1))
+RtlViewer(ck.generate_rtl(design), run)
+"""
+
+
+def _sources(tab: Any) -> None:
+    """The tree, the files and the search, by keyboard and by mouse."""
+    line = lambda: tab.inner_text(".ckx-here .ckx-text")  # noqa: E731
+    assert line().startswith("module codesign_core")
+    tab.focus(".ckx-sources [role=treeitem]")
+    tab.keyboard.press("ArrowDown")
+    tab.keyboard.press("ArrowDown")
+    tab.keyboard.press("Enter")
+    name = tab.inner_text(".ckx-sources [aria-selected=true] > .ckx-node .ckx-note").split(" ")[0]
+    tab.wait_for_function(
+        "(name) => document.querySelector('.ckx-here').textContent.includes('module ' + name)", arg=name
+    )
+    tab.wait_for_selector(".ckx-code .ckx-w2")
+    tab.focus(".ckx-search input[type=search]")
+    tab.keyboard.type("MODULE codesign_")
+    tab.wait_for_selector(".ckx-hits option")
+    many = tab.locator(".ckx-search .ckx-hits option").count()
+    tab.keyboard.press("Enter")
+    tab.keyboard.press("Enter")
+    tab.keyboard.press("Shift+Enter")
+    assert f"1 of {many} in {many} files" in tab.inner_text(".ckx-search .ckx-hint")
+    assert "".join(tab.locator(".ckx-here mark").all_inner_texts()) == "module codesign_"
+    tab.check(".ckx-tick:has-text('regex') input")
+    tab.fill(".ckx-search input[type=search]", "(")
+    tab.wait_for_selector(".ckx-search .ckx-error")
+    tab.fill(".ckx-search input[type=search]", r"entity codesign_\w+ is$")
+    tab.wait_for_function(f"document.querySelectorAll('.ckx-search .ckx-hits option').length === {many}")
+    tab.focus(".ckx-code")
+    tab.keyboard.press("F3")
+    assert line().startswith("entity codesign_")
+    assert tab.locator(".ckx-line").count() < 80, "only what is in sight is in the page"
+    with tab.expect_download() as got:
+        tab.click("text=Download")
+    assert "entity codesign_core" in Path(got.value.path()).read_text()
+
+
+def _waves(tab: Any) -> None:
+    """Cursors, zoom, instructions, radix and signals, by keyboard and by mouse."""
+    told, title = (lambda: tab.inner_text(".ckx-told")), (lambda: tab.inner_text(".ckx-waves > .ckx-title"))
+    value = lambda name: tab.inner_text(f".ckx-signal:has-text('{name}') .ckx-value")  # noqa: E731
+    tab.focus(".ckx-stage")
+    tab.keyboard.press("Home")
+    assert "A at cycle 0, 0 ns" in told()
+    tab.keyboard.press("]")
+    assert "13 cycles" not in told()
+    tab.keyboard.press("ArrowRight")
+    assert "A at cycle 14, 70 ns" in told()
+    tab.keyboard.press("Shift+ArrowRight")
+    assert "9.5" not in told()
+    assert "cycles apart" in told()
+    box = tab.locator(".ckx-stage").bounding_box()
+    tab.mouse.click(box["x"] + box["width"] / 2, box["y"] + 90)
+    middle = tab.evaluate("document.querySelector('.ckx-told').textContent")
+    tab.mouse.move(box["x"] + box["width"] / 2, box["y"] + 90)
+    before = title()
+    tab.mouse.wheel(0, -300)
+    tab.wait_for_function(
+        "(before) => document.querySelector('.ckx-waves > .ckx-title').textContent !== before", arg=before
+    )
+    assert told() == middle, "zooming moves no cursor"
+    # behind what is loaded: the kernel simulates it
+    tab.focus(".ckx-stage")
+    tab.keyboard.press("End")
+    tab.wait_for_function(
+        "document.querySelector('.ckx-signal:nth-child(3) .ckx-value').textContent !== ''", timeout=30000
+    )
+    assert "HALT" in title()
+    # the program leads there, and back
+    tab.focus(".ckx-program")
+    tab.keyboard.press("Home")
+    assert "LOADA at address 2" in title()
+    tab.click(".ckx-instruction >> nth=2")
+    assert "CONV" in title()
+    assert "42 cycles apart, 210 ns" in told()
+    tab.wait_for_function("document.querySelector(\".ckx-signal:has(.ckx-name) .ckx-value\").textContent !== ''")
+    tab.click(".ckx-signal:has-text('pc')")
+    tab.select_option(".ckx-tools select", "bin")
+    assert set(value("pc")) <= {"0", "1"}
+    shown = tab.locator(".ckx-signal").count()
+    tab.click("summary:has-text('Add signals')")
+    tab.fill(".ckx-known input", "swap")
+    tab.select_option(".ckx-known select", index=0)
+    tab.focus(".ckx-known select")
+    tab.keyboard.press("Enter")
+    assert tab.locator(".ckx-signal").count() == shown + 1
+    tab.locator(".ckx-signal").last.click()
+    tab.keyboard.press("Delete")
+    assert tab.locator(".ckx-signal").count() == shown
+
+
+@pytest.mark.browser
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_the_viewer_in_a_browser(pages: Served) -> None:
+    with browse(pages.page("rtl", CELL), ".ckx-rtl .ckx-signal") as tab:
+        _sources(tab)
+        _waves(tab)
+        check_looks(tab, "rtl")
