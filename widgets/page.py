@@ -25,9 +25,9 @@ def text_of(name: str) -> str:
     return resources.files("codesign_widgets").joinpath(name).read_text(encoding="utf-8")
 
 
-def script_of(name: str) -> str:
-    """The script ``name`` behind what it builds on: figures, and what all pages share."""
-    return theme.script() + text_of("page.js") + text_of(name)
+def script_of(*names: str) -> str:
+    """The scripts ``names``, one after the other, behind what they build on: figures, and what all pages share."""
+    return theme.script() + text_of("page.js") + "".join(map(text_of, names))
 
 
 def style_of(name: str) -> str:

@@ -59,7 +59,7 @@ class Playground(Page):
 
     front_figure = traitlets.Dict().tag(sync=True)
 
-    _esm = script_of("playground.js")
+    _esm = script_of("controls.js", "playground.js")
     _css = style_of("playground.css")
 
     def __init__(

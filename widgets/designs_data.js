@@ -1,0 +1,278 @@
+// The designs of a DesignExplorer in typed arrays: columns, what is selected, its front, and designs in words.
+// page.js stands before this text.
+
+const bytesOf = (view) => view.buffer.slice(view.byteOffset, view.byteOffset + view.byteLength);
+
+// One column: value(i) of design i; place[i] is where it lies on its axis, 0 to 1, and below 0 where it has no number.
+function columnOf(about, sent, ends) {
+  const column = { ...about, kind: sent.kind, ends };
+  if (sent.kind === "codes") {
+    column.values = sent.values;
+    column.codes = new Uint8Array(bytesOf(sent.data));
+    column.value = (i) => column.values[column.codes[i]];
+  } else {
+    column.numbers = new Float64Array(bytesOf(sent.data));
+    column.value = (i) => column.numbers[i];
+    const [low, high] = ends.length ? ends : [0, 1];
+    column.log = low > 0 && high > 100 * low;
+    // a little room at both ends, so that no point lies on the frame
+    const [first, last] = column.log ? [Math.log10(low), Math.log10(high)] : [low, high];
+    const room = 0.02 * (last - first || Math.abs(last) || 1);
+    column.first = first - room;
+    column.span = last - first + 2 * room;
+  }
+  column.place = placesOf(column);
+  column.bins = Uint8Array.from(column.place, (p) => Math.round(Math.max(0, p) * (BINS - 1)));
+  return column;
+}
+
+function placesOf(column) {
+  if (column.kind === "codes") {
+    const last = column.values.length - 1;
+    const at = Float32Array.from(column.values, (_, code) => (last ? 0.03 + (0.94 * code) / last : 0.5));
+    return Float32Array.from(column.codes, (code) => at[code]);
+  }
+  const { numbers, log, first, span } = column;
+  const place = new Float32Array(numbers.length);
+  for (let i = 0; i < numbers.length; i += 1) {
+    const at = ((log ? Math.log10(numbers[i]) : numbers[i]) - first) / span;
+    place[i] = at >= 0 && at <= 1 ? at : -1;
+  }
+  return place;
+}
+
+// Where a value lies on the axis of a column, 0 to 1.
+function placeOf(column, value) {
+  if (column.kind === "codes") {
+    const last = column.values.length - 1;
+    let code = column.values.findIndex((v) => v >= value);
+    if (code < 0) code = last;
+    return last ? 0.03 + (0.94 * code) / last : 0.5;
+  }
+  const at = ((column.log ? Math.log10(value) : value) - column.first) / column.span;
+  return Math.min(1, Math.max(0, at));
+}
+
+// The value at a place of the axis: one that there is, or a number of four digits.
+function valueAt(column, place) {
+  if (column.kind === "codes") {
+    const last = column.values.length - 1;
+    return column.values[Math.min(last, Math.max(0, Math.round(((place - 0.03) / 0.94) * last)))];
+  }
+  const at = column.first + place * column.span;
+  return Number((column.log ? 10 ** at : at).toPrecision(4));
+}
+
+function tableOf(setup, fixed, moving) {
+  const columns = new Map();
+  for (const about of setup.columns) {
+    const sent = moving.columns[about.name] ?? fixed[about.name];
+    columns.set(about.name, columnOf(about, sent, moving.spans[about.name] ?? []));
+  }
+  const table = { count: setup.count, columns, setup, orders: new Map() };
+  const named = fixed[""];
+  const numbers = named.kind === "numbers" ? new Float64Array(bytesOf(named.data)) : null;
+  table.label = (i) => (numbers ? String(numbers[i]) : named.values[i]);
+  settle(table);
+  return table;
+}
+
+// The same table with the columns that changed.
+function moveTable(table, moving) {
+  for (const [name, column] of table.columns) {
+    const ends = moving.spans[name] ?? [];
+    const sent = moving.columns[name];
+    if (sent) table.columns.set(name, columnOf(column, sent, ends));
+    else if (column.numbers && String(ends) !== String(column.ends)) {
+      table.columns.set(name, columnOf(column, { kind: "numbers", data: new DataView(column.numbers.buffer) }, ends));
+    }
+  }
+  settle(table);
+}
+
+// Costs, who runs, and the order in which the front is swept.
+function settle(table) {
+  const { setup, count } = table;
+  table.costs = setup.objectives.map(([name, sign]) => {
+    const column = table.columns.get(name);
+    const costs = column.numbers ? column.numbers.slice() : Float64Array.from(column.codes, (code) => column.values[code]);
+    if (sign < 0) for (let i = 0; i < count; i += 1) costs[i] = -costs[i];
+    return costs;
+  });
+  table.runs = new Uint8Array(count);
+  for (let i = 0; i < count; i += 1) table.runs[i] = table.costs.every((costs) => Number.isFinite(costs[i])) ? 1 : 0;
+  table.running = table.runs.reduce((sum, one) => sum + one, 0);
+  const who = new Uint32Array(table.running);
+  for (let i = 0, n = 0; i < count; i += 1) if (table.runs[i]) who[n++] = i;
+  table.order = sorted(table.costs, who);
+  table.orders.clear();
+}
+
+// Numbers of designs in rising order of keys, the first key first: radix over 32 bits, then the rest of the digits.
+function sorted(keys, order) {
+  let from = order;
+  let to = new Uint32Array(order.length);
+  const counts = new Uint32Array(65536);
+  for (const key of [...keys].reverse()) {
+    const bits = new Uint32Array(Float32Array.from(key).buffer);
+    for (let i = 0; i < bits.length; i += 1) bits[i] ^= bits[i] >>> 31 ? 0xffffffff : 0x80000000;
+    for (const shift of [0, 16]) {
+      counts.fill(0);
+      for (const i of from) counts[(bits[i] >>> shift) & 65535] += 1;
+      for (let b = 0, sum = 0; b < 65536; b += 1) {
+        const here = counts[b];
+        counts[b] = sum;
+        sum += here;
+      }
+      for (const i of from) to[counts[(bits[i] >>> shift) & 65535]++] = i;
+      [from, to] = [to, from];
+    }
+  }
+  const before = (a, b) => {
+    for (const key of keys) if (key[a] !== key[b]) return key[a] < key[b];
+    return false;
+  };
+  for (let n = 1; n < from.length; n += 1) {
+    const one = from[n];
+    let at = n;
+    for (; at > 0 && before(one, from[at - 1]); at -= 1) from[at] = from[at - 1];
+    from[at] = one;
+  }
+  return from;
+}
+
+// mask[i] is 1 where design i runs and keeps all ranges ({column: [least or null, most or null]}).
+function select(table, ranges, mask) {
+  mask.set(table.runs);
+  for (const [name, [low, high]] of Object.entries(ranges)) {
+    const column = table.columns.get(name);
+    const keeps = (v) => (low === null || v >= low) && (high === null || v <= high);
+    if (column.codes) {
+      const pass = Uint8Array.from(column.values, (v) => (keeps(v) ? 1 : 0));
+      for (let i = 0; i < mask.length; i += 1) mask[i] &= pass[column.codes[i]];
+    } else {
+      const least = low ?? -Infinity;
+      const most = high ?? Infinity;
+      const { numbers } = column;
+      for (let i = 0; i < mask.length; i += 1) if (!(numbers[i] >= least && numbers[i] <= most)) mask[i] = 0;
+    }
+  }
+  let count = 0;
+  for (let i = 0; i < mask.length; i += 1) count += mask[i];
+  return count;
+}
+
+// The selected designs that no other selected one beats, in order (as codesign_kernel.pareto.non_dominated sweeps them).
+function frontOf(table, mask) {
+  const [first, second, third] = table.costs;
+  const xs = [];
+  const ys = [];
+  const front = [];
+  let last = -1;
+  let kept = false;
+  for (const i of table.order) {
+    if (!mask[i]) continue;
+    const y = third ? third[i] : 0;
+    const x = second[i];
+    const twin = last >= 0 && first[i] === first[last] && x === second[last] && (!third || y === third[last]);
+    if (!twin) {
+      let low = 0;
+      for (let high = xs.length; low < high; ) {
+        const middle = (low + high) >> 1;
+        if (xs[middle] <= x) low = middle + 1;
+        else high = middle;
+      }
+      kept = !(low && ys[low - 1] <= y);
+      if (kept) {
+        let stop = low;
+        while (stop < ys.length && ys[stop] >= y) stop += 1;
+        xs.splice(low, stop - low, x);
+        ys.splice(low, stop - low, y);
+      }
+    }
+    if (kept) front.push(i);
+    last = i;
+  }
+  return front;
+}
+
+// Designs in the order of a column, from cache: those without a number come last.
+function orderBy(table, name) {
+  if (!table.orders.has(name)) {
+    const column = table.columns.get(name);
+    const keys = column.numbers ?? Float64Array.from(column.codes);
+    const finite = keys.map((v) => (Number.isNaN(v) ? Infinity : v));
+    table.orders.set(name, sorted([finite], Uint32Array.from(table.order).sort()));
+  }
+  return table.orders.get(name);
+}
+
+const PREFIXES = [[1e12, "T"], [1e9, "G"], [1e6, "M"], [1e3, "k"], [1, ""], [1e-3, "m"], [1e-6, "µ"], [1e-9, "n"], [1e-12, "p"]];
+
+// As codesign_kernel.units.three_digits and quantity write it.
+function threeDigits(value) {
+  if (!value || !Number.isFinite(value)) return value ? String(value) : "0";
+  const rounded = Number(value.toPrecision(3));
+  return rounded.toFixed(Math.max(0, 2 - Math.floor(Math.log10(Math.abs(rounded)))));
+}
+
+function quantityText(value, unit) {
+  if (!Number.isFinite(value)) return "unknown";
+  if (unit === "cycle") return `${Math.round(value).toLocaleString("en-US")} cycles`;
+  if (unit === "m²") return Math.abs(value) < 1e-8 && value ? `${threeDigits(value * 1e12)} µm²` : `${threeDigits(value * 1e6)} mm²`;
+  if (!value) return `0 ${unit}`;
+  const [scale, prefix] = PREFIXES.find(([s]) => Math.abs(value) >= s * 0.9995) ?? PREFIXES.at(-1);
+  return `${threeDigits(value / scale)} ${prefix}${unit}`;
+}
+
+const plainNumber = (value) => (typeof value === "number" ? String(Number(value.toPrecision(6))) : String(value));
+
+// A value of a column with its unit.
+function valueText(column, value) {
+  if (typeof value !== "number") return String(value);
+  if (column.base_unit === "%") return `${threeDigits(100 * value)} %`;
+  if (column.base_unit) return quantityText(value * column.base, column.base_unit);
+  return `${column.result ? threeDigits(value) : plainNumber(value)} ${column.unit}`.trim();
+}
+
+function designWords(table, i) {
+  const { setup, columns } = table;
+  const value = (name) => columns.get(name).value(i);
+  const parts = setup.paired ? [`${value("rows")} × ${value("cols")} PEs`] : [];
+  for (const [name, words] of setup.phrases) parts.push(words.replace("{}", plainNumber(value(name))));
+  return parts.join(", ");
+}
+
+function resultWords(table, i) {
+  const named = table.setup.objectives.map(([name]) => table.columns.get(name));
+  return named.map((column) => `${column.label.toLowerCase()} ${valueText(column, column.value(i))}`).join(", ");
+}
+
+// Ticks of an axis: [{ at: 0 to 1, text }].
+function ticksOf(column, wanted) {
+  if (column.kind === "codes") {
+    const every = Math.ceil(column.values.length / wanted);
+    return column.values.map((value) => ({ at: placeOf(column, value), text: plainNumber(value) })).filter((_, n) => n % every === 0);
+  }
+  const { first, span, log, factor } = column;
+  const values = [];
+  if (log) {
+    const steps = span > 3 ? [1] : wanted < 5 && span > 1.5 ? [1, 3] : [1, 2, 5];
+    for (let decade = Math.floor(first); decade <= first + span; decade += 1) values.push(...steps.map((step) => step * 10 ** decade));
+  } else {
+    const raw = (span * factor) / wanted;
+    const decade = 10 ** Math.floor(Math.log10(raw));
+    const step = [1, 2, 5, 10].find((n) => n * decade >= raw) * decade;
+    for (let n = Math.ceil((first * factor) / step); n * step <= (first + span) * factor; n += 1) values.push((n * step) / factor);
+  }
+  const shown = values.map((value) => ({ at: (log ? Math.log10(value) : value) / span - first / span, text: tickText(value * factor) }));
+  return shown.filter(({ at }) => at >= 0 && at <= 1);
+}
+
+const tickText = (value) => Number(value.toPrecision(6)).toLocaleString("en-US", { maximumSignificantDigits: 6 });
+
+function axisTitle(column) {
+  const unit = [column.unit, column.log ? "log scale" : ""].filter(Boolean).join(", ");
+  const better = column.better ? `, ${column.better} is better` : "";
+  return `${column.label}${unit ? ` (${unit})` : ""}${better}`;
+}
