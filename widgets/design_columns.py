@@ -89,7 +89,9 @@ def choose(frame: Any, objectives: Sequence[str], wanted: Sequence[str] | None) 
     chosen = [*(n for n in ordered if not _is_result(n, objectives)), *objectives]
     chosen += [n for n in ordered if n not in chosen]
     if len(chosen) > MOST:
-        raise InvalidInputError(f"a page shows at most {MOST} columns, but there are {len(chosen)}; name some: columns=")
+        raise InvalidInputError(
+            f"a page shows at most {MOST} columns, but there are {len(chosen)}; name some: columns="
+        )
     return chosen
 
 

@@ -52,30 +52,35 @@ def _limit(column: Column, value: Any) -> str:
     return str(value) if value is None or isinstance(value, str) else f"{float(f'{value * column.factor:.4g}'):g}"
 
 
-def against(first: Any, other: Any, results: Sequence[str], parameters: Sequence[str]) -> str:
+def against(
+    first: Any, other: Any, results: Sequence[str], parameters: Sequence[str], columns: Mapping[str, Column]
+) -> str:
     """What another design has beside the first, results before what was chosen."""
-    parts = [_beside(name, float(first[name]), float(other[name])) for name in results]
+    words = {name: columns[name].label.lower() for name in [*results, *parameters]}
+    parts = [_beside(words[name], name, float(first[name]), float(other[name])) for name in results]
     said = [part for part in parts if part]
-    same = [column_word(name) for name, part in zip(results, parts, strict=True) if not part]
+    same = [words[name] for name, part in zip(results, parts, strict=True) if not part]
     if same:
         said.append(f"the same {', '.join(same)}")
     changes = [
-        f"{column_word(name)} {_plain(first[name])} → {_plain(other[name])}"
+        f"{words[name]} {_plain(first[name])} → {_plain(other[name])} {columns[name].unit}".strip()
         for name in parameters
         if first[name] != other[name]
     ]
     return f"{'; '.join(said)}. {('Changed: ' + ', '.join(changes)) if changes else 'No parameter differs'}."
 
 
-def _beside(name: str, old: float, new: float) -> str:
+def _beside(word: str, name: str, old: float, new: float) -> str:
     """``latency 2.1 × as much (1.24 ms → 2.60 ms)``, ``latency 21 % less (...)``; "" where it is the same."""
-    if not abs(new - old) > _SAME * abs(old):
-        return "" if new == new and old == old else f"{column_word(name)} unknown for one of the two"
+    if old != old or new != new:
+        return f"{word} unknown of one"
+    if abs(new - old) <= _SAME * abs(old):
+        return ""
     texts = f"({value_text(name, old)} → {value_text(name, new)})"
     if old > 0 and new >= 2 * old:
-        return f"{column_word(name)} {times(new / old)} as much {texts}"
+        return f"{word} {times(new / old)} as much {texts}"
     share = abs(new - old) / (abs(old) or 1.0)
-    return f"{column_word(name)} {percent(share)} {'more' if new > old else 'less'} {texts}"
+    return f"{word} {percent(share)} {'more' if new > old else 'less'} {texts}"
 
 
 def _plain(value: Any) -> str:

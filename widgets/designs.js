@@ -17,8 +17,9 @@ function shapeOf(id, setup, table) {
   const axes = [...table.columns.values()].map((column) => ({ name: column.name, box: make("input", { type: "checkbox" }), label: column.label }));
   const ui = {
     x, y, solid, turns, turning, axes,
-    clear: button("Clear all limits"), csv: button("Save CSV"), json: button("Save JSON"), pin: button("Pin"), walk: button("Walk the front"),
+    clear: button("Clear all limits"), zoom: button("Zoom to the selected"), csv: button("Save CSV"), json: button("Save JSON"), pin: button("Pin"), walk: button("Walk the front"),
     finding: make("h3", { className: "ck-title" }), said: make("p", { className: "ck-subtitle" }),
+    limits: make("details", { className: "ckx-folded", open: true }),
     advice: make("div", { className: "ckx-advice", "aria-live": "polite" }),
     state: make("p", { className: "ckx-state", role: "status" }),
     here: make("p", { className: "ckx-now", role: "status" }),
@@ -49,18 +50,19 @@ function conditionForm(setup, id, changed) {
 function layout(ui, form, limits, views, grid, pins, setup) {
   const field = (legend, hint, ...parts) => make("fieldset", { className: "ckx-fields" }, make("legend", {}, legend), ...(hint ? [make("p", { className: "ckx-hint" }, hint)] : []), ...parts);
   const check = (box, text) => make("label", { className: "ckx-check" }, box, text);
+  ui.limits.append(make("summary", {}, "Limits"), make("p", { className: "ckx-hint" }, "Typed here, or drawn in the pictures: they are the same."), limits.list, make("div", { className: "ckx-buttons" }, ui.clear));
   const controls = make(
     "form",
     { className: "ckx-controls", "aria-label": "What is shown and selected" },
     ...(form.parts.length ? [field("Conditions", "All designs are worked out again under these.", ...form.parts)] : []),
-    field("Limits", "Typed here, or drawn in the pictures: they are the same.", limits.list, make("div", { className: "ckx-buttons" }, ui.clear)),
+    ui.limits,
     ui.other,
   );
   controls.addEventListener("submit", (event) => event.preventDefault());
   const save = (name) => make("div", { className: "ck-save" }, ...["SVG", "PNG"].map((format) => make("button", { type: "button", "aria-label": `Save ${name} as ${format}`, "data-save": `${name} ${format}` }, format)));
   const chosen = make("details", { className: "ckx-which" }, make("summary", {}, "Choose the axes"), make("div", {}, ...ui.axes.map(({ box, label }) => check(box, label))));
   const pickers = make("div", { className: "ckx-pickers" }, ui.x.row, ui.y.row, ...(setup.objectives.length === 3 ? [check(ui.solid, "All three objectives (3-D)")] : []), ui.turning);
-  const scatter = make("section", { "aria-label": "Scatter" }, make("h4", {}, "Two results against each other"), ui.scatterWords, pickers, views.scatter.box, make("div", { className: "ckx-under" }, ui.here, make("div", { className: "ckx-buttons" }, ui.pin), save("scatter")));
+  const scatter = make("section", { "aria-label": "Scatter" }, make("h4", {}, "Two results against each other"), ui.scatterWords, pickers, views.scatter.box, make("div", { className: "ckx-under" }, ui.here, make("div", { className: "ckx-buttons" }, ui.pin, ui.zoom), save("scatter")));
   const lanes = make("section", { "aria-label": "Parallel coordinates" }, make("h4", {}, "All columns at once"), ui.laneWords, views.lanes.box, make("div", { className: "ckx-under" }, chosen, save("parallel-coordinates")));
   const compare = make("section", { "aria-label": "Comparison" }, make("h4", {}, "Side by side"), pins.empty, pins.place, pins.words);
   const rows = make("section", { "aria-label": "Table" }, make("h4", {}, "The designs"), grid.frame, make("div", { className: "ckx-under" }, grid.pager, make("div", { className: "ckx-buttons" }, ui.csv, ui.json)));
@@ -197,8 +199,8 @@ function render({ model, el }) {
         return [low <= 0 ? null : valueAt(column, low), high >= 1 ? null : valueAt(column, high)];
       };
       const { x, y } = state.choice;
-      limit(x, between(table.columns.get(x), (from[0] - left) / (right - left), (to[0] - left) / (right - left)));
-      if (x !== y) limit(y, between(table.columns.get(y), (bottom - from[1]) / (bottom - top), (bottom - to[1]) / (bottom - top)));
+      limit(x, between(state.lying, (from[0] - left) / (right - left), (to[0] - left) / (right - left)));
+      if (x !== y) limit(y, between(state.standing, (bottom - from[1]) / (bottom - top), (bottom - to[1]) / (bottom - top)));
     },
     turn: (dx, dy) => {
       ui.turns.forEach((slider, n) => (slider.value = String(Number(slider.value) + (n ? dy : -dx) / 3)));
@@ -224,6 +226,8 @@ function render({ model, el }) {
     done: () => later(),
   });
 
+  const choiceOf = (axis) => table.columns.get(state.choice[axis]);
+
   // ---- what is drawn, once a frame
   const marks = () => {
     const { cursor, pins: pinned } = state.choice;
@@ -243,10 +247,17 @@ function render({ model, el }) {
     const { choice, mask, front } = state;
     const all = Object.keys(choice.ranges).length === 0;
     const turn = { yaw: (Number(ui.turns[0].value) * Math.PI) / 180, tilt: (Number(ui.turns[1].value) * Math.PI) / 180 };
-    const shared = { table, mask, front, all, marks: marks(), ranges: choice.ranges };
+    const shared = { table, mask, count: state.count, front, all, marks: marks(), ranges: choice.ranges };
     const drawing = ["data", "ranges", "marks", "size"].some((one) => dirty.has(one));
     const moved = dirty.has("data") || dirty.has("size");
-    if (drawing || dirty.has("scatter")) views.scatter.show({ ...shared, x: choice.x, y: choice.y, solid: choice.solid, turn, fresh: moved || dirty.has("scatter") });
+    if (moved || dirty.has("scatter")) {
+      const [x, y] = [choice.x, choice.y].map((name, n) => zoomed(table.columns.get(name), choice.zoom?.[n]));
+      Object.assign(state, { lying: x, standing: y });
+    }
+    if (drawing || dirty.has("scatter")) {
+      const { lying, standing } = state;
+      views.scatter.show({ ...shared, x: choice.x, y: choice.y, lying, standing, solid: choice.solid, turn, fresh: moved || dirty.has("scatter") });
+    }
     if (drawing || dirty.has("lanes")) views.lanes.show({ ...shared, axes: choice.axes, fresh: moved || dirty.has("lanes") });
     if (drawing || dirty.has("table")) grid.show(state);
     if (drawing || dirty.has("answer")) pins.show(choice.pins, model.get("answer").pins);
@@ -263,7 +274,11 @@ function render({ model, el }) {
     ui.finding.textContent = `${many(front.length)} of ${many(count)} ${all ? "" : "selected "}designs are worth choosing from`;
     ui.said.textContent = `${all ? "No limit holds" : `Limits leave ${many(count)} of ${many(table.running)} designs`}; on the front no other of them is as good in ${setup.objectives.map(([name]) => table.columns.get(name).label.toLowerCase()).join(", ")}.${lost}`;
     const [x, y] = [choice.x, choice.y].map((name) => table.columns.get(name));
-    ui.scatterWords.textContent = choice.solid ? "All three objectives; the front is marked. Drag to turn." : `${y.label}${y.unit ? ` (${y.unit}${y.log ? ", log scale" : ""})` : ""}${y.better ? `, ${y.better} is better` : ""}, against ${x.label.toLowerCase()}. Drag a box to select, click to look at a design.`;
+    ui.scatterWords.textContent = choice.solid ? "All three objectives; marked: the front. Drag to turn." : `${y.label} against ${x.label.toLowerCase()}; marked: the front. Drag a box to select, click to look at a design.`;
+    ui.zoom.textContent = choice.zoom ? "Zoom out" : "Zoom to the selected";
+    ui.zoom.hidden = choice.solid;
+    ui.zoom.disabled = !choice.zoom && (all || count < 2);
+    ui.zoom.title = ui.zoom.disabled ? "Select designs first" : "";
     const shown = Math.min(front.length, Math.ceil(front.length / Math.ceil(front.length / LINES || 1)));
     ui.laneWords.textContent = `Shade: how many of the ${many(count)} designs pass there, two axes at a time. Lines: ${shown === front.length ? `all ${many(shown)}` : `${many(shown)} of the ${many(front.length)}`} designs of the front. Drag along an axis to select.`;
     const at = state.hover >= 0 ? state.hover : choice.cursor;
@@ -303,14 +318,14 @@ function render({ model, el }) {
     adopt(answer);
   }
   const adopt = (answer) => {
-    const before = JSON.stringify([state.choice.ranges, state.choice.axes, state.choice.x, state.choice.y, state.choice.solid]);
+    const before = JSON.stringify([state.choice.ranges, state.choice.axes, state.choice.x, state.choice.y, state.choice.solid, state.choice.zoom]);
     state.choice = structuredClone(answer.choice);
     for (const [name, row] of Object.entries(form.rows)) row.show(state.choice.conditions[name]);
     ui.x.select.value = state.choice.x;
     ui.y.select.value = state.choice.y;
     ui.solid.checked = state.choice.solid;
     ui.advice.replaceChildren(...answer.advice.map((text) => make("p", {}, text)));
-    const after = JSON.stringify([state.choice.ranges, state.choice.axes, state.choice.x, state.choice.y, state.choice.solid]);
+    const after = JSON.stringify([state.choice.ranges, state.choice.axes, state.choice.x, state.choice.y, state.choice.solid, state.choice.zoom]);
     touch("answer", "marks", ...(before === after ? [] : ["ranges", "size"]));
   };
   const moved = () => {
@@ -323,8 +338,8 @@ function render({ model, el }) {
   model.on("change:moving", moved);
 
   // ---- the rest of the controls
-  ui.x.select.addEventListener("change", () => view({ x: ui.x.select.value }, "scatter"));
-  ui.y.select.addEventListener("change", () => view({ y: ui.y.select.value }, "scatter"));
+  ui.x.select.addEventListener("change", () => view({ x: ui.x.select.value, zoom: null }, "scatter"));
+  ui.y.select.addEventListener("change", () => view({ y: ui.y.select.value, zoom: null }, "scatter"));
   ui.solid.addEventListener("change", () => view({ solid: ui.solid.checked }, "scatter"));
   for (const slider of ui.turns) slider.addEventListener("input", () => touch("scatter"));
   for (const { name, box } of ui.axes) {
@@ -335,6 +350,10 @@ function render({ model, el }) {
     });
   }
   ui.clear.addEventListener("click", () => view({ ranges: {}, page: 0 }, "ranges"));
+  ui.zoom.addEventListener("click", () => {
+    const ends = [choiceOf("x"), choiceOf("y")].map((column) => endsOf(column, state.mask));
+    view({ zoom: state.choice.zoom ? null : ends }, "scatter");
+  });
   ui.pin.addEventListener("click", () => pin(state.choice.cursor));
   for (const [format, button, type] of [["csv", ui.csv, "text/csv"], ["json", ui.json, "application/json"]]) {
     button.addEventListener("click", () => ckSave(`designs.${format}`, new Blob([savedAs(format, table, state.mask)], { type })));
@@ -348,8 +367,11 @@ function render({ model, el }) {
   const stopTheme = followTheme(root, () => touch("size"));
   let width = 0;
   const resized = new ResizeObserver(() => {
-    if (root.clientWidth !== width) touch("size");
+    if (root.clientWidth === width) return;
+    // on a phone the limits are folded, so that the pictures are near
+    if (root.clientWidth < 700 !== width < 700 || !width) ui.limits.open = root.clientWidth >= 700;
     width = root.clientWidth;
+    touch("size");
   });
   resized.observe(root);
   adopt(model.get("answer"));

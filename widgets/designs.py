@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -53,7 +52,9 @@ class DesignExplorer(Page):
     fixed = traitlets.Dict().tag(sync=True)
     moving = traitlets.Dict().tag(sync=True)
 
-    _esm = script_of("controls.js", "designs_data.js", "designs_draw.js", "designs_lanes.js", "designs_parts.js", "designs.js")
+    _esm = script_of(
+        "controls.js", "designs_data.js", "designs_draw.js", "designs_lanes.js", "designs_parts.js", "designs.js"
+    )
     _css = style_of("designs.css")
     frame: Any = None  # until the arguments are checked, as for an object that never came to be
 
@@ -90,7 +91,6 @@ class DesignExplorer(Page):
         self._conditions |= {name: values[0] for name, values in self._choices.items()}
         self._ranges: Ranges = {}
         self._mask = np.ones(len(frame), dtype=bool)
-        self._look_ahead()
         self.fixed = {n: encode(frame[n], self._columns[n].result) for n in names} | {"": _labels(frame)}
         self.setup = self._described()
         self.moving = {"version": 0, "spans": self._spans, "columns": {}}
@@ -137,14 +137,14 @@ class DesignExplorer(Page):
     def _described(self) -> dict[str, Any]:
         told_by = phrases(self._parameters)
         known = {"rows", "cols", *(name for name, _ in told_by)} if self._paired() else {name for name, _ in told_by}
-        others = [(n, f"{self._columns[n].label.lower()} {{}}") for n in self._parameters if n not in known]
+        others = [(n, f"{{}} {self._columns[n].unit} {self._columns[n].label.lower()}") for n in self._parameters]
         return {
             "count": len(self.frame),
             "columns": [column._asdict() for column in self._columns.values()],
             "objectives": [[name, 1 if way == "min" else -1] for name, way in self._directions.items()],
             "controls": [control._asdict() for control in self._controls],
             "choices": {name: list(values) for name, values in self._choices.items()},
-            "phrases": [*told_by, *others],
+            "phrases": [*told_by, *(pair for pair in others if pair[0] not in known)],
             "paired": self._paired(),
             "rows": ROWS,
             "pins": PINS,
@@ -159,20 +159,17 @@ class DesignExplorer(Page):
         axes = [*self._parameters[: max(2, _AXES - len(results))], *results][:_AXES_MOST]
         return {
             "conditions": dict(self._conditions), "ranges": {}, "pins": [], "cursor": None, "x": x, "y": y,
-            "solid": False, "axes": [n for n in self._columns if n in axes], "sort": x, "down": False, "page": 0,
+            "zoom": None, "solid": False, "axes": [n for n in self._columns if n in axes], "sort": x, "down": False,
+            "page": 0,
         }  # fmt: skip
 
-    def _look_ahead(self) -> None:
-        """What the columns span from the least to the most of each condition: the axes stand while designs move."""
-        ends = [{c.name: end} for c in self._controls for end in (c.values[0], c.values[-1])]
-        for end in ends:
-            with contextlib.suppress(InfeasibleDesignError):
-                self._widen(self._evaluated({**self._conditions, **end}))
-
-    def _widen(self, frame: Any) -> None:
+    def _spanned(self, frame: Any) -> dict[str, list[float]]:
+        """What the columns span here and under the first conditions: the axes stand while designs move between."""
+        spans = {}
         for name, known in self._spans.items():
-            seen = [*known, *span(frame[name])]
-            self._spans[name] = [min(seen), max(seen)] if seen else []
+            seen = [*known, *span(frame[name])] if self._columns[name].result else known
+            spans[name] = [min(seen), max(seen)] if seen else []
+        return spans
 
     def _evaluated(self, conditions: dict[str, Any]) -> Any:
         assert self._evaluate is not None
@@ -190,15 +187,13 @@ class DesignExplorer(Page):
         frame = self._evaluated(conditions)
         if not self._runs(frame).any():
             raise InfeasibleDesignError("no design runs under these conditions; choose others")
-        self._widen(frame)
         changed = {
             name: encode(frame[name], True)
             for name, column in self._columns.items()
             if column.result and (name in self.moving["columns"] or not frame[name].equals(self.frame[name]))
         }
         self.frame, self._conditions = frame, dict(conditions)
-        version = self.moving["version"] + 1
-        self.moving = {"version": version, "spans": {n: list(ends) for n, ends in self._spans.items()}, "columns": changed}
+        self.moving = {"version": self.moving["version"] + 1, "spans": self._spanned(frame), "columns": changed}
 
     def _runs(self, frame: Any) -> Any:
         runs = np.isfinite(frame[[*self._directions]].to_numpy(dtype=float)).all(axis=1)
@@ -233,7 +228,7 @@ class DesignExplorer(Page):
             "pins": [
                 {
                     "words": f"{design_words(pin, self._parameters)}: {told(pin, self._directions)}",
-                    "against": against(pins[0], pin, results, self._parameters) if at else "",
+                    "against": against(pins[0], pin, results, self._parameters, self._columns) if at else "",
                 }
                 for at, pin in enumerate(pins)
             ],
@@ -261,6 +256,7 @@ class DesignExplorer(Page):
             "cursor": None if choice["cursor"] is None else _whole("the cursor", choice["cursor"], rows),
             "x": _one_of("the horizontal axis", choice["x"], numbers),
             "y": _one_of("the vertical axis", choice["y"], numbers),
+            "zoom": None if choice["zoom"] is None else _box(choice["zoom"]),
             "solid": choice["solid"] is True and len(self._directions) == 3,
             "axes": _several("axes", choice["axes"], lambda v: _one_of("an axis", v, columns), _AXES_MOST, 2),
             "sort": _one_of("the order", choice["sort"], columns),
@@ -294,7 +290,7 @@ class DesignExplorer(Page):
     def _bound(self, column: Column, value: Any) -> Any:
         if column.text:
             return _one_of(f"a value of {column.name}", value, self.fixed[column.name]["values"])
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        if not _finite(value):
             raise InvalidInputError(f"{column.name} is limited by a number, but got {str(value)[:40]!r}")
         return float(value)
 
@@ -312,9 +308,13 @@ def _directions(objectives: Sequence[str] | Mapping[str, str]) -> dict[str, str]
 
 def _check_frame(frame: Any, directions: Mapping[str, str], columns: Sequence[str] | None) -> list[str]:
     if not 1 <= len(frame) <= MOST:
-        raise InvalidInputError(f"an explorer shows 1 to {MOST:,} designs, but got {len(frame):,}; sweep a part of them")
+        raise InvalidInputError(
+            f"an explorer shows 1 to {MOST:,} designs, but got {len(frame):,}; sweep a part of them"
+        )
     if not frame.index.is_unique or not frame.columns.is_unique:
-        raise InvalidInputError("designs and columns each have a name of their own, but some occur twice; reset_index()")
+        raise InvalidInputError(
+            "designs and columns each have a name of their own, but some occur twice; reset_index()"
+        )
     names = choose(frame, [*directions], columns)
     wrong = [name for name in directions if frame[name].dtype.kind not in "iuf"]
     if wrong:
@@ -333,6 +333,19 @@ def _one_of(what: str, value: Any, known: Sequence[str]) -> str:
     if not isinstance(value, str) or value not in known:
         raise InvalidInputError(f"{what} is one of {', '.join(known)}, but got {str(value)[:40]!r}")
     return value
+
+
+def _box(value: Any) -> list[list[float]]:
+    """Where the scatter looks: the ends of both axes."""
+    pairs = value if isinstance(value, list) and len(value) == 2 else []
+    ends = [pair for pair in pairs if isinstance(pair, list) and len(pair) == 2 and all(map(_finite, pair))]
+    if len(ends) != 2 or any(low > high for low, high in ends):
+        raise InvalidInputError("zoom is None or the ends of both axes, [[low, high], [low, high]]; give four numbers")
+    return [[float(low), float(high)] for low, high in ends]
+
+
+def _finite(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _whole(what: str, value: Any, end: int) -> int:

@@ -53,6 +53,21 @@ function placeOf(column, value) {
   return Math.min(1, Math.max(0, at));
 }
 
+// A column as an axis between other ends; one of few values has a place for each, and stays.
+const zoomed = (column, ends) => (ends && column.numbers ? columnOf(column, { kind: "numbers", data: new DataView(column.numbers.buffer) }, ends) : column);
+
+// The least and the most of a column among the designs in mask.
+function endsOf(column, mask) {
+  let [low, high] = [Infinity, -Infinity];
+  for (let i = 0; i < mask.length; i += 1) {
+    if (!mask[i]) continue;
+    const value = column.numbers ? column.numbers[i] : column.codes[i];
+    if (value < low) low = value;
+    if (value > high) high = value;
+  }
+  return [low, high];
+}
+
 // The value at a place of the axis: one that there is, or a number of four digits.
 function valueAt(column, place) {
   if (column.kind === "codes") {
@@ -84,7 +99,7 @@ function moveTable(table, moving) {
     const sent = moving.columns[name];
     if (sent) table.columns.set(name, columnOf(column, sent, ends));
     else if (column.numbers && String(ends) !== String(column.ends)) {
-      table.columns.set(name, columnOf(column, { kind: "numbers", data: new DataView(column.numbers.buffer) }, ends));
+      table.columns.set(name, zoomed(column, ends));
     }
   }
   settle(table);
@@ -257,7 +272,7 @@ function ticksOf(column, wanted) {
   const { first, span, log, factor } = column;
   const values = [];
   if (log) {
-    const steps = span > 3 ? [1] : wanted < 5 && span > 1.5 ? [1, 3] : [1, 2, 5];
+    const steps = span > 3 || (wanted < 5 && span > 2) ? [1] : wanted < 8 && span > 1.5 ? [1, 3] : [1, 2, 5];
     for (let decade = Math.floor(first); decade <= first + span; decade += 1) values.push(...steps.map((step) => step * 10 ** decade));
   } else {
     const raw = (span * factor) / wanted;
@@ -269,6 +284,7 @@ function ticksOf(column, wanted) {
   return shown.filter(({ at }) => at >= 0 && at <= 1);
 }
 
+const tableText = (value) => value.toLocaleString("en-US", { minimumSignificantDigits: 4, maximumSignificantDigits: 4 });
 const tickText = (value) => Number(value.toPrecision(6)).toLocaleString("en-US", { maximumSignificantDigits: 6 });
 
 function axisTitle(column) {

@@ -46,7 +46,7 @@ function layersOf(className) {
 const shades = ([r, g, b]) => Uint32Array.from({ length: 256 }, (_, alpha) => ((alpha << 24) | (b << 16) | (g << 8) | r) >>> 0);
 
 // Dots at the cells (pixel numbers, below 0 for none) of the designs in mask, the darker the more lie on one.
-function paintDots(context, cells, mask, rgb, [faint, dense]) {
+function paintDots(context, cells, mask, rgb, [faint, dense], size) {
   const { width, height } = context.canvas;
   const image = context.createImageData(width, height);
   const pixels = new Uint32Array(image.data.buffer);
@@ -54,8 +54,10 @@ function paintDots(context, cells, mask, rgb, [faint, dense]) {
   for (let i = 0; i < cells.length; i += 1) if (mask[i] && cells[i] >= 0) counts[cells[i]] += 1;
   const shade = shades(rgb);
   const alphas = Uint8Array.from({ length: 64 }, (_, n) => faint + (dense - faint) * Math.min(1, Math.log2(1 + n) / 5));
-  const spread = [0, 1, width, width + 1];
-  for (let at = 0; at < counts.length - width - 1; at += 1) {
+  // where there are few, a dot is larger
+  const dot = size * (context.canvas.width > 1.5 * context.canvas.clientWidth ? 2 : 1);
+  const spread = Array.from({ length: dot * dot }, (_, n) => (n % dot) + width * Math.floor(n / dot));
+  for (let at = 0; at < counts.length - spread.at(-1); at += 1) {
     if (!counts[at]) continue;
     const colour = shade[alphas[Math.min(63, counts[at])]];
     for (const step of spread) if (pixels[at + step] < colour) pixels[at + step] = colour;
@@ -107,7 +109,8 @@ function ray(heat, count, a, b, from, steps, along, across) {
   }
 }
 
-// The scatter: show({ table, x, y, solid, turn, mask, all, front, marks, ranges, fresh }) draws, at(px, py) finds a design.
+// The scatter; at(px, py) finds a design:
+// show({ table, x, y, lying, standing, solid, turn, mask, count, all, front, marks, ranges, fresh }): columns by name and as axes
 function scatterView(root) {
   const layers = layersOf("ckx-scatter");
   const { box, svg, contexts } = layers;
@@ -119,10 +122,10 @@ function scatterView(root) {
     const width = Math.max(200, Math.floor(box.clientWidth));
     const height = width < 600 ? 340 : 440;
     layers.fit(width, height);
-    area = { width, height, left: width < 600 ? 44 : 64, top: 12, right: width - 12, bottom: height - 46 };
+    area = { width, height, left: width < 600 ? 44 : 64, top: 30, right: width - 12, bottom: height - 46 };
   };
-  const flat = ({ table, x, y }) => {
-    const [px, py] = [table.columns.get(x).place, table.columns.get(y).place];
+  const flat = ({ lying, standing }) => {
+    const [px, py] = [lying.place, standing.place];
     const [w, h] = [area.right - area.left, area.bottom - area.top];
     spot = (i) => (px[i] < 0 || py[i] < 0 ? null : [area.left + px[i] * w, area.bottom - py[i] * h]);
   };
@@ -152,10 +155,10 @@ function scatterView(root) {
     const filtered = !shown.all;
     if (fresh || filtered !== box.filtered) {
       contexts[0].clearRect(0, 0, contexts[0].canvas.width, contexts[0].canvas.height);
-      if (filtered) paintDots(contexts[0], cells, shown.table.runs, colours.rgb.line, [130, 220]);
+      if (filtered) paintDots(contexts[0], cells, shown.table.runs, colours.rgb.line, [130, 220], shown.table.running < 20000 ? 3 : 2);
       box.filtered = filtered;
     }
-    paintDots(contexts[1], cells, shown.mask, filtered ? colours.rgb.accent : colours.rgb.muted, filtered ? [70, 190] : [46, 170]);
+    paintDots(contexts[1], cells, shown.mask, filtered ? colours.rgb.accent : colours.rgb.muted, filtered ? [70, 190] : [46, 170], shown.count < 20000 ? 3 : 2);
     svg.replaceChildren(...(shown.solid ? cubeOf(shown, area, colours) : frameOf(shown, area, colours)), ...marksOf(shown, spot, area, colours));
   };
   const at = (x, y, reach = 14) => {
@@ -184,9 +187,8 @@ function projection({ yaw, tilt }, { width, height, bottom, top }) {
   return (x, y, z) => [width / 2 + scale * (x * cy - y * sy), (top + bottom) / 2 + 10 - scale * (z * ct - (x * sy + y * cy) * st)];
 }
 
-function frameOf({ table, x, y, ranges }, area, colours) {
+function frameOf({ x, y, lying: cx, standing: cy, ranges }, area, colours) {
   const { left, right, top, bottom } = area;
-  const [cx, cy] = [table.columns.get(x), table.columns.get(y)];
   const parts = [];
   const words = { fill: colours.muted, "font-size": 13 };
   for (const { at, text } of ticksOf(cx, Math.max(3, Math.floor((right - left) / 90)))) {
@@ -197,7 +199,7 @@ function frameOf({ table, x, y, ranges }, area, colours) {
     const py = bottom - at * (bottom - top);
     parts.push(draw("line", { x1: left, x2: right, y1: py, y2: py, stroke: colours.line }), draw("text", { ...words, x: left - 6, y: py + 4, "text-anchor": "end" }, text));
   }
-  parts.push(draw("text", { ...words, x: (left + right) / 2, y: bottom + 38, "text-anchor": "middle" }, axisTitle(cx)));
+  parts.push(draw("text", { ...words, x: (left + right) / 2, y: bottom + 38, "text-anchor": "middle" }, axisTitle(cx)), draw("text", { ...words, x: 2, y: 16 }, axisTitle(cy)));
   parts.push(draw("path", { d: `M${left} ${top}V${bottom}H${right}`, fill: "none", stroke: colours.muted }));
   if (ranges[x] || ranges[y]) {
     const ends = (column, range) => [range?.[0] ?? null, range?.[1] ?? null].map((v, n) => (v === null ? n : placeOf(column, v)));
@@ -228,7 +230,7 @@ function cubeOf({ table, turn }, area, colours) {
     const [px, py] = to(...[0, 1, 2].map((m) => (m === n ? 0.62 : -0.5)));
     const anchor = px > area.width * 0.7 ? "end" : px < area.width * 0.3 ? "start" : "middle";
     const column = table.columns.get(name);
-    parts.push(draw("text", { x: px, y: py, fill: colours.text, "font-size": 13, "text-anchor": anchor }, `${column.label} →`));
+    parts.push(draw("text", { x: px, y: py, fill: colours.text, "font-size": 13, "text-anchor": anchor }, `${column.label}${column.unit ? ` (${column.unit}${column.log ? ", log" : ""})` : ""} →`));
   });
   return parts;
 }

@@ -190,7 +190,7 @@ function axisOf(column, g, range, lanes, colours) {
     const shape = upright ? { x: at - 7, width: 14, y: low, height: size } : { y: at - 7, height: 14, x: low, width: size };
     parts.push(draw("rect", { ...shape, rx: 3, fill: colours.accent, "fill-opacity": 0.25, stroke: colours.accent }));
   }
-  for (const { at: place, text } of ticksOf(column, upright ? 7 : 6)) {
+  for (const { at: place, text } of ticksOf(column, upright ? 7 : 4)) {
     const [px, py] = lanes.point(g, place);
     parts.push(upright ? draw("text", { ...words, ...halo, x: px + 6, y: py + 4 }, text) : draw("text", { ...words, ...halo, x: px, y: py + 20, "text-anchor": "middle" }, text));
   }

@@ -99,7 +99,7 @@ function designTable(table, on) {
     const cells = names.map((column) => {
       const about = table.columns.get(column);
       const value = about.value(i);
-      return make("td", {}, typeof value !== "number" ? value : about.result ? tickText(Number((value * about.factor).toPrecision(4))) : tickText(value));
+      return make("td", {}, typeof value !== "number" ? value : about.result ? Number.isFinite(value) ? tableText(value * about.factor) : "unknown" : tickText(value));
     });
     const state = [pinned ? "ckx-pinned" : "", choice.cursor === i ? "ckx-here" : ""].join(" ").trim();
     return make("tr", state ? { className: state } : {}, make("th", { scope: "row" }, name), ...cells);
