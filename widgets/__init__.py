@@ -2,6 +2,7 @@
 
 from codesign_widgets.designs import DesignExplorer
 from codesign_widgets.playground import CONDITIONS, CONTROLS, Control, Playground
+from codesign_widgets.roofline import Roofline
 from codesign_widgets.watch import ClusterWatch
 
-__all__ = ["CONDITIONS", "CONTROLS", "ClusterWatch", "Control", "DesignExplorer", "Playground"]
+__all__ = ["CONDITIONS", "CONTROLS", "ClusterWatch", "Control", "DesignExplorer", "Playground", "Roofline"]

@@ -1,4 +1,4 @@
-// One control of a page: a parameter that can be slid and typed. page.js stands before this text.
+// Parameters to move: what Control of controls.py describes, as pages show it. page.js stands before this text.
 
 // One parameter: a slider over the usual values and a field for any other.
 function controlRow(control, id, changed) {
@@ -40,3 +40,7 @@ function controlRow(control, id, changed) {
   return { row, show, complain };
 }
 
+function fieldGroup(legend, hint) {
+  const words = legend ? [make("legend", {}, legend), make("p", { className: "ckx-hint" }, hint)] : [];
+  return make("fieldset", { className: "ckx-fields" }, ...words);
+}

@@ -360,7 +360,10 @@ function render({ model, el }) {
   }
   root.addEventListener("click", ({ target }) => {
     const [name, format] = target.dataset?.save?.split(" ") ?? [];
-    if (name) savePicture(format, name, pictureOf(name === "scatter" ? views.scatter : views.lanes, ui.finding.textContent, coloursOf(root)));
+    if (!name) return;
+    const picture = pictureOf(name === "scatter" ? views.scatter : views.lanes, ui.finding.textContent, coloursOf(root));
+    if (format === "PNG") savePng(name, picture);
+    else ckSave(`${name}.svg`, new Blob([picture.text], { type: "image/svg+xml" }));
   });
 
   table.version = model.get("moving").version;

@@ -1,5 +1,5 @@
 // The designs of a DesignExplorer in typed arrays: columns, what is selected, its front, and designs in words.
-// page.js stands before this text.
+// page.js and drawing.js stand before this text.
 
 const bytesOf = (view) => view.buffer.slice(view.byteOffset, view.byteOffset + view.byteLength);
 
@@ -222,22 +222,12 @@ function orderBy(table, name) {
   return table.orders.get(name);
 }
 
-const PREFIXES = [[1e12, "T"], [1e9, "G"], [1e6, "M"], [1e3, "k"], [1, ""], [1e-3, "m"], [1e-6, "µ"], [1e-9, "n"], [1e-12, "p"]];
-
-// As codesign_kernel.units.three_digits and quantity write it.
-function threeDigits(value) {
-  if (!value || !Number.isFinite(value)) return value ? String(value) : "0";
-  const rounded = Number(value.toPrecision(3));
-  return rounded.toFixed(Math.max(0, 2 - Math.floor(Math.log10(Math.abs(rounded)))));
-}
-
+// As codesign_kernel.units.quantity writes it.
 function quantityText(value, unit) {
   if (!Number.isFinite(value)) return "unknown";
   if (unit === "cycle") return `${Math.round(value).toLocaleString("en-US")} cycles`;
   if (unit === "m²") return Math.abs(value) < 1e-8 && value ? `${threeDigits(value * 1e12)} µm²` : `${threeDigits(value * 1e6)} mm²`;
-  if (!value) return `0 ${unit}`;
-  const [scale, prefix] = PREFIXES.find(([s]) => Math.abs(value) >= s * 0.9995) ?? PREFIXES.at(-1);
-  return `${threeDigits(value / scale)} ${prefix}${unit}`;
+  return quantity(value, unit);
 }
 
 const plainNumber = (value) => (typeof value === "number" ? String(Number(value.toPrecision(6))) : String(value));
@@ -280,12 +270,12 @@ function ticksOf(column, wanted) {
     const step = [1, 2, 5, 10].find((n) => n * decade >= raw) * decade;
     for (let n = Math.ceil((first * factor) / step); n * step <= (first + span) * factor; n += 1) values.push((n * step) / factor);
   }
-  const shown = values.map((value) => ({ at: (log ? Math.log10(value) : value) / span - first / span, text: tickText(value * factor) }));
+  const shown = values.map((value) => ({ at: (log ? Math.log10(value) : value) / span - first / span, text: tickLabel(value * factor) }));
   return shown.filter(({ at }) => at >= 0 && at <= 1);
 }
 
 const tableText = (value) => value.toLocaleString("en-US", { minimumSignificantDigits: 4, maximumSignificantDigits: 4 });
-const tickText = (value) => Number(value.toPrecision(6)).toLocaleString("en-US", { maximumSignificantDigits: 6 });
+const tickLabel = (value) => Number(value.toPrecision(6)).toLocaleString("en-US", { maximumSignificantDigits: 6 });
 
 function axisTitle(column) {
   const unit = [column.unit, column.log ? "log scale" : ""].filter(Boolean).join(", ");

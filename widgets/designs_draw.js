@@ -3,14 +3,6 @@
 
 const BINS = 96; // of an axis, where lines between two axes are counted
 const LINES = 80; // of the front, drawn one by one
-const SVG = "http://www.w3.org/2000/svg";
-
-function draw(tag, attributes = {}, text = "") {
-  const node = document.createElementNS(SVG, tag);
-  for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
-  if (text) node.textContent = text;
-  return node;
-}
 
 // The page's colours, as "#rrggbb" for SVG and as [r, g, b] for pixels.
 function coloursOf(root) {
@@ -28,7 +20,7 @@ function coloursOf(root) {
 // Two canvases, the quiet cloud and what is selected, under an SVG.
 function layersOf(className) {
   const canvases = [make("canvas"), make("canvas")];
-  const svg = draw("svg", { "aria-hidden": "true" });
+  const svg = svgNode("svg", { "aria-hidden": "true" });
   const box = make("div", { className: `ckx-picture ${className}` }, ...canvases, svg);
   let size = [0, 0, 0];
   const fit = (width, height) => {
@@ -193,20 +185,20 @@ function frameOf({ x, y, lying: cx, standing: cy, ranges }, area, colours) {
   const words = { fill: colours.muted, "font-size": 13 };
   for (const { at, text } of ticksOf(cx, Math.max(3, Math.floor((right - left) / 90)))) {
     const px = left + at * (right - left);
-    parts.push(draw("line", { x1: px, x2: px, y1: top, y2: bottom, stroke: colours.line }), draw("text", { ...words, x: px, y: bottom + 18, "text-anchor": "middle" }, text));
+    parts.push(svgNode("line", { x1: px, x2: px, y1: top, y2: bottom, stroke: colours.line }), svgNode("text", { ...words, x: px, y: bottom + 18, "text-anchor": "middle" }, text));
   }
   for (const { at, text } of ticksOf(cy, 6)) {
     const py = bottom - at * (bottom - top);
-    parts.push(draw("line", { x1: left, x2: right, y1: py, y2: py, stroke: colours.line }), draw("text", { ...words, x: left - 6, y: py + 4, "text-anchor": "end" }, text));
+    parts.push(svgNode("line", { x1: left, x2: right, y1: py, y2: py, stroke: colours.line }), svgNode("text", { ...words, x: left - 6, y: py + 4, "text-anchor": "end" }, text));
   }
-  parts.push(draw("text", { ...words, x: (left + right) / 2, y: bottom + 38, "text-anchor": "middle" }, axisTitle(cx)), draw("text", { ...words, x: 2, y: 16 }, axisTitle(cy)));
-  parts.push(draw("path", { d: `M${left} ${top}V${bottom}H${right}`, fill: "none", stroke: colours.muted }));
+  parts.push(svgNode("text", { ...words, x: (left + right) / 2, y: bottom + 38, "text-anchor": "middle" }, axisTitle(cx)), svgNode("text", { ...words, x: 2, y: 16 }, axisTitle(cy)));
+  parts.push(svgNode("path", { d: `M${left} ${top}V${bottom}H${right}`, fill: "none", stroke: colours.muted }));
   if (ranges[x] || ranges[y]) {
     const ends = (column, range) => [range?.[0] ?? null, range?.[1] ?? null].map((v, n) => (v === null ? n : placeOf(column, v)));
     const [x0, x1] = ends(cx, ranges[x]);
     const [y0, y1] = ends(cy, ranges[y]);
     const box = { x: left + x0 * (right - left), y: bottom - y1 * (bottom - top), width: Math.max(1, (x1 - x0) * (right - left)), height: Math.max(1, (y1 - y0) * (bottom - top)) };
-    parts.push(draw("rect", { ...box, fill: colours.accent, "fill-opacity": 0.06, stroke: colours.accent, "stroke-width": 1.5 }));
+    parts.push(svgNode("rect", { ...box, fill: colours.accent, "fill-opacity": 0.06, stroke: colours.accent, "stroke-width": 1.5 }));
   }
   return parts;
 }
@@ -217,7 +209,7 @@ function cubeOf({ table, turn }, area, colours) {
   const parts = [];
   const edge = (a, b, stroke) => {
     const [[x1, y1], [x2, y2]] = [to(...a), to(...b)];
-    parts.push(draw("line", { x1, y1, x2, y2, stroke }));
+    parts.push(svgNode("line", { x1, y1, x2, y2, stroke }));
   };
   for (const u of [-0.5, 0.5]) {
     for (const v of [-0.5, 0.5]) {
@@ -230,7 +222,7 @@ function cubeOf({ table, turn }, area, colours) {
     const [px, py] = to(...[0, 1, 2].map((m) => (m === n ? 0.62 : -0.5)));
     const anchor = px > area.width * 0.7 ? "end" : px < area.width * 0.3 ? "start" : "middle";
     const column = table.columns.get(name);
-    parts.push(draw("text", { x: px, y: py, fill: colours.text, "font-size": 13, "text-anchor": anchor }, `${column.label}${column.unit ? ` (${column.unit}${column.log ? ", log" : ""})` : ""} →`));
+    parts.push(svgNode("text", { x: px, y: py, fill: colours.text, "font-size": 13, "text-anchor": anchor }, `${column.label}${column.unit ? ` (${column.unit}${column.log ? ", log" : ""})` : ""} →`));
   });
   return parts;
 }
@@ -242,23 +234,23 @@ function marksOf({ table, x, y, solid, front, marks }, spot, area, colours) {
   const parts = [];
   if (!solid) {
     const line = bestOfTwo(table, front, x, y).map(spot).filter(Boolean);
-    if (line.length > 1) parts.push(draw("path", { d: `M${line.map((p) => p.map((v) => v.toFixed(1))).join("L")}`, fill: "none", stroke: colours.text, "stroke-width": 1.5 }));
+    if (line.length > 1) parts.push(svgNode("path", { d: `M${line.map((p) => p.map((v) => v.toFixed(1))).join("L")}`, fill: "none", stroke: colours.text, "stroke-width": 1.5 }));
   }
   const radius = front.length > 150 ? 2.5 : 3.5;
-  parts.push(draw("path", { d: points.map((p) => dot(p, radius)).join(""), fill: colours.text, stroke: colours.ground, "stroke-width": 1 }));
+  parts.push(svgNode("path", { d: points.map((p) => dot(p, radius)).join(""), fill: colours.text, stroke: colours.ground, "stroke-width": 1 }));
   const taken = [];
   for (const { at, word, strong } of marks) {
     const place = spot(at);
     if (!place) continue;
     const [px, py] = place;
-    parts.push(draw("path", { d: dot(place, strong ? 8 : 7), fill: strong ? "none" : colours.ground, stroke: strong ? colours.accent : colours.text, "stroke-width": strong ? 3 : 2.5 }));
+    parts.push(svgNode("path", { d: dot(place, strong ? 8 : 7), fill: strong ? "none" : colours.ground, stroke: strong ? colours.accent : colours.text, "stroke-width": strong ? 3 : 2.5 }));
     if (!word) continue;
     const right = px < area.width - 90;
     let ty = py + (py > area.top + 24 ? -10 : 20);
     while (taken.some(([tx, t]) => Math.abs(tx - px) < 60 && Math.abs(t - ty) < 16)) ty += 16;
     taken.push([px, ty]);
     const label = { x: px + (right ? 11 : -11), y: ty, "text-anchor": right ? "start" : "end", fill: colours.text, "font-size": 13, "font-weight": 600 };
-    parts.push(draw("text", { ...label, stroke: colours.ground, "stroke-width": 4, "paint-order": "stroke" }, word));
+    parts.push(svgNode("text", { ...label, stroke: colours.ground, "stroke-width": 4, "paint-order": "stroke" }, word));
   }
   return parts;
 }

@@ -182,23 +182,23 @@ function axisOf(column, g, range, lanes, colours) {
   const halo = { stroke: colours.ground, "stroke-width": 3, "paint-order": "stroke" };
   const [x1, y1] = lanes.point(g, 0);
   const [x2, y2] = lanes.point(g, 1);
-  parts.push(draw("line", { x1, y1, x2, y2, stroke: colours.muted }));
+  parts.push(svgNode("line", { x1, y1, x2, y2, stroke: colours.muted }));
   if (range) {
     const [a, b] = [0, 1].map((end) => (range[end] === null ? end : placeOf(column, range[end])));
     const [p, q] = [lanes.to(a), lanes.to(b)];
     const [low, size] = [Math.min(p, q) - 2, Math.abs(p - q) + 4];
     const shape = upright ? { x: at - 7, width: 14, y: low, height: size } : { y: at - 7, height: 14, x: low, width: size };
-    parts.push(draw("rect", { ...shape, rx: 3, fill: colours.accent, "fill-opacity": 0.25, stroke: colours.accent }));
+    parts.push(svgNode("rect", { ...shape, rx: 3, fill: colours.accent, "fill-opacity": 0.25, stroke: colours.accent }));
   }
   for (const { at: place, text } of ticksOf(column, upright ? 7 : 4)) {
     const [px, py] = lanes.point(g, place);
-    parts.push(upright ? draw("text", { ...words, ...halo, x: px + 6, y: py + 4 }, text) : draw("text", { ...words, ...halo, x: px, y: py + 20, "text-anchor": "middle" }, text));
+    parts.push(upright ? svgNode("text", { ...words, ...halo, x: px + 6, y: py + 4 }, text) : svgNode("text", { ...words, ...halo, x: px, y: py + 20, "text-anchor": "middle" }, text));
   }
   const unit = column.unit ? `${column.unit}${column.log ? ", log" : ""}` : column.log ? "log" : "";
   const strong = { fill: colours.text, "font-size": 13, ...halo };
-  if (!upright) return [...parts, draw("text", { ...strong, x: 8, y: at - 24 }, `${column.label}${unit ? ` (${unit})` : ""}`)];
+  if (!upright) return [...parts, svgNode("text", { ...strong, x: 8, y: at - 24 }, `${column.label}${unit ? ` (${unit})` : ""}`)];
   const lines = [...split(column.label), unit].filter(Boolean);
-  lines.forEach((line, n) => parts.push(draw("text", { ...strong, ...(n && line === unit ? { fill: colours.muted } : {}), x: at, y: 14 + 16 * (n + 3 - lines.length), "text-anchor": "middle" }, line)));
+  lines.forEach((line, n) => parts.push(svgNode("text", { ...strong, ...(n && line === unit ? { fill: colours.muted } : {}), x: at, y: 14 + 16 * (n + 3 - lines.length), "text-anchor": "middle" }, line)));
   return parts;
 }
 

@@ -99,7 +99,7 @@ function designTable(table, on) {
     const cells = names.map((column) => {
       const about = table.columns.get(column);
       const value = about.value(i);
-      return make("td", {}, typeof value !== "number" ? value : about.result ? Number.isFinite(value) ? tableText(value * about.factor) : "unknown" : tickText(value));
+      return make("td", {}, typeof value !== "number" ? value : about.result ? Number.isFinite(value) ? tableText(value * about.factor) : "unknown" : tickLabel(value));
     });
     const state = [pinned ? "ckx-pinned" : "", choice.cursor === i ? "ckx-here" : ""].join(" ").trim();
     return make("tr", state ? { className: state } : {}, make("th", { scope: "row" }, name), ...cells);
@@ -140,20 +140,14 @@ function pinBoard(table, on) {
   return { place, words, empty, show };
 }
 
-// What is selected as text of a file; a spreadsheet takes text that starts with some signs for a formula.
+// What is selected as text of a file.
 function savedAs(format, table, mask) {
   const columns = [...table.columns.values()];
   const rows = [];
-  const cell = (value) => {
-    const text = String(value ?? "");
-    const safe = typeof value !== "number" && /^[=+\-@\t\r]/.test(text) ? `'${text}` : text;
-    return /[",\n]/.test(safe) ? `"${safe.replace(/"/g, '""')}"` : safe;
-  };
   const named = (i) => (Number.isNaN(Number(table.label(i))) ? table.label(i) : Number(table.label(i)));
   for (let i = 0; i < mask.length; i += 1) if (mask[i]) rows.push(i);
   if (format === "csv") {
-    const lines = rows.map((i) => [named(i), ...columns.map((column) => column.value(i))].map(cell).join(","));
-    return [["design", ...columns.map(({ name }) => name)].map(cell).join(","), ...lines].join("\r\n") + "\r\n";
+    return csvText([["design", ...columns.map(({ name }) => name)], ...rows.map((i) => [named(i), ...columns.map((column) => column.value(i))])]);
   }
   const plain = (value) => (typeof value === "number" && !Number.isFinite(value) ? null : value);
   const told = rows.map((i) => ({ design: named(i), ...Object.fromEntries(columns.map((column) => [column.name, plain(column.value(i))])) }));
@@ -165,22 +159,9 @@ function pictureOf({ svg, canvases }, title, colours) {
   const copy = svg.cloneNode(true);
   const [, , width, height] = svg.getAttribute("viewBox").split(" ").map(Number);
   const head = 34;
-  const whole = draw("svg", { xmlns: SVG, width, height: height + head, viewBox: `0 ${-head} ${width} ${height + head}`, "font-family": "system-ui, sans-serif" });
-  whole.append(draw("rect", { y: -head, width, height: height + head, fill: colours.ground }), draw("text", { x: 8, y: -12, "font-size": 15, "font-weight": 600, fill: colours.text }, title));
-  for (const canvas of canvases) whole.append(draw("image", { href: canvas.toDataURL(), width, height }));
+  const whole = svgNode("svg", { xmlns: "http://www.w3.org/2000/svg", width, height: height + head, viewBox: `0 ${-head} ${width} ${height + head}`, "font-family": "system-ui, sans-serif" });
+  whole.append(svgNode("rect", { y: -head, width, height: height + head, fill: colours.ground }), svgNode("text", { x: 8, y: -12, "font-size": 15, "font-weight": 600, fill: colours.text }, title));
+  for (const canvas of canvases) whole.append(svgNode("image", { href: canvas.toDataURL(), width, height }));
   whole.append(...copy.childNodes);
   return { text: new XMLSerializer().serializeToString(whole), width, height: height + head };
-}
-
-async function savePicture(format, name, picture) {
-  const blob = new Blob([picture.text], { type: "image/svg+xml" });
-  if (format === "SVG") return ckSave(`${name}.svg`, blob);
-  const image = new Image(picture.width * 2, picture.height * 2);
-  image.src = URL.createObjectURL(blob);
-  await image.decode();
-  const canvas = make("canvas");
-  Object.assign(canvas, { width: picture.width * 2, height: picture.height * 2 });
-  canvas.getContext("2d").drawImage(image, 0, 0, canvas.width, canvas.height);
-  URL.revokeObjectURL(image.src);
-  return canvas.toBlob((png) => ckSave(`${name}.png`, png));
 }

@@ -26,13 +26,13 @@ def text_of(name: str) -> str:
 
 
 def script_of(*names: str) -> str:
-    """The scripts ``names``, one after the other, behind what they build on: figures, and what all pages share."""
-    return theme.script() + text_of("page.js") + "".join(map(text_of, names))
+    """The scripts ``names`` behind what they build on: figures, and what all pages share."""
+    return theme.script() + "".join(text_of(name) for name in ("page.js", *names))
 
 
-def style_of(name: str) -> str:
-    """The style ``name`` behind those that all pages share."""
-    return theme.static("figure.css") + text_of("page.css") + text_of(name)
+def style_of(*names: str) -> str:
+    """The styles ``names`` behind those that all pages share."""
+    return theme.static("figure.css") + "".join(text_of(name) for name in ("page.css", *names))
 
 
 class Page(anywidget.AnyWidget):

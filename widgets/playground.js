@@ -1,11 +1,6 @@
 // The page of a Playground. The kernel checks and computes; this draws, and asks one question at a time.
 // page.js and controls.js stand before this text.
 
-function fieldGroup(legend, hint) {
-  const words = legend ? [make("legend", {}, legend), make("p", { className: "ckx-hint" }, hint)] : [];
-  return make("fieldset", { className: "ckx-fields" }, ...words);
-}
-
 // The front with the traces and axes that follow the chosen design put in.
 function withMarks(spec, marks) {
   if (!marks) return spec;
@@ -55,7 +50,7 @@ function render({ model, el }) {
   const setup = model.get("setup");
   const defaults = Object.fromEntries(setup.controls.map((c) => [c.name, c.default]));
   const ui = layoutOf(setup, id);
-  const root = make("div", { className: "ckx ckx-playground" }, ui.head, ui.form, ui.figures);
+  const root = make("div", { className: "ckx ckx-split ckx-playground" }, ui.head, ui.form, ui.figures);
   el.append(root);
   el.classList.add("ckx-host");
   const isDark = () => root.dataset.dark === "true";

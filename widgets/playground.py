@@ -60,7 +60,7 @@ class Playground(Page):
     front_figure = traitlets.Dict().tag(sync=True)
 
     _esm = script_of("controls.js", "playground.js")
-    _css = style_of("playground.css")
+    _css = style_of()
 
     def __init__(
         self,

@@ -20,6 +20,12 @@ from codesign_kernel.units import BIT_PER_KIB
 Array = np.ndarray[Any, Any]
 DATAFLOWS = ("ws", "os", "is")
 OPERANDS = {"input": "I", "weight": "W", "output": "O"}
+#: Dataflow -> the side of the array along which each operand enters or leaves.
+SIDES = {
+    "ws": {"input": "rows", "weight": "cols", "output": "cols"},
+    "os": {"input": "rows", "weight": "cols", "output": "cols"},
+    "is": {"input": "cols", "weight": "rows", "output": "cols"},
+}
 #: Largest array side, register file, burst and vector unit: beyond what anybody built, below where counts lose digits.
 LIMITS = {
     "rows": (1, 4096), "cols": (1, 4096), "weight_bits": (2, 32), "input_bits": (2, 32), "output_bits": (2, 32),
@@ -174,9 +180,8 @@ def buffer_words(machine: Any) -> dict[str, Any]:
     The streaming operand enters along the rows or the columns, and the stationary one along the columns.
     """
     flow = machine.dataflow
-    by = {"ws": ("rows", "cols", "cols"), "os": ("rows", "cols", "cols"), "is": ("cols", "rows", "cols")}
     if isinstance(flow, str):
-        sides = {name: getattr(machine, side) for name, side in zip(OPERANDS, by[flow], strict=True)}
+        sides = {name: getattr(machine, side) for name, side in SIDES[flow].items()}
     else:
         inputs = np.where(flow == DATAFLOWS.index("is"), machine.cols, machine.rows)
         weights = np.where(flow == DATAFLOWS.index("is"), machine.rows, machine.cols)
