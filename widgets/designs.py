@@ -53,7 +53,13 @@ class DesignExplorer(Page):
     moving = traitlets.Dict().tag(sync=True)
 
     _esm = script_of(
-        "controls.js", "designs_data.js", "designs_draw.js", "designs_lanes.js", "designs_parts.js", "designs.js"
+        "controls.js",
+        "drawing.js",
+        "designs_data.js",
+        "designs_draw.js",
+        "designs_lanes.js",
+        "designs_parts.js",
+        "designs.js",
     )
     _css = style_of("designs.css")
     frame: Any = None  # until the arguments are checked, as for an object that never came to be
