@@ -5,7 +5,7 @@ const bytesOf = (view) => view.buffer.slice(view.byteOffset, view.byteOffset + v
 
 // One column: value(i) of design i; place[i] is where it lies on its axis, 0 to 1, and below 0 where it has no number.
 function columnOf(about, sent, ends) {
-  const column = { ...about, kind: sent.kind, ends };
+  const column = { ...about, kind: sent.kind, ends, ticks: undefined };
   if (sent.kind === "codes") {
     column.values = sent.values;
     column.codes = new Uint8Array(bytesOf(sent.data));
@@ -22,7 +22,8 @@ function columnOf(about, sent, ends) {
     column.span = last - first + 2 * room;
   }
   column.place = placesOf(column);
-  column.bins = Uint8Array.from(column.place, (p) => Math.round(Math.max(0, p) * (BINS - 1)));
+  column.bins = new Uint8Array(column.place.length);
+  for (let i = 0; i < column.bins.length; i += 1) column.bins[i] = Math.max(0, column.place[i]) * (BINS - 1) + 0.5;
   return column;
 }
 
@@ -30,12 +31,15 @@ function placesOf(column) {
   if (column.kind === "codes") {
     const last = column.values.length - 1;
     const at = Float32Array.from(column.values, (_, code) => (last ? 0.03 + (0.94 * code) / last : 0.5));
-    return Float32Array.from(column.codes, (code) => at[code]);
+    const place = new Float32Array(column.codes.length);
+    for (let i = 0; i < place.length; i += 1) place[i] = at[column.codes[i]];
+    return place;
   }
   const { numbers, log, first, span } = column;
   const place = new Float32Array(numbers.length);
+  const scale = (log ? Math.LOG10E : 1) / span;
   for (let i = 0; i < numbers.length; i += 1) {
-    const at = ((log ? Math.log10(numbers[i]) : numbers[i]) - first) / span;
+    const at = (log ? Math.log(numbers[i]) : numbers[i]) * scale - first / span;
     place[i] = at >= 0 && at <= 1 ? at : -1;
   }
   return place;
@@ -115,8 +119,12 @@ function settle(table) {
     return costs;
   });
   table.runs = new Uint8Array(count);
-  for (let i = 0; i < count; i += 1) table.runs[i] = table.costs.every((costs) => Number.isFinite(costs[i])) ? 1 : 0;
-  table.running = table.runs.reduce((sum, one) => sum + one, 0);
+  table.running = 0;
+  for (let i = 0; i < count; i += 1) {
+    let sum = 0;
+    for (const costs of table.costs) sum += costs[i];
+    if (Number.isFinite(sum)) table.running += table.runs[i] = 1;
+  }
   const who = new Uint32Array(table.running);
   for (let i = 0, n = 0; i < count; i += 1) if (table.runs[i]) who[n++] = i;
   table.order = sorted(table.costs, who);
@@ -133,13 +141,13 @@ function sorted(keys, order) {
     for (let i = 0; i < bits.length; i += 1) bits[i] ^= bits[i] >>> 31 ? 0xffffffff : 0x80000000;
     for (const shift of [0, 16]) {
       counts.fill(0);
-      for (const i of from) counts[(bits[i] >>> shift) & 65535] += 1;
+      for (let n = 0; n < from.length; n += 1) counts[(bits[from[n]] >>> shift) & 65535] += 1;
       for (let b = 0, sum = 0; b < 65536; b += 1) {
         const here = counts[b];
         counts[b] = sum;
         sum += here;
       }
-      for (const i of from) to[counts[(bits[i] >>> shift) & 65535]++] = i;
+      for (let n = 0; n < from.length; n += 1) to[counts[(bits[from[n]] >>> shift) & 65535]++] = from[n];
       [from, to] = [to, from];
     }
   }
@@ -216,8 +224,11 @@ function orderBy(table, name) {
   if (!table.orders.has(name)) {
     const column = table.columns.get(name);
     const keys = column.numbers ?? Float64Array.from(column.codes);
-    const finite = keys.map((v) => (Number.isNaN(v) ? Infinity : v));
-    table.orders.set(name, sorted([finite], Uint32Array.from(table.order).sort()));
+    const finite = Float64Array.from(keys);
+    for (let i = 0; i < finite.length; i += 1) if (Number.isNaN(finite[i])) finite[i] = Infinity;
+    const who = new Uint32Array(table.running);
+    for (let i = 0, n = 0; i < table.count; i += 1) if (table.runs[i]) who[n++] = i;
+    table.orders.set(name, sorted([finite], who));
   }
   return table.orders.get(name);
 }
@@ -253,8 +264,13 @@ function resultWords(table, i) {
   return named.map((column) => `${column.label.toLowerCase()} ${valueText(column, column.value(i))}`).join(", ");
 }
 
-// Ticks of an axis: [{ at: 0 to 1, text }].
+// Ticks of an axis: [{ at: 0 to 1, text }], worked out once.
 function ticksOf(column, wanted) {
+  column.ticks ??= {};
+  return (column.ticks[wanted] ??= newTicks(column, wanted));
+}
+
+function newTicks(column, wanted) {
   if (column.kind === "codes") {
     const every = Math.ceil(column.values.length / wanted);
     return column.values.map((value) => ({ at: placeOf(column, value), text: plainNumber(value) })).filter((_, n) => n % every === 0);
@@ -274,8 +290,11 @@ function ticksOf(column, wanted) {
   return shown.filter(({ at }) => at >= 0 && at <= 1);
 }
 
-const tableText = (value) => value.toLocaleString("en-US", { minimumSignificantDigits: 4, maximumSignificantDigits: 4 });
-const tickLabel = (value) => Number(value.toPrecision(6)).toLocaleString("en-US", { maximumSignificantDigits: 6 });
+// formats are costly to make
+const FOUR = new Intl.NumberFormat("en-US", { minimumSignificantDigits: 4, maximumSignificantDigits: 4 });
+const SIX = new Intl.NumberFormat("en-US", { maximumSignificantDigits: 6 });
+const tableText = (value) => FOUR.format(value);
+const tickLabel = (value) => SIX.format(value);
 
 function axisTitle(column) {
   const unit = [column.unit, column.log ? "log scale" : ""].filter(Boolean).join(", ");

@@ -4,24 +4,26 @@
 const BINS = 96; // of an axis, where lines between two axes are counted
 const LINES = 80; // of the front, drawn one by one
 
-// The page's colours, as "#rrggbb" for SVG and as [r, g, b] for pixels.
+// The page's colours, as "#rrggbb" for SVG and as [r, g, b] for pixels; read once in light and once in dark.
 function coloursOf(root) {
+  if (root.colours?.dark === root.dataset.dark) return root.colours;
   const style = getComputedStyle(root);
   const probe = document.createElement("canvas").getContext("2d");
-  const named = {};
+  const named = { dark: root.dataset.dark, rgb: {} };
   for (const name of ["ground", "panel", "line", "text", "muted", "accent"]) {
     probe.fillStyle = style.getPropertyValue(`--ck-${name}`).trim();
     named[name] = probe.fillStyle;
+    named.rgb[name] = [1, 3, 5].map((at) => parseInt(named[name].slice(at, at + 2), 16));
   }
-  const rgb = Object.fromEntries(Object.entries(named).map(([name, hex]) => [name, [1, 3, 5].map((at) => parseInt(hex.slice(at, at + 2), 16))]));
-  return { ...named, rgb };
+  root.colours = named;
+  return named;
 }
 
-// Two canvases, the quiet cloud and what is selected, under an SVG.
+// Two canvases, the quiet cloud and what is selected, between an SVG that stands and one that follows the hand.
 function layersOf(className) {
   const canvases = [make("canvas"), make("canvas")];
-  const svg = svgNode("svg", { "aria-hidden": "true" });
-  const box = make("div", { className: `ckx-picture ${className}` }, ...canvases, svg);
+  const [under, svg] = [0, 1].map(() => svgNode("svg", { "aria-hidden": "true" }));
+  const box = make("div", { className: `ckx-picture ${className}` }, under, ...canvases, svg);
   let size = [0, 0, 0];
   const fit = (width, height) => {
     const ratio = Math.min(2, globalThis.devicePixelRatio || 1);
@@ -29,9 +31,26 @@ function layersOf(className) {
     size = [width, height, ratio];
     for (const canvas of canvases) Object.assign(canvas, { width: Math.round(width * ratio), height: Math.round(height * ratio) });
     box.style.height = `${height}px`;
-    svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
+    for (const one of [under, svg]) one.setAttribute("viewBox", `0 0 ${width} ${height}`);
   };
-  return { box, svg, fit, canvases, contexts: canvases.map((canvas) => canvas.getContext("2d")), ratio: () => size[2] };
+  const contexts = canvases.map((canvas) => canvas.getContext("2d", { willReadFrequently: true }));
+  return { box, under, svg, fit, canvases, contexts, ratio: () => size[2] };
+}
+
+// Cleared pixels of a canvas, and counts for them; the same memory each time.
+const scratches = new WeakMap();
+function scratchOf(context, Kind) {
+  const { width, height } = context.canvas;
+  let found = scratches.get(context);
+  if (!found || found.image.width !== width || found.image.height !== height) {
+    const image = context.createImageData(width, height);
+    found = { image, pixels: new Uint32Array(image.data.buffer), counts: new Kind(width * height) };
+    scratches.set(context, found);
+  } else {
+    found.pixels.fill(0);
+    found.counts.fill(0);
+  }
+  return found;
 }
 
 // 256 pixels of one colour, from clear to opaque, as ImageData holds them.
@@ -39,10 +58,8 @@ const shades = ([r, g, b]) => Uint32Array.from({ length: 256 }, (_, alpha) => ((
 
 // Dots at the cells (pixel numbers, below 0 for none) of the designs in mask, the darker the more lie on one.
 function paintDots(context, cells, mask, rgb, [faint, dense], size) {
-  const { width, height } = context.canvas;
-  const image = context.createImageData(width, height);
-  const pixels = new Uint32Array(image.data.buffer);
-  const counts = new Uint16Array(width * height);
+  const { width } = context.canvas;
+  const { image, pixels, counts } = scratchOf(context, Uint16Array);
   for (let i = 0; i < cells.length; i += 1) if (mask[i] && cells[i] >= 0) counts[cells[i]] += 1;
   const shade = shades(rgb);
   const alphas = Uint8Array.from({ length: 64 }, (_, n) => faint + (dense - faint) * Math.min(1, Math.log2(1 + n) / 5));
@@ -59,8 +76,8 @@ function paintDots(context, cells, mask, rgb, [faint, dense], size) {
 
 // Lines of all designs in mask between each two neighbours of axes (columns): counted by bins, drawn as counts a pixel.
 function paintLanes(context, axes, mask, rgb, lanes, dense) {
-  const { width, height } = context.canvas;
-  const heat = new Float32Array(width * height);
+  const { width } = context.canvas;
+  const { image, pixels, counts: heat } = scratchOf(context, Float32Array);
   const counts = new Uint32Array(BINS * BINS);
   const [along, across] = lanes.upright ? [1, width] : [width, 1];
   for (let g = 0; g + 1 < axes.length; g += 1) {
@@ -75,8 +92,6 @@ function paintLanes(context, axes, mask, rgb, lanes, dense) {
   }
   let most = 1;
   for (let at = 0; at < heat.length; at += 1) if (heat[at] > most) most = heat[at];
-  const image = context.createImageData(width, height);
-  const pixels = new Uint32Array(image.data.buffer);
   const shade = shades(rgb);
   const steps = 1023 / Math.log(1 + most);
   const alphas = Uint8Array.from({ length: 1024 }, (_, n) => 14 + (dense - 14) * (n / 1023) ** 1.6);
@@ -91,8 +106,8 @@ function ray(heat, count, a, b, from, steps, along, across) {
   for (let step = 0; step < steps; step += 1) {
     const next = a + slope * (step + 1);
     const base = (from + step) * along;
-    let low = Math.round(here);
-    let high = Math.round(next);
+    let low = (here + 0.5) | 0;
+    let high = (next + 0.5) | 0;
     if (high < low) [low, high] = [high, low];
     const part = high > low ? count / (high - low) : count;
     if (high === low) high += 1;
@@ -105,7 +120,7 @@ function ray(heat, count, a, b, from, steps, along, across) {
 // show({ table, x, y, lying, standing, solid, turn, mask, count, all, front, marks, ranges, fresh }): columns by name and as axes
 function scatterView(root) {
   const layers = layersOf("ckx-scatter");
-  const { box, svg, contexts } = layers;
+  const { box, under, svg, contexts } = layers;
   let cells = new Int32Array(0);
   let spot = () => [0, 0];
   let area;
@@ -151,7 +166,8 @@ function scatterView(root) {
       box.filtered = filtered;
     }
     paintDots(contexts[1], cells, shown.mask, filtered ? colours.rgb.accent : colours.rgb.muted, filtered ? [70, 190] : [46, 170], shown.count < 20000 ? 3 : 2);
-    svg.replaceChildren(...(shown.solid ? cubeOf(shown, area, colours) : frameOf(shown, area, colours)), ...marksOf(shown, spot, area, colours));
+    if (fresh) under.replaceChildren(...(shown.solid ? cubeOf(shown, area, colours) : frameOf(shown, area, colours)));
+    svg.replaceChildren(...(shown.solid ? [] : boxOf(shown, area, colours)), ...marksOf(shown, spot, area, colours));
   };
   const at = (x, y, reach = 14) => {
     let best = -1;
@@ -169,7 +185,7 @@ function scatterView(root) {
     for (const i of seen.front) near(i, 0.25);
     return best;
   };
-  return { box, svg, canvases: layers.canvases, show, at, area: () => area };
+  return { ...layers, show, at, area: () => area };
 }
 
 // From a point of the box [-0.5, 0.5]³ to the picture; the third objective stands upright.
@@ -179,7 +195,7 @@ function projection({ yaw, tilt }, { width, height, bottom, top }) {
   return (x, y, z) => [width / 2 + scale * (x * cy - y * sy), (top + bottom) / 2 + 10 - scale * (z * ct - (x * sy + y * cy) * st)];
 }
 
-function frameOf({ x, y, lying: cx, standing: cy, ranges }, area, colours) {
+function frameOf({ lying: cx, standing: cy }, area, colours) {
   const { left, right, top, bottom } = area;
   const parts = [];
   const words = { fill: colours.muted, "font-size": 13 };
@@ -193,14 +209,17 @@ function frameOf({ x, y, lying: cx, standing: cy, ranges }, area, colours) {
   }
   parts.push(svgNode("text", { ...words, x: (left + right) / 2, y: bottom + 38, "text-anchor": "middle" }, axisTitle(cx)), svgNode("text", { ...words, x: 2, y: 16 }, axisTitle(cy)));
   parts.push(svgNode("path", { d: `M${left} ${top}V${bottom}H${right}`, fill: "none", stroke: colours.muted }));
-  if (ranges[x] || ranges[y]) {
-    const ends = (column, range) => [range?.[0] ?? null, range?.[1] ?? null].map((v, n) => (v === null ? n : placeOf(column, v)));
-    const [x0, x1] = ends(cx, ranges[x]);
-    const [y0, y1] = ends(cy, ranges[y]);
-    const box = { x: left + x0 * (right - left), y: bottom - y1 * (bottom - top), width: Math.max(1, (x1 - x0) * (right - left)), height: Math.max(1, (y1 - y0) * (bottom - top)) };
-    parts.push(svgNode("rect", { ...box, fill: colours.accent, "fill-opacity": 0.06, stroke: colours.accent, "stroke-width": 1.5 }));
-  }
   return parts;
+}
+
+// The ranges of both axes as a box.
+function boxOf({ x, y, lying, standing, ranges }, { left, right, top, bottom }, colours) {
+  if (!ranges[x] && !ranges[y]) return [];
+  const ends = (column, range) => [range?.[0] ?? null, range?.[1] ?? null].map((v, n) => (v === null ? n : placeOf(column, v)));
+  const [x0, x1] = ends(lying, ranges[x]);
+  const [y0, y1] = ends(standing, ranges[y]);
+  const box = { x: left + x0 * (right - left), y: bottom - y1 * (bottom - top), width: Math.max(1, (x1 - x0) * (right - left)), height: Math.max(1, (y1 - y0) * (bottom - top)) };
+  return [svgNode("rect", { ...box, fill: colours.accent, "fill-opacity": 0.06, stroke: colours.accent, "stroke-width": 1.5 })];
 }
 
 // The edges of the box that three objectives span, and their names.

@@ -4,7 +4,8 @@
 // lanesView(root, { limit(name, range), done() }): show({ table, axes, mask, all, front, marks, ranges, fresh }).
 function lanesView(root, { limit, done }) {
   const layers = layersOf("ckx-lanes");
-  const { box, svg, contexts } = layers;
+  const { box, under, svg, contexts } = layers;
+  box.append(under); // names and numbers stand above the lines
   const handles = make("div", { className: "ckx-handles" });
   box.append(handles);
   let lanes;
@@ -57,7 +58,8 @@ function lanesView(root, { limit, done }) {
     }
     paintLanes(contexts[1], axes, shown.mask, filtered ? colours.rgb.accent : colours.rgb.muted, lanes, 215);
     lines(shown, axes, colours);
-    svg.replaceChildren(...axes.flatMap((column, g) => axisOf(column, g, shown.ranges[column.name], lanes, colours)));
+    if (fresh) under.replaceChildren(...axes.flatMap((column, g) => axisOf(column, g, lanes, colours)));
+    svg.replaceChildren(...axes.flatMap((column, g) => chosenOf(column, g, shown.ranges[column.name], lanes, colours)));
     placeHandles(axes);
   };
 
@@ -74,11 +76,13 @@ function lanesView(root, { limit, done }) {
         const node = handles.children[2 * g + end];
         const value = seen.ranges[column.name]?.[end] ?? null;
         const [px, py] = lanes.point(g, value === null ? end : placeOf(column, value));
-        node.style.transform = `translate(${px}px, ${py}px)`;
-        node.className = `ckx-handle ckx-${lanes.upright ? "up" : "side"}${end} ${value === null ? "" : "ckx-set"}`;
-        node.setAttribute("aria-orientation", lanes.upright ? "vertical" : "horizontal");
-        node.setAttribute("aria-valuenow", String(Math.round(100 * (value === null ? end : placeOf(column, value)))));
-        node.setAttribute("aria-valuetext", value === null ? "no limit" : valueText(column, value));
+        setSvg(node, {
+          style: `transform: translate(${px}px, ${py}px)`,
+          class: `ckx-handle ckx-${lanes.upright ? "up" : "side"}${end} ${value === null ? "" : "ckx-set"}`,
+          "aria-orientation": lanes.upright ? "vertical" : "horizontal",
+          "aria-valuenow": Math.round(100 * (value === null ? end : placeOf(column, value))),
+          "aria-valuetext": value === null ? "no limit" : valueText(column, value),
+        });
       }),
     );
   };
@@ -170,11 +174,11 @@ function lanesView(root, { limit, done }) {
     box.addEventListener("pointerup", end);
     box.addEventListener("pointercancel", end);
   });
-  return { box, svg, canvases: layers.canvases, show };
+  return { ...layers, show };
 }
 
-// One axis: its line, ticks, name, and what of it is chosen.
-function axisOf(column, g, range, lanes, colours) {
+// One axis: its line, ticks and name.
+function axisOf(column, g, lanes, colours) {
   const { upright } = lanes;
   const at = lanes.at(g);
   const parts = [];
@@ -183,13 +187,6 @@ function axisOf(column, g, range, lanes, colours) {
   const [x1, y1] = lanes.point(g, 0);
   const [x2, y2] = lanes.point(g, 1);
   parts.push(svgNode("line", { x1, y1, x2, y2, stroke: colours.muted }));
-  if (range) {
-    const [a, b] = [0, 1].map((end) => (range[end] === null ? end : placeOf(column, range[end])));
-    const [p, q] = [lanes.to(a), lanes.to(b)];
-    const [low, size] = [Math.min(p, q) - 2, Math.abs(p - q) + 4];
-    const shape = upright ? { x: at - 7, width: 14, y: low, height: size } : { y: at - 7, height: 14, x: low, width: size };
-    parts.push(svgNode("rect", { ...shape, rx: 3, fill: colours.accent, "fill-opacity": 0.25, stroke: colours.accent }));
-  }
   for (const { at: place, text } of ticksOf(column, upright ? 7 : 4)) {
     const [px, py] = lanes.point(g, place);
     parts.push(upright ? svgNode("text", { ...words, ...halo, x: px + 6, y: py + 4 }, text) : svgNode("text", { ...words, ...halo, x: px, y: py + 20, "text-anchor": "middle" }, text));
@@ -200,6 +197,15 @@ function axisOf(column, g, range, lanes, colours) {
   const lines = [...split(column.label), unit].filter(Boolean);
   lines.forEach((line, n) => parts.push(svgNode("text", { ...strong, ...(n && line === unit ? { fill: colours.muted } : {}), x: at, y: 14 + 16 * (n + 3 - lines.length), "text-anchor": "middle" }, line)));
   return parts;
+}
+
+// What of an axis is chosen.
+function chosenOf(column, g, range, { upright, at, to }, colours) {
+  if (!range) return [];
+  const [p, q] = [0, 1].map((end) => to(range[end] === null ? end : placeOf(column, range[end])));
+  const [low, size] = [Math.min(p, q) - 2, Math.abs(p - q) + 4];
+  const shape = upright ? { x: at(g) - 7, width: 14, y: low, height: size } : { y: at(g) - 7, height: 14, x: low, width: size };
+  return [svgNode("rect", { ...shape, rx: 3, fill: colours.accent, "fill-opacity": 0.25, stroke: colours.accent })];
 }
 
 // A label in at most two lines.

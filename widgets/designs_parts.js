@@ -1,6 +1,9 @@
 // The parts of a DesignExplorer that are no pictures: limits as numbers, pins side by side, the table, what is saved.
 // designs_lanes.js stands before this text.
 
+// Texts and attributes that stay as they are cost nothing.
+const say = (node, text) => node.textContent !== text && (node.textContent = text);
+
 // A row a column: its least and its most, typed. changed(name, range)
 function limitsForm(table, id, changed) {
   const rows = {};
@@ -31,6 +34,7 @@ function limitsForm(table, id, changed) {
     }
     rows[name] = {
       complain: (text) => {
+        if (error.textContent === text) return;
         error.textContent = text;
         row.classList.toggle("ckx-wrong", Boolean(text));
         for (const field of fields) field.setAttribute("aria-invalid", String(Boolean(text)));
@@ -81,28 +85,34 @@ function designTable(table, on) {
       const i = order[choice.down ? order.length - 1 - n : n];
       if (mask[i] && pass-- <= 0) found.push(i);
     }
-    heads.forEach((th, n) => {
-      const mine = names[n] === choice.sort;
-      th.setAttribute("aria-sort", mine ? (choice.down ? "descending" : "ascending") : "none");
-    });
-    body.replaceChildren(...found.map((i) => rowOf(i, choice)));
+    heads.forEach((th, n) => setSvg(th, { "aria-sort": names[n] === choice.sort ? (choice.down ? "descending" : "ascending") : "none" }));
+    while (body.rows.length > found.length) body.lastChild.remove();
+    while (body.rows.length < found.length) body.append(emptyRow());
+    found.forEach((i, n) => fill(body.rows[n], i, choice));
     const sortedBy = table.columns.get(choice.sort).label.toLowerCase();
-    caption.textContent = `Selected designs, ${choice.down ? "most" : "least"} ${sortedBy} first`;
-    where.textContent = count ? `${(page * rows + 1).toLocaleString("en-US")} to ${(page * rows + found.length).toLocaleString("en-US")} of ${count.toLocaleString("en-US")}` : "No design is selected.";
+    say(caption, `Selected designs, ${choice.down ? "most" : "least"} ${sortedBy} first`);
+    const range = count ? `${(page * rows + 1).toLocaleString("en-US")} to ${(page * rows + found.length).toLocaleString("en-US")} of ${count.toLocaleString("en-US")}` : "No design is selected.";
+    say(where, range);
     back.disabled = page === 0;
     next.disabled = page >= last;
   };
-  const rowOf = (i, choice) => {
-    const pinned = choice.pins.includes(i);
-    const name = make("button", { type: "button", "aria-label": `Look at design ${table.label(i)}` }, table.label(i));
-    name.addEventListener("click", () => on.look(i));
-    const cells = names.map((column) => {
-      const about = table.columns.get(column);
-      const value = about.value(i);
-      return make("td", {}, typeof value !== "number" ? value : about.result ? Number.isFinite(value) ? tableText(value * about.factor) : "unknown" : tickLabel(value));
+  const emptyRow = () => {
+    const name = make("button", { type: "button" });
+    const row = make("tr", {}, make("th", { scope: "row" }, name), ...names.map(() => make("td")));
+    name.addEventListener("click", () => on.look(row.design));
+    return row;
+  };
+  const fill = (row, i, choice) => {
+    const [head, ...cells] = row.children;
+    row.design = i;
+    setSvg(row, { class: `${choice.pins.includes(i) ? "ckx-pinned" : ""} ${choice.cursor === i ? "ckx-here" : ""}` });
+    setSvg(head.firstChild, { "aria-label": `Look at design ${table.label(i)}` });
+    say(head.firstChild, table.label(i));
+    names.forEach((name, n) => {
+      const { value, result, factor } = table.columns.get(name);
+      const found = value(i);
+      say(cells[n], typeof found !== "number" ? found : !result ? tickLabel(found) : Number.isFinite(found) ? tableText(found * factor) : "unknown");
     });
-    const state = [pinned ? "ckx-pinned" : "", choice.cursor === i ? "ckx-here" : ""].join(" ").trim();
-    return make("tr", state ? { className: state } : {}, make("th", { scope: "row" }, name), ...cells);
   };
   return { frame, pager, show };
 }
@@ -155,13 +165,14 @@ function savedAs(format, table, mask) {
 }
 
 // A picture as SVG: the canvases as images under its axes.
-function pictureOf({ svg, canvases }, title, colours) {
-  const copy = svg.cloneNode(true);
+function pictureOf({ box, under, svg, canvases }, title, colours) {
   const [, , width, height] = svg.getAttribute("viewBox").split(" ").map(Number);
   const head = 34;
   const whole = svgNode("svg", { xmlns: "http://www.w3.org/2000/svg", width, height: height + head, viewBox: `0 ${-head} ${width} ${height + head}`, "font-family": "system-ui, sans-serif" });
   whole.append(svgNode("rect", { y: -head, width, height: height + head, fill: colours.ground }), svgNode("text", { x: 8, y: -12, "font-size": 15, "font-weight": 600, fill: colours.text }, title));
-  for (const canvas of canvases) whole.append(svgNode("image", { href: canvas.toDataURL(), width, height }));
-  whole.append(...copy.childNodes);
+  for (const layer of [...box.children].filter((one) => [under, svg, ...canvases].includes(one))) {
+    if (layer.toDataURL) whole.append(svgNode("image", { href: layer.toDataURL(), width, height }));
+    else whole.append(...layer.cloneNode(true).childNodes);
+  }
   return { text: new XMLSerializer().serializeToString(whole), width, height: height + head };
 }
