@@ -240,14 +240,15 @@ function render({ model, el }) {
   function redraw() {
     frame = 0;
     if (!root.clientWidth) return;
-    if (dirty.has("data") || dirty.has("ranges")) {
+    if (["data", "ranges"].some((one) => dirty.has(one))) {
       state.count = select(table, state.choice.ranges, state.mask);
       state.front = frontOf(table, state.mask);
     }
     const { choice, mask, front } = state;
     const all = Object.keys(choice.ranges).length === 0;
     const turn = { yaw: (Number(ui.turns[0].value) * Math.PI) / 180, tilt: (Number(ui.turns[1].value) * Math.PI) / 180 };
-    const shared = { table, mask, count: state.count, front, all, marks: marks(), ranges: choice.ranges };
+    const swept = dirty.has("data") || dirty.has("ranges");
+    const shared = { swept, table, mask, count: state.count, front, all, marks: marks(), ranges: choice.ranges };
     const drawing = ["data", "ranges", "marks", "size"].some((one) => dirty.has(one));
     const moved = dirty.has("data") || dirty.has("size");
     if (moved || dirty.has("scatter")) {

@@ -19,9 +19,9 @@ function coloursOf(root) {
   return named;
 }
 
-// Two canvases, the quiet cloud and what is selected, between an SVG that stands and one that follows the hand.
-function layersOf(className) {
-  const canvases = [make("canvas"), make("canvas")];
+// Canvases, of the quiet cloud, of what is selected and of single lines, between an SVG that stands and one that follows.
+function layersOf(className, count) {
+  const canvases = Array.from({ length: count }, () => make("canvas"));
   const [under, svg] = [0, 1].map(() => svgNode("svg", { "aria-hidden": "true" }));
   const box = make("div", { className: `ckx-picture ${className}` }, under, ...canvases, svg);
   let size = [0, 0, 0];
@@ -117,9 +117,9 @@ function ray(heat, count, a, b, from, steps, along, across) {
 }
 
 // The scatter; at(px, py) finds a design:
-// show({ table, x, y, lying, standing, solid, turn, mask, count, all, front, marks, ranges, fresh }): columns by name and as axes
+// show({ table, x, y, lying, standing, solid, turn, mask, count, all, front, marks, ranges, swept, fresh }): columns by name and as axes
 function scatterView(root) {
-  const layers = layersOf("ckx-scatter");
+  const layers = layersOf("ckx-scatter", 2);
   const { box, under, svg, contexts } = layers;
   let cells = new Int32Array(0);
   let spot = () => [0, 0];
@@ -165,7 +165,7 @@ function scatterView(root) {
       if (filtered) paintDots(contexts[0], cells, shown.table.runs, colours.rgb.line, [130, 220], shown.table.running < 20000 ? 3 : 2);
       box.filtered = filtered;
     }
-    paintDots(contexts[1], cells, shown.mask, filtered ? colours.rgb.accent : colours.rgb.muted, filtered ? [70, 190] : [46, 170], shown.count < 20000 ? 3 : 2);
+    if (fresh || shown.swept) paintDots(contexts[1], cells, shown.mask, filtered ? colours.rgb.accent : colours.rgb.muted, filtered ? [70, 190] : [46, 170], shown.count < 20000 ? 3 : 2);
     if (fresh) under.replaceChildren(...(shown.solid ? cubeOf(shown, area, colours) : frameOf(shown, area, colours)));
     svg.replaceChildren(...(shown.solid ? [] : boxOf(shown, area, colours)), ...marksOf(shown, spot, area, colours));
   };

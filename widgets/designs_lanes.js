@@ -1,9 +1,9 @@
 // Parallel coordinates: an axis a column, all designs as counted lines, the front's one by one, handles for ranges.
 // designs_draw.js stands before this text.
 
-// lanesView(root, { limit(name, range), done() }): show({ table, axes, mask, all, front, marks, ranges, fresh }).
+// lanesView(root, { limit(name, range), done() }): show({ table, axes, mask, all, front, marks, ranges, swept, fresh }).
 function lanesView(root, { limit, done }) {
-  const layers = layersOf("ckx-lanes");
+  const layers = layersOf("ckx-lanes", 3);
   const { box, under, svg, contexts } = layers;
   box.append(under); // names and numbers stand above the lines
   const handles = make("div", { className: "ckx-handles" });
@@ -27,7 +27,8 @@ function lanesView(root, { limit, done }) {
     };
   };
   const lines = (shown, axes, colours) => {
-    const context = contexts[1];
+    const context = contexts[2];
+    context.clearRect(0, 0, context.canvas.width, context.canvas.height);
     context.save();
     context.scale(lanes.ratio, lanes.ratio);
     const stroke = (i, colour, width, alpha) => {
@@ -56,7 +57,7 @@ function lanesView(root, { limit, done }) {
       if (filtered) paintLanes(contexts[0], axes, shown.table.runs, colours.rgb.line, lanes, 200);
       box.filtered = filtered;
     }
-    paintLanes(contexts[1], axes, shown.mask, filtered ? colours.rgb.accent : colours.rgb.muted, lanes, 215);
+    if (fresh || shown.swept) paintLanes(contexts[1], axes, shown.mask, filtered ? colours.rgb.accent : colours.rgb.muted, lanes, 215);
     lines(shown, axes, colours);
     if (fresh) under.replaceChildren(...axes.flatMap((column, g) => axisOf(column, g, lanes, colours)));
     svg.replaceChildren(...axes.flatMap((column, g) => chosenOf(column, g, shown.ranges[column.name], lanes, colours)));
