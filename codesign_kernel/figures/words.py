@@ -120,6 +120,12 @@ def design_words(row: Mapping[Any, Any], keep: Iterable[str] = PARAMETERS) -> st
     return ", ".join([*parts, *(words.format(v if isinstance(v, str) else f"{float(v):g}") for v, words in told)])
 
 
+def phrases(columns: Iterable[str]) -> list[tuple[str, str]]:
+    """(column, words around its number) of those ``columns`` that :func:`design_words` tells, in its order."""
+    given = set(columns)
+    return [(name, words) for name, words in _PARAMETERS if name in given]
+
+
 #: Keeps a number and its unit on one line.
 _NO_BREAK = "\u00a0"
 
