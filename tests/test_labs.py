@@ -175,6 +175,9 @@ def damaged(release: Any, right: dict[str, str], name: str) -> dict[str, str]:
         else:
             notebook["cells"][at]["source"] = "pass"
         found[kind.replace(" ", "_")] = json.dumps(notebook)
+    both = {name, f"test_{name}"}
+    kept = [cell for cell in whole["cells"] if cell["metadata"].get("nbgrader", {}).get("grade_id") not in both]
+    found["both_deleted"] = json.dumps({**whole, "cells": kept})
     found["syntax_error"] = filled(release, {**right, name: "def :"})
     found["endless"] = filled(release, {**right, name: "while True:\n    pass"})
     found["no_notebook"] = "this is not JSON"
@@ -191,9 +194,9 @@ def test_damaged_submissions_are_graded(room: Room) -> None:
     grades = room.grader.grade(room.folder, lab, submissions, timeout=8)
     assert set(grades) == set(submissions) - {"no_notebook"}
     rest = POINTS - points(lab)[f"test_{name}"]
-    for kind in ("answer_deleted", "syntax_error", "endless"):
+    for kind in ("answer_deleted", "test_deleted", "both_deleted", "syntax_error", "endless"):
         assert grades[kind].score == rest, (kind, grades[kind])
-    for kind in ("answer_twice", "test_deleted", "test_twice", "test_edited"):
+    for kind in ("answer_twice", "test_twice", "test_edited"):
         assert grades[kind].score == POINTS, (kind, grades[kind])
 
 
