@@ -20,6 +20,7 @@ if TYPE_CHECKING:  # what _HOME says, in the words that type checkers and editor
     from codesign_kernel.accelerator import Accelerator, MemoryLevel, SpatialArray
     from codesign_kernel.cluster import Cluster, cluster
     from codesign_kernel.cosim import CosimReport
+    from codesign_kernel.cosim.wavefront import ArrayTrace, array_trace
     from codesign_kernel.cost import Cost
     from codesign_kernel.cost.evaluate import evaluate
     from codesign_kernel.design import Design, DesignSpace, SpatialSpace
@@ -47,6 +48,7 @@ if TYPE_CHECKING:  # what _HOME says, in the words that type checkers and editor
 
 _HOME = {
     "Accelerator": "accelerator",
+    "ArrayTrace": "cosim.wavefront",
     "Cluster": "cluster",
     "Cost": "cost",
     "CoOptimization": "session.pairs",
@@ -68,6 +70,7 @@ _HOME = {
     "WorkflowResult": "session.workflow",
     "Workload": "workload",
     "accelerator": "accelerator",
+    "array_trace": "cosim.wavefront",
     "check_block": "rtl",
     "compare": "explore",
     "cluster": "cluster",
@@ -96,6 +99,7 @@ _MODULES = frozenset({"accelerator", "cluster", "figures", "zoo"})
 
 __all__ = [
     "Accelerator",
+    "ArrayTrace",
     "Cluster",
     "CoOptimization",
     "CosimReport",
@@ -118,6 +122,7 @@ __all__ = [
     "Workload",
     "__version__",
     "accelerator",
+    "array_trace",
     "check_block",
     "cluster",
     "co_optimize",
