@@ -87,7 +87,7 @@ class Grader:
         """The student version of ``lab`` as a notebook, made by nbgrader in the folder ``course``."""
         return json.loads(self._ask({"do": "release", "course": str(course), "lab": lab}))
 
-    def grade(self, course: Path, lab: str, submissions: Mapping[str, str], timeout: int = 60) -> Grades:
+    def grade(self, course: Path, lab: str, submissions: Mapping[str, str], timeout: int = 120) -> Grades:
         """Grade ``submissions`` (name -> text of the notebook) of ``lab``, which was released in the folder ``course``.
 
         ``timeout``: of a cell (second). A submission that the autograder could not grade is not in the answer.
