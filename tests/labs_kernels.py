@@ -25,7 +25,7 @@ LOADED = (
     "plotly.io",
     "plotly.graph_objects",
     "codesign_kernel.cost.evaluate",
-    "codesign_kernel.cosim",
+    "codesign_kernel.cosim.wavefront",
     "codesign_kernel.figures",
 )
 

@@ -145,7 +145,7 @@ def test_a_mistake_costs_its_own_points_and_is_explained(lab: str, room: Room) -
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("lab", NAMES)
 def test_students_see_no_answer(lab: str, room: Room) -> None:
-    """Neither marks nor any telling line of a solution or a hidden test; and the self-checks are still there."""
+    """Neither marks nor any telling line of a solution or a hidden test."""
     shown = "\n".join("".join(cell["source"]) for cell in room.release(lab)["cells"])
     assert "BEGIN SOLUTION" not in shown
     assert "HIDDEN" not in shown
@@ -155,8 +155,8 @@ def test_students_see_no_answer(lab: str, room: Room) -> None:
         source = "".join(cell["source"])
         kind = "SOLUTION" if "BEGIN SOLUTION" in source else "HIDDEN TESTS"
         secret = source.split(f"### BEGIN {kind}")[1].split(f"### END {kind}")[0]
-        told = [line.strip() for line in secret.splitlines() if len(line.strip()) >= 16 and line.strip() in lines]
-        assert not told, told
+        told = {line.strip() for line in secret.splitlines() if len(line.strip()) >= 16} & lines
+        assert not {line for line in told if not line.startswith(("from ", "import "))}
 
 
 def damaged(release: Any, right: dict[str, str], kinds: dict[str, str]) -> str:
