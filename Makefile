@@ -2,6 +2,7 @@
 
 VENV     ?= .venv
 DEMO_OUT ?= demo_out
+LABS_OUT ?= build/labs
 PORT     ?= 8866
 # The first Python of at least 3.11, asked for its version because a name on PATH may be a shim that leads nowhere.
 PYTHON   ?= $(shell for python in python3.11 python3 python; do \
@@ -13,7 +14,7 @@ INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -c constrain
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo lab apps test lint bench picture validation clean distclean check-python system-packages
+.PHONY: help demo lab labs apps test lint bench picture validation clean distclean check-python system-packages
 
 help: ## list the targets
 	@sed -n 's/^\([a-z][a-z-]*\):[^#]*## \(.*\)/make \1|\2/p' $(firstword $(MAKEFILE_LIST)) | \
@@ -21,6 +22,9 @@ help: ## list the targets
 
 demo: $(VENV)/.core ## train, choose, generate and prove one accelerator; the report is in demo_out (DEMO_OUT=folder)
 	$(BIN)/codesign demo --out "$(DEMO_OUT)"
+
+labs: $(VENV)/.all ## make the course's student versions and check them; they are in build/labs (LABS_OUT=folder)
+	$(BIN)/python notebooks/labs/course.py "$(LABS_OUT)"
 
 lab: $(VENV)/.all ## open the lessons in JupyterLab
 	$(BIN)/jupyter lab --ip=127.0.0.1 notebooks

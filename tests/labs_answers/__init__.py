@@ -1,0 +1,1 @@
+"""Wrong answers to the labs: what students believe who have not understood a thing yet."""
