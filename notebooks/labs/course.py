@@ -30,7 +30,7 @@ HERE = Path(__file__).resolve().parent
 SETTINGS = "nbgrader_config.py"
 #: Regions of a cell that students do not get, as nbgrader marks them.
 REGIONS = (("### BEGIN SOLUTION", "### END SOLUTION"), ("### BEGIN HIDDEN TESTS", "### END HIDDEN TESTS"))
-#: A line as short as this stands in many cells and gives nothing away.
+#: A line shorter than this (characters), or an import, may stand anywhere and gives nothing away.
 TELLING = 16
 
 
@@ -64,7 +64,7 @@ def lay_out(folder: Path, names: list[str]) -> None:
 
 
 def secrets(notebook: nbformat.NotebookNode) -> list[str]:
-    """The lines of an instructor's notebook that only the instructor may see, but for those too short to tell."""
+    """The lines of an instructor's notebook that only the instructor may see, but for those that tell nothing."""
     found = []
     for cell in notebook.cells:
         end = ""
@@ -72,7 +72,7 @@ def secrets(notebook: nbformat.NotebookNode) -> list[str]:
             begins = [last for first, last in REGIONS if first in line]
             if end and end in line:
                 end = ""
-            elif end and len(line.strip()) >= TELLING:
+            elif end and len(line.strip()) >= TELLING and not line.lstrip().startswith(("from ", "import ")):
                 found.append(line.strip())
             end = begins[0] if begins else end
     return found
