@@ -9,7 +9,6 @@ their signals there by name. Inputs come when the sequencers of the accelerators
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +20,6 @@ from codesign_kernel.mapping.tiling import ceil_div
 from codesign_kernel.rtl.array import pe, systolic
 from codesign_kernel.rtl.array_os import element, stationary
 from codesign_kernel.rtl.bits import unsigned
-from codesign_kernel.rtl.frames import bare_stack
 
 DATA_BITS, SUM_BITS = 8, 32
 
@@ -197,16 +195,13 @@ def simulate(dataflow: str, x: np.ndarray, y: np.ndarray, tiles: Tiles) -> dict[
         raise StopSimulation
 
     def build() -> Any:
-        with bare_stack():
-            made = _bench(dataflow, clk, ports, rows, cols, drive)
+        made = _bench(dataflow, clk, ports, rows, cols, drive)
         elements = [found for found in _inside(made) if getattr(found, "func", None) is kind]
         for place, found in enumerate(elements):
             probes.extend((seen[name], place, found.sigdict[name]) for name in seen if name in found.sigdict)
         return made
 
-    # MyHDL inspects the whole call stack for every block that it makes: a thread of its own has a short one
-    with ThreadPoolExecutor(1) as thread:
-        bench = thread.submit(build).result()
+    bench = build()
     try:
         bench.run_sim(quiet=1)
     finally:
