@@ -241,7 +241,9 @@ class ExplorationMonitor(Page):
         if not total:
             return f"The first designs are on their way, for {since}."
         # what it says of its front is of another batch than the picture
-        return f"{done:,} of {total:,} {words.partition(',')[0]}, after {since}."
+        pace = self._speed()
+        left = f"; about {_lasting((total - done) / pace)} left" if pace and self.state == "running" else ""
+        return f"{done:,} of {total:,} {words.partition(',')[0]}, after {since}{left}."
 
     def _words(self) -> str:
         ended = ENDED.get(getattr(self.result, "stopped", ""), "") if self.state == "done" else ""
