@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from codesign_kernel.cluster import Decision, Moment
@@ -268,6 +269,36 @@ def test_its_interval(found: Exploration, wrong: float) -> None:
         ExplorationMonitor(found, interval_s=wrong)
 
 
+def test_a_joint_search_is_counted_and_then_shown(found: Exploration) -> None:
+    """One that has no front before it is done, and counts networks."""
+    front = found.front.head(3).assign(accuracy=[0.9, 0.8, 0.7]).reset_index(drop=True)
+    pairs: Any = SimpleNamespace(
+        objectives={"accuracy": "max", "latency_ms": "min"}, front=front, space=SPACE, knee=front.iloc[1],
+        frame=front, history=pd.DataFrame({"networks": [1, 2], "hypervolume": [0.1, 0.2]}), stopped="budget",
+        provenance=SimpleNamespace(evaluated=3, wall_s=2.0),
+    )  # fmt: skip
+    go_on = threading.Event()
+
+    def run(progress: Any, stop: Any) -> Any:
+        progress(1, 8, "networks evaluated, 3 pairs on the front")
+        assert go_on.wait(20)
+        return pairs
+
+    shown = ExplorationMonitor(run, interval_s=0.0)
+    shown.start()
+    until(lambda: shown.answer.get("done") == 1)
+    assert shown.answer["front"] is None
+    assert shown.answer["doing"].startswith("1 of 8 networks evaluated, after")
+    go_on.set()
+    assert shown.wait(20) is pairs
+    assert shown.answer["told"] == "Done: the budget is spent."
+    assert (shown.answer["x"], shown.answer["y"]) == ("accuracy", "latency_ms")
+    assert shown.answer["front"]["layout"]["xaxis"]["title"]["text"] == "Accuracy (%), higher is better"
+    assert shown.answer["best"][1]["values"][0] == "90\u00a0%"
+    assert (shown.answer["growth"], shown.answer["barred"]) == (None, [])
+    shown.close()
+
+
 def test_the_cluster_is_shown_too(found: Exploration) -> None:
     ended: list[int] = []
     cluster: Any = SimpleNamespace(
@@ -281,18 +312,19 @@ def test_the_cluster_is_shown_too(found: Exploration) -> None:
     assert ended == [1]
 
 
-#: 720 made-up designs a batch of 20 at a time, slow enough to be followed; three objectives.
+#: 720 made-up designs in batches of 20, slow enough to be stopped the first time; three objectives.
 CELL = """
 import sys, time
 sys.path.insert(0, {tests!r})
 from explorecases import SPACE, results
 from codesign_kernel.explore import Memory, explore
 from codesign_widgets import ExplorationMonitor
-known = Memory()
+known, runs = Memory(), []
 def slowly(columns):
-    time.sleep(0.1)
+    time.sleep(1.0 if len(runs) == 1 else 0.02)
     return results(columns)
 def run(progress, stop):
+    runs.append(1)
     return explore(SPACE, slowly, objectives=("latency_ms", "area_mm2", "power_mw"), sampler="random", budget=2000,
                    population=20, constraints={{"area_mm2": 2.0}}, recorder=known, progress=progress, stop=stop)
 ExplorationMonitor(run, interval_s=0.2)

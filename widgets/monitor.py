@@ -237,12 +237,13 @@ class ExplorationMonitor(Page):
         if self.state not in ("running", "stopping"):
             return ""
         done, total, words = self._progress
-        since = quantity(max(1.0, round(time.monotonic() - self._began_s)), "s")
-        return (
-            f"{done:,} of {total:,} {words}, after {since}"
-            if total
-            else f"The first designs are on their way, for {since}"
-        )
+        since = _lasting(time.monotonic() - self._began_s)
+        if not total:
+            return f"The first designs are on their way, for {since}."
+        # what it says of its front is of another batch than the picture
+        pace = self._speed()
+        left = f"; about {_lasting((total - done) / pace)} left" if pace and self.state == "running" else ""
+        return f"{done:,} of {total:,} {words.partition(',')[0]}, after {since}{left}."
 
     def _words(self) -> str:
         ended = ENDED.get(getattr(self.result, "stopped", ""), "") if self.state == "done" else ""

@@ -24,7 +24,7 @@ ROOMS = {
     "report": (*_SILICON, "profiler", "pareto", "explore", "figures", "units"),
 }
 #: They say how a result is told, where it lies or what it is called, not which it is.
-TELLING = ("cache", "errors", "files", "session/code", "units")
+TELLING = ("cache", "display", "errors", "files", "session/code", "units")
 
 
 def code_of(step: str) -> str:
