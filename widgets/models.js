@@ -1,4 +1,5 @@
-// The page of a ModelExplorer: graph, table and chart of the same layers. models_graph.js and models_table.js stand before.
+// The page of a ModelExplorer: graph, table and chart of the same layers. models_graph.js, models_table.js and
+// models_chart.js stand before this text.
 
 function option(value, text) {
   return make("option", { value }, text ?? value);
@@ -49,18 +50,6 @@ function layoutOf(ui, graph, table) {
   return [models, head, ui.detail, make("div", { className: "ckx-panes" }, left, right), walk, ui.shells.timeline, ui.shells.operators];
 }
 
-// Runs of neighbours as rectangles behind the bars.
-function marksOf(layers, accent) {
-  const runs = [];
-  for (const layer of [...layers].sort((a, b) => a - b)) {
-    if (runs.length && runs.at(-1)[1] === layer - 1) runs.at(-1)[1] = layer;
-    else runs.push([layer, layer]);
-  }
-  return runs.slice(0, 200).map(([a, b]) => ({
-    type: "rect", xref: "x", yref: "paper", x0: a - 0.5, x1: b + 0.5, y0: 0, y1: 1, layer: "below", fillcolor: accent, opacity: 0.25, line: { width: 1, color: accent },
-  }));
-}
-
 // What is known of the layer or module that is selected, and the layers beside it as buttons.
 function drawDetail(section, { first, second, measures, item, go }) {
   if (!item) {
@@ -94,250 +83,275 @@ function drawDetail(section, { first, second, measures, item, go }) {
   section.replaceChildren(...parts);
 }
 
-function csvOf(frame, names) {
-  const cell = (value) => {
-    const text = String(value ?? "");
-    // a spreadsheet takes text that starts with one of these for a formula
-    const safe = typeof value !== "number" && /^[=+\-@\t\r]/.test(text) ? `'${text}` : text;
-    return /[",\n]/.test(safe) ? `"${safe.replace(/"/g, '""')}"` : safe;
-  };
-  return [names, ...frame].map((row) => row.map(cell).join(",")).join("\r\n");
-}
-
-function render({ model, el }) {
-  const id = `ckx${(instances += 1)}`;
-  const setup = model.get("setup");
-  const ui = partsOf(setup, id);
-  let chosen = { ...model.get("chosen") };
-  let items;
-  let marked = new Set();
-  let told = model.get("answer");
-  const data = () => setup.models[chosen.model];
-  const itemOf = (selected) => selected && items.all.find((item) => item.kind === selected[0] && item.name === selected[1]);
-  const keep = (changes) => {
-    chosen = { ...chosen, ...changes };
-    model.set("chosen", chosen);
-    model.save_changes();
-  };
-
-  const graph = graphView(id, (n) => pickNode(n), () => setLevel(Math.max(chosen.level - 1, 0)), (zoom) => keep({ zoom }));
-  const table = tableView(id, {
-    picked: (item) => select([item.kind, item.name], "table"),
-    opened: (path) => {
-      keep({ open: chosen.open.includes(path) ? chosen.open.filter((one) => one !== path) : [...chosen.open, path] });
-      drawTable();
-    },
-    sorted: (sort, name) => {
-      keep({ sort });
-      drawTable();
-      table.focusHead(name);
-    },
-  });
-  const root = make("div", { className: "ckx ckx-models" }, ...layoutOf(ui, graph.list, table.frame));
-  el.append(root);
-  el.classList.add("ckx-host");
-  const isDark = () => root.dataset.dark === "true";
-  const views = { timeline: figureView(ui.shells.timeline, isDark), operators: figureView(ui.shells.operators, isDark) };
-
-  const pickNode = (n) => {
-    const inside = data().levels[chosen.level].layers[n];
-    const paths = data().modules;
-    const name = data().levels[chosen.level].name[n];
-    const whole = inside.length > 1 && paths.name.indexOf(name);
-    if (inside.length > 1 && whole > 0) select(["module", name], "graph");
-    else select(["layer", data().layers.name[inside[0]]], "graph");
-  };
-  const layersOf = (item) => new Set(!item || item.a < 0 ? [] : item.kind === "layer" ? [item.a] : data().modules.layers[item.a]);
-  const go = (layer, name) => {
-    const button = make("button", { type: "button", className: "ckx-link" }, name);
-    button.addEventListener("click", () => select(["layer", data().layers.name[layer]], "detail"));
-    return button;
-  };
-
-  // The selection moves over the chart without drawing its bars again; what draws them later takes it from the spec.
-  let spec;
-  let frame = 0;
-  const markTimeline = () => {
-    if (!spec) return;
-    spec.layout.shapes = marksOf(marked, "#2563EB");
-    const plot = ui.shells.timeline.querySelector(".ck-plot");
-    cancelAnimationFrame(frame);
-    frame = requestAnimationFrame(() => plot.layout && Plotly.relayout(plot, { shapes: isDark() ? ckRecolour(spec.layout.shapes) : spec.layout.shapes }));
-  };
-  const drawTimeline = () => {
-    spec = { ...told.timeline, layout: { ...told.timeline.layout, shapes: marksOf(marked, "#2563EB") } };
-    views.timeline.show(spec);
-  };
-  const mark = () => {
-    const item = itemOf(chosen.selected);
-    marked = layersOf(item);
-    const keys = new Set([...marked].map((layer) => `layer ${data().layers.name[layer]}`));
-    graph.mark(marked, true);
-    table.mark(item?.key, keys, true);
-    drawDetail(ui.detail, { first: data(), second: setup.models[chosen.other], measures: setup.measures, item, go });
-    const first = Math.min(...marked);
-    if (marked.size) {
-      ui.slider.value = String(first);
-      ui.slider.setAttribute("aria-valuetext", data().layers.name[first]);
-    }
-    markTimeline();
-  };
-  // The modules to open so that what is selected is in sight.
-  const opening = (selected) => {
-    const open = new Set(chosen.open);
-    const name = selected?.[1] ?? "";
-    for (let at = name.lastIndexOf("."); at > 0; at = name.lastIndexOf(".", at - 1)) open.add(name.slice(0, at));
-    return [...open];
-  };
-  const select = (selected, from) => {
-    const open = from === "table" ? chosen.open : opening(selected);
-    const more = chosen.by === "modules" && open.length > chosen.open.length;
-    keep(more ? { selected, open } : { selected });
-    if (more) drawTable();
-    mark();
-  };
-
-  const narrow = () => root.clientWidth < 700;
-  const drawGraph = () => {
-    const level = data().levels[chosen.level];
-    const there = new Set(chosen.other ? setup.models[chosen.other].layers.name : []);
-    const absent = (layers) => (chosen.other && !layers.some((layer) => there.has(data().layers.name[layer])) ? chosen.other : "");
-    graph.show(level, { ...chosen, low: narrow() ? 40 : BOX.low, peak: data().peak, absent });
-    const most = level[chosen.measure].reduce((best, value, n) => (value > level[chosen.measure][best] ? n : best), 0);
-    ui.legend.replaceChildren(
-      make("span", { className: "ckx-ramp", "aria-hidden": "true" }),
-      `Height and colour: ${setup.measures[chosen.measure].label}, from 0 to ${level.text[chosen.measure][most]} (by its square root). The dot marks the memory peak${chosen.other ? `, a dashed border what ${chosen.other} has not` : ""}. Arrow keys walk.`,
-    );
-  };
-  const drawTable = () => {
-    const second = setup.models[chosen.other];
-    const item = itemOf(chosen.selected);
-    const { shown } = table.show({
-      ...chosen, items, first: data(), second, measures: setup.measures, selected: item?.key,
-      marked: new Set([...marked].map((layer) => `layer ${data().layers.name[layer]}`)),
-      names: { model: chosen.model, other: chosen.other },
+// What is chosen, and the views of it. Each choice is drawn at once and kept in the widget; figures come from the kernel.
+class Explorer {
+  constructor(model, el, id) {
+    this.model = model;
+    this.setup = model.get("setup");
+    this.chosen = { ...model.get("chosen") };
+    this.told = model.get("answer");
+    this.marked = new Set(); // layers of the first model
+    this.ui = partsOf(this.setup, id);
+    this.graph = graphView(id, (n) => this.pickNode(n), () => this.setLevel(Math.max(this.chosen.level - 1, 0)), (zoom) => this.keep({ zoom }));
+    this.table = tableView(id, {
+      picked: (item) => this.select([item.kind, item.name], true),
+      opened: (path) => this.narrowDown({ open: this.chosen.open.includes(path) ? this.chosen.open.filter((one) => one !== path) : [...this.chosen.open, path] }),
+      sorted: (sort, name) => {
+        this.narrowDown({ sort });
+        this.table.focusHead(name);
+      },
     });
-    const all = items.all.filter(({ kind }) => kind === "layer").length;
-    ui.count.textContent = chosen.by === "modules" && shown < all && !chosen.text && !chosen.op ? "" : `${shown.toLocaleString("en")} of ${all.toLocaleString("en")} layers`;
-    ui.wide.hidden = chosen.by !== "modules";
-    ui.wide.textContent = chosen.open.length ? "Close all" : "Open all";
-    ui.wide.setAttribute("aria-label", `${ui.wide.textContent.slice(0, -4)} all modules`);
-  };
-  const setLevel = (level) => {
-    keep({ level });
-    ui.level.value = String(level);
-    drawGraph();
-    mark();
-  };
-  // Everything that follows from the choice of models.
-  const drawModels = () => {
-    items = unite(data(), setup.models[chosen.other]);
-    ui.level.replaceChildren(...data().levels.map(({ label }, n) => option(String(n), label)));
-    const ops = [...new Set(items.all.filter(({ kind }) => kind === "layer").map(({ a, b }) => (a < 0 ? setup.models[chosen.other].layers.op[b] : data().layers.op[a])))].sort();
-    if (chosen.op && !ops.includes(chosen.op)) keep({ op: "" });
-    ui.op.replaceChildren(option("", "all"), ...ops.map((op) => option(op)));
-    for (const name of ["model", "other", "measure", "by", "op", "text"]) ui[name].value = chosen[name];
-    ui.level.value = String(chosen.level);
-    ui.slider.max = String(data().layers.name.length - 1);
-    ui.swap.hidden = !chosen.other;
-    drawGraph();
-    drawTable();
-    mark();
-  };
+    this.root = make("div", { className: "ckx ckx-models" }, ...layoutOf(this.ui, this.graph.list, this.table.frame));
+    el.append(this.root);
+    const isDark = () => this.root.dataset.dark === "true";
+    this.chart = chartOf(this.ui.shells.timeline, isDark);
+    this.operators = figureView(this.ui.shells.operators, isDark);
+    this.talk = conversation(
+      model,
+      this.root,
+      () => ({ model: this.chosen.model, other: this.chosen.other, measure: this.chosen.measure }),
+      (answer, more) => this.showAnswer(answer, more),
+    );
+  }
 
-  const showAnswer = (answer, more) => {
-    for (const [name, place] of Object.entries(ui.errors)) place.textContent = answer.error?.control === name ? answer.error.text : "";
-    if (answer.error || more) return;
-    told = answer;
-    drawTiles(ui.tiles, answer.tiles);
-    ui.shells.operators.hidden = !answer.operators;
-    if (answer.operators) views.operators.show(answer.operators);
-    drawTimeline();
-  };
-  const talk = conversation(
-    model,
-    root,
-    () => ({ model: chosen.model, other: chosen.other, measure: chosen.measure }),
-    (answer, more) => showAnswer(answer, more),
-  );
-  const take = (changes) => {
-    const next = { ...chosen, ...changes };
+  get first() {
+    return this.setup.models[this.chosen.model];
+  }
+
+  get second() {
+    return this.setup.models[this.chosen.other];
+  }
+
+  get narrow() {
+    return this.root.clientWidth < 700;
+  }
+
+  keep(changes) {
+    this.chosen = { ...this.chosen, ...changes };
+    this.model.set("chosen", this.chosen);
+    this.model.save_changes();
+  }
+
+  // Another choice of models or measure: of a new model the graph that is readable, and a layer that it has.
+  take(changes) {
+    const next = { ...this.chosen, ...changes };
     if (next.other === next.model) next.other = "";
-    const found = setup.models[next.model];
-    if (next.model !== chosen.model) {
+    if (next.model !== this.chosen.model) {
+      const found = this.setup.models[next.model];
       next.level = found.start.level;
       const [kind, name] = next.selected ?? [];
       if (!kind || !found[`${kind}s`].name.includes(name)) next.selected = found.start.selected;
     }
-    keep(next);
-    drawModels();
-    talk.ask();
-  };
-  ui.model.addEventListener("change", () => take({ model: ui.model.value, open: [] }));
-  ui.other.addEventListener("change", () => take({ other: ui.other.value }));
-  ui.swap.addEventListener("click", () => take({ model: chosen.other, other: chosen.model }));
-  ui.measure.addEventListener("change", () => take({ measure: ui.measure.value, sort: null }));
-  ui.level.addEventListener("change", () => setLevel(Number(ui.level.value)));
-  ui.less.addEventListener("click", () => graph.setZoom(graph.zoom() / 1.25));
-  ui.more.addEventListener("click", () => graph.setZoom(graph.zoom() * 1.25));
-  ui.fit.addEventListener("click", () => graph.fit());
-  const narrowDown = (changes) => {
-    keep(changes);
-    drawTable();
-  };
-  ui.by.addEventListener("change", () => {
-    narrowDown({ by: ui.by.value, open: opening(chosen.selected) });
-    mark();
-  });
-  ui.op.addEventListener("change", () => narrowDown({ op: ui.op.value }));
-  ui.text.addEventListener("input", () => narrowDown({ text: ui.text.value }));
-  ui.wide.addEventListener("click", () => narrowDown({ open: chosen.open.length ? [] : data().modules.name.slice(1) }));
-  ui.save.addEventListener("click", () => {
-    const { names, rows } = table.all();
-    ckSave("layers.csv", new Blob([csvOf(rows, names)], { type: "text/csv" }));
-  });
-  ui.slider.addEventListener("input", () => select(["layer", data().layers.name[Number(ui.slider.value)]], "slider"));
+    this.keep(next);
+    this.drawModels();
+    this.talk.ask();
+  }
 
-  // chosen in another view of the same widget, or in the kernel
-  const askIfOther = () => ["model", "other", "measure"].some((name) => told[name] !== chosen[name]) && talk.ask();
-  const changed = () => {
-    if (JSON.stringify(model.get("chosen")) === JSON.stringify(chosen)) return;
-    chosen = { ...model.get("chosen") };
-    drawModels();
-    askIfOther();
-  };
+  narrowDown(changes) {
+    this.keep(changes);
+    this.drawTable();
+  }
+
+  setLevel(level) {
+    this.keep({ level });
+    this.ui.level.value = String(level);
+    this.drawGraph();
+    this.mark();
+  }
+
+  // The modules to open so that what is selected is in sight.
+  opening(selected) {
+    const open = new Set(this.chosen.open);
+    const name = selected?.[1] ?? "";
+    for (let at = name.lastIndexOf("."); at > 0; at = name.lastIndexOf(".", at - 1)) open.add(name.slice(0, at));
+    return [...open];
+  }
+
+  select(selected, inTable = false) {
+    const open = inTable ? this.chosen.open : this.opening(selected);
+    const more = this.chosen.by === "modules" && open.length > this.chosen.open.length;
+    this.keep(more ? { selected, open } : { selected });
+    if (more) this.drawTable();
+    this.mark();
+  }
+
+  selectLayer(layer) {
+    this.select(["layer", this.first.layers.name[layer]]);
+  }
+
+  pickNode(n) {
+    const { layers, name } = this.first.levels[this.chosen.level];
+    if (layers[n].length > 1 && this.first.modules.name.includes(name[n])) this.select(["module", name[n]]);
+    else this.selectLayer(layers[n][0]);
+  }
+
+  // What is selected, in all views.
+  mark() {
+    const { first, ui } = this;
+    const item = this.item();
+    this.marked = new Set(!item || item.a < 0 ? [] : item.kind === "layer" ? [item.a] : first.modules.layers[item.a]);
+    this.graph.mark(this.marked, true);
+    this.table.mark(item?.key, this.keys(), true);
+    const go = (layer, name) => {
+      const button = make("button", { type: "button", className: "ckx-link" }, name);
+      button.addEventListener("click", () => this.selectLayer(layer));
+      return button;
+    };
+    drawDetail(ui.detail, { first, second: this.second, measures: this.setup.measures, item, go });
+    if (this.marked.size) {
+      const start = Math.min(...this.marked);
+      ui.slider.value = String(start);
+      ui.slider.setAttribute("aria-valuetext", first.layers.name[start]);
+    }
+    this.chart.mark(this.marked);
+  }
+
+  item() {
+    const { selected } = this.chosen;
+    return selected && this.items.all.find((item) => item.kind === selected[0] && item.name === selected[1]);
+  }
+
+  keys() {
+    return new Set([...this.marked].map((layer) => `layer ${this.first.layers.name[layer]}`));
+  }
+
+  drawGraph() {
+    const { chosen, first, second } = this;
+    const level = first.levels[chosen.level];
+    const there = new Set(second ? second.layers.name : []);
+    const absent = (layers) => (second && !layers.some((layer) => there.has(first.layers.name[layer])) ? chosen.other : "");
+    this.graph.show(level, { ...chosen, low: this.narrow ? 40 : BOX.low, peak: first.peak, absent });
+    const values = level[chosen.measure];
+    const most = values.reduce((best, value, n) => (value > values[best] ? n : best), 0);
+    this.ui.legend.replaceChildren(
+      make("span", { className: "ckx-ramp", "aria-hidden": "true" }),
+      `Height and colour: ${this.setup.measures[chosen.measure].label}, from 0 to ${level.text[chosen.measure][most]} (by its square root). `,
+      `The dot marks the memory peak${second ? `, a dashed border what ${chosen.other} has not` : ""}. Arrow keys walk.`,
+    );
+  }
+
+  drawTable() {
+    const { chosen, items, ui } = this;
+    const { shown } = this.table.show({
+      ...chosen, items, first: this.first, second: this.second, measures: this.setup.measures, selected: this.item()?.key,
+      marked: this.keys(), names: { model: chosen.model, other: chosen.other },
+    });
+    const all = items.all.filter(({ kind }) => kind === "layer").length;
+    const filtered = chosen.by === "layers" || chosen.text || chosen.op;
+    ui.count.textContent = filtered ? `${shown.toLocaleString("en")} of ${all.toLocaleString("en")} layers` : "";
+    ui.wide.hidden = chosen.by !== "modules";
+    const does = chosen.open.length ? "Close" : "Open";
+    ui.wide.textContent = `${does} all`;
+    ui.wide.setAttribute("aria-label", `${does} all modules`);
+  }
+
+  // Everything that follows from the choice of models.
+  drawModels() {
+    const { chosen, ui, first, second } = this;
+    this.items = unite(first, second);
+    ui.level.replaceChildren(...first.levels.map(({ label }, n) => option(String(n), label)));
+    const ops = [...new Set([...first.layers.op, ...(second ? second.layers.op : [])])].sort();
+    if (chosen.op && !ops.includes(chosen.op)) this.keep({ op: "" });
+    ui.op.replaceChildren(option("", "all"), ...ops.map((op) => option(op)));
+    for (const name of ["model", "other", "measure", "by", "op", "text"]) ui[name].value = this.chosen[name];
+    ui.level.value = String(chosen.level);
+    ui.slider.max = String(first.layers.name.length - 1);
+    ui.swap.hidden = !second;
+    this.drawGraph();
+    this.drawTable();
+    this.mark();
+  }
+
+  showAnswer(answer, more) {
+    const { ui } = this;
+    for (const [name, place] of Object.entries(ui.errors)) place.textContent = answer.error?.control === name ? answer.error.text : "";
+    if (answer.error || more) return;
+    this.told = answer;
+    drawTiles(ui.tiles, answer.tiles);
+    ui.shells.operators.hidden = !answer.operators;
+    if (answer.operators) this.operators.show(answer.operators);
+    this.chart.show(answer.timeline, this.marked);
+  }
+
+  askIfOther() {
+    if (["model", "other", "measure"].some((name) => this.told[name] !== this.chosen[name])) this.talk.ask();
+  }
+
+  // Something was chosen in another view of the same widget, or in the kernel.
+  changed() {
+    const now = this.model.get("chosen");
+    if (JSON.stringify(now) === JSON.stringify(this.chosen)) return;
+    this.chosen = { ...now };
+    this.drawModels();
+    this.askIfOther();
+  }
+
+  listen() {
+    const { ui, graph } = this;
+    const acts = {
+      model: () => this.take({ model: ui.model.value, open: [] }),
+      other: () => this.take({ other: ui.other.value }),
+      measure: () => this.take({ measure: ui.measure.value, sort: null }),
+      level: () => this.setLevel(Number(ui.level.value)),
+      op: () => this.narrowDown({ op: ui.op.value }),
+      by: () => {
+        this.narrowDown({ by: ui.by.value, open: this.opening(this.chosen.selected) });
+        this.mark();
+      },
+    };
+    for (const [name, act] of Object.entries(acts)) ui[name].addEventListener("change", act);
+    ui.text.addEventListener("input", () => this.narrowDown({ text: ui.text.value }));
+    ui.slider.addEventListener("input", () => this.selectLayer(Number(ui.slider.value)));
+    ui.swap.addEventListener("click", () => this.take({ model: this.chosen.other, other: this.chosen.model }));
+    ui.less.addEventListener("click", () => graph.setZoom(graph.zoom() / 1.25));
+    ui.more.addEventListener("click", () => graph.setZoom(graph.zoom() * 1.25));
+    ui.fit.addEventListener("click", () => graph.fit());
+    ui.wide.addEventListener("click", () => this.narrowDown({ open: this.chosen.open.length ? [] : this.first.modules.name.slice(1) }));
+    ui.save.addEventListener("click", () => {
+      const { names, rows } = this.table.all();
+      ckSave("layers.csv", new Blob([csvOf(rows, names)], { type: "text/csv" }));
+    });
+  }
+}
+
+function render({ model, el }) {
+  el.classList.add("ckx-host");
+  const shown = new Explorer(model, el, `ckx${(instances += 1)}`);
+  const changed = () => shown.changed();
   model.on("change:chosen", changed);
-  const stopTheme = followTheme(root, () => {
-    for (const view of Object.values(views)) view.draw();
+  const stopTheme = followTheme(shown.root, () => {
+    shown.chart.draw();
+    shown.operators.draw();
   });
-  let slim = narrow();
+  let slim = shown.narrow;
   const sized = new ResizeObserver(() => {
-    if (narrow() === slim) return;
-    slim = narrow();
-    drawGraph();
-    mark();
+    if (shown.narrow === slim) return;
+    slim = shown.narrow;
+    shown.drawGraph();
+    shown.mark();
   });
-  sized.observe(root);
-  drawModels();
-  showAnswer(told, false);
-  askIfOther();
+  sized.observe(shown.root);
+  shown.listen();
+  shown.drawModels();
+  shown.showAnswer(model.get("answer"), false);
+  shown.askIfOther();
   plotlyFor(model)
     .then((loaded) => {
       Plotly = loaded;
-      for (const view of Object.values(views)) view.start();
-      ui.shells.timeline.querySelector(".ck-plot").on("plotly_click", ({ points: [point] }) => select(["layer", data().layers.name[point.x]], "chart"));
+      shown.operators.start();
+      shown.chart.start((layer) => shown.selectLayer(layer));
     })
     .catch((problem) => {
-      ui.state.textContent = `The figures cannot be drawn: ${problem.message}`;
+      shown.ui.state.textContent = `The figures cannot be drawn: ${problem.message}`;
     });
   return () => {
-    cancelAnimationFrame(frame);
-    talk.stop();
+    shown.talk.stop();
     model.off("change:chosen", changed);
     stopTheme();
     sized.disconnect();
-    table.stop();
-    for (const view of Object.values(views)) view.stop();
+    shown.table.stop();
+    shown.chart.stop();
+    shown.operators.stop();
   };
 }
 

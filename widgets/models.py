@@ -46,7 +46,7 @@ class ModelExplorer(Page):
 
     chosen = traitlets.Dict().tag(sync=True)
 
-    _esm = script_of("models_graph.js") + text_of("models_table.js") + text_of("models.js")
+    _esm = script_of("models_graph.js") + "".join(map(text_of, ("models_table.js", "models_chart.js", "models.js")))
     _css = style_of("models.css")
 
     def __init__(self, profiles: Mapping[str, Profiled] | Profiled) -> None:

@@ -254,3 +254,13 @@ function tableView(id, { picked, opened, sorted }) {
   });
   return { frame, show, mark, all, stop: () => sized.disconnect(), focusHead: (name) => head.children[columns.findIndex((one) => one.name === name)]?.firstChild.focus() };
 }
+
+function csvOf(frame, names) {
+  const cell = (value) => {
+    const text = String(value ?? "");
+    // a spreadsheet takes text that starts with one of these for a formula
+    const safe = typeof value !== "number" && /^[=+\-@\t\r]/.test(text) ? `'${text}` : text;
+    return /[",\n]/.test(safe) ? `"${safe.replace(/"/g, '""')}"` : safe;
+  };
+  return [names, ...frame].map((row) => row.map(cell).join(",")).join("\r\n");
+}

@@ -91,7 +91,7 @@ def operators_figure(info: OperatorsInfo) -> go.Figure:
             textposition="outside",
             cliponaxis=False,
             customdata=[
-                f"{theme.plain(info.names[which])}, {row.op}: {row.layers[which]} layers, "
+                f"{theme.plain(info.names[which])}, {theme.plain(row.op)}: {row.layers[which]} layers, "
                 f"{quantity(row.sums[which].macs, 'MAC')}, {quantity(row.sums[which].bytes, 'B')}"
                 for row in info.rows
             ],

@@ -52,7 +52,9 @@ def timeline_figure(info: ModelInfo, measure: str = "macs", other: ModelInfo | N
         y=theme.lists([value / step for value in values]),
         name=MEASURES[measure].label,
         marker={"color": theme.CATEGORY[_COLOURS[measure]], "line": {"width": 0}},
-        customdata=[f"{theme.plain(row.name)} ({row.op}): {row.sums.text(measure)}" for row in info.layers],
+        customdata=[
+            f"{theme.plain(row.name)} ({theme.plain(row.op)}): {row.sums.text(measure)}" for row in info.layers
+        ],
         hovertemplate="%{customdata}<extra></extra>",
         showlegend=False,
     )
