@@ -39,8 +39,11 @@ function boxNode(box, [x, y, width, height], most, stays) {
   const node = svgNode("g", { class: "ckx-box", role: "button", tabindex: 0, "aria-pressed": "false", "aria-label": box.words, "data-level": box.level });
   const memory = box.level !== "compute";
   node.append(svgNode("rect", { x, y, width, height, rx: 6, class: "ckx-frame-rect" }));
-  const lines = wrapped(box.label, Math.floor((width - 14) / 7.4));
-  lines.slice(0, 2).forEach((line, i) => node.append(svgNode("text", { x: x + 8, y: y + 19 + 16 * i, class: "ckx-box-name" }, line)));
+  const lines = wrapped(box.label, Math.floor((width - 14) / 7.6));
+  lines.slice(0, 2).forEach((line, i) => {
+    const tight = 7.6 * line.length > width - 12 ? { textLength: width - 14, lengthAdjust: "spacingAndGlyphs" } : {};
+    node.append(svgNode("text", { x: x + 8, y: y + 19 + 16 * i, class: "ckx-box-name", ...tight }, line));
+  });
   let at = y + 19 + 16 * Math.min(2, lines.length);
   if (box.capacity) {
     node.append(svgNode("text", { x: x + 8, y: at }, box.full ? (width > 130 ? `${box.full} of ${box.capacity}` : box.full) : box.capacity));
@@ -71,7 +74,7 @@ function arrowNode(flow, x, y0, y1, thick, label, width) {
     "g",
     { class: "ckx-flow", "data-operand": flow.operand, "data-source": flow.source, "data-target": flow.target, "data-bits": flow.bits },
     svgNode("path", { d: body, class: `ckx-op-${flow.operand}` }),
-    svgNode("text", { x: Math.min(Math.max(x, 42), width - 42), y: label, "text-anchor": "middle", class: "ckx-flow-name" }, `${flow.operand} ${flow.text}`),
+    svgNode("text", { x: Math.min(Math.max(x, 42), width - 42), y: label, "text-anchor": "middle", class: "ckx-flow-name" }, flow.operand === "-" ? flow.text : `${flow.operand} ${flow.text}`),
   );
 }
 

@@ -106,6 +106,7 @@ function render({ model, el }) {
   });
   ui.plot.append(picture.svg);
   let width = 0;
+  let tiled = "";
   let rest;
   const settle = () => {
     picture.label(view);
@@ -115,7 +116,9 @@ function render({ model, el }) {
     look();
     if (!width || !view.layers.length) return;
     picture.draw(view, width);
-    drawTiles(ui.tiles, roofTiles(view, model.get("answer")));
+    const tiles = roofTiles(view, model.get("answer"));
+    if (JSON.stringify(tiles) !== tiled) drawTiles(ui.tiles, tiles);
+    tiled = JSON.stringify(tiles);
     readout();
     clearTimeout(rest);
     if (later) rest = setTimeout(settle, 150);

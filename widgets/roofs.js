@@ -110,6 +110,7 @@ function roofPicture(chosen) {
   svg.append(grid, lines, memories, points, names);
   let shown = [];
   let places = [];
+  let taken = []; // places of the words along the slopes
   let gridded = "";
   let named = "";
   const pick = (i) => chosen(shown[i].name);
@@ -126,7 +127,7 @@ function roofPicture(chosen) {
       parts.push(svgNode("line", { x1: at, x2: at, y1: box.top, y2: box.bottom, class: "ckx-grid" }));
       if (at - last < room) continue;
       last = at;
-      parts.push(svgNode("text", { x: at, y: box.bottom + 18, "text-anchor": "middle" }, tickText(tick)));
+      parts.push(svgNode("text", { x: at, y: box.bottom + 18, "text-anchor": at > box.right - 20 ? "end" : "middle" }, tickText(tick)));
     }
     for (const tick of y.ticks) {
       parts.push(svgNode("line", { x1: box.left, x2: box.right, y1: y.at(tick), y2: y.at(tick), class: "ckx-grid" }));
@@ -151,11 +152,15 @@ function roofPicture(chosen) {
       parts.push(svgNode("path", { d: roofPath(axes, box, view.roofs.peak, bandwidth), class: line, "data-level": level, "data-bandwidth": bandwidth }));
     }
     const slant = (Math.atan2(axes.y.pixels, axes.x.pixels) * 180) / Math.PI;
+    taken = [];
     slopeLabels(view.roofs.roofs, narrow).forEach(({ words, bandwidth }, i) => {
       const start = Math.max(axes.x.value(box.left), axes.y.value(box.bottom) / bandwidth);
       const along = start * (view.roofs.peak / bandwidth / start) ** (narrow ? 0.5 : 0.45 + 0.2 * (i % 2));
       const [x, y] = [axes.x.at(along), axes.y.at(along * bandwidth)];
-      if (x > box.left + 40) parts.push(svgNode("text", { class: "ckx-slope", "text-anchor": "middle", transform: `translate(${x} ${y}) rotate(${-slant}) translate(0 -6)` }, words));
+      if (x <= box.left + 40) return;
+      const [run, rise] = [Math.cos((slant * Math.PI) / 180), Math.sin((slant * Math.PI) / 180)];
+      for (let far = -3.5 * words.length; far <= 3.5 * words.length; far += 14) taken.push([x + far * run - 10 * rise, y - far * rise - 10 * run]);
+      parts.push(svgNode("text", { class: "ckx-slope", "text-anchor": "middle", transform: `translate(${x} ${y}) rotate(${-slant}) translate(0 -6)` }, words));
     });
     parts.push(svgNode("text", { x: box.right, y: axes.y.at(view.roofs.peak) - 7, "text-anchor": "end", class: "ckx-slope" }, `peak ${quantity(view.roofs.peak, "MAC/s")}`));
     lines.replaceChildren(...parts);
@@ -201,7 +206,7 @@ function roofPicture(chosen) {
   // The name of the layer looked at, or those of the slowest, as far as they lie over nothing.
   const drawNames = (view, axes, box, narrow) => {
     const peak = axes.y.at(view.roofs.peak);
-    const key = `${view.looked} ${box.right} ${peak} ${places.join(" ")}`;
+    const key = `${view.looked} ${box.right} ${peak} ${places.join(" ")} ${taken.join(" ")}`;
     if (key === named) return;
     named = key;
     const placed = [];
@@ -214,7 +219,8 @@ function roofPicture(chosen) {
       const middle = Math.min(Math.max(x, box.left + half), box.right - half);
       const top = y - 12 - 11 * Math.sqrt(layer.share);
       const covers = places.some(([a, b], other) => other !== i && Math.abs(a - middle) < half + 6 && b > top - 18 && b < top + 10);
-      const clashes = placed.some(([a, b, w]) => Math.abs(a - middle) < w + half + 8 && Math.abs(b - top) < 18);
+      const writes = taken.some(([a, b]) => Math.abs(a - middle) < half + 6 && Math.abs(b + 4 - top) < 16);
+      const clashes = writes || placed.some(([a, b, w]) => Math.abs(a - middle) < w + half + 8 && Math.abs(b - top) < 18);
       if (layer.name !== view.looked && (view.looked || covers || clashes || Math.abs(top - 4 - peak) < 14)) continue;
       placed.push([middle, top, half]);
       parts.push(svgNode("text", { x: middle, y: top, "text-anchor": "middle", class: layer.name === view.looked ? "ckx-looked" : "" }, text));

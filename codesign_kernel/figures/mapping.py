@@ -88,8 +88,9 @@ class MappingInfo(NamedTuple):
     def finding(self) -> str:
         """Where the energy goes, and how well the array is used."""
         most = max(self.boxes, key=lambda box: box.energy_pj)
+        where = most.label if most.level in ("dram", "register") else most.label.lower()
         return (
-            f"{most.label} takes {percent(most.energy_pj / self.energy_pj)} of the energy of {self.layer}; "
+            f"{percent(most.energy_pj / self.energy_pj)} of the energy of {self.layer} is spent in the {where}; "
             f"{percent(self.utilization)} of the array is used"
         )
 

@@ -31,7 +31,7 @@ LABELS = {
     "output": "output buffer",
     "shared": "shared buffer",
     "activation": "activation memory",
-    "accumulator": "accumulators",
+    "accumulator": "accumulator memory",
 }
 
 
