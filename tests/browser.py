@@ -20,6 +20,10 @@ import pytest
 import codesign_widgets
 
 ROOT = Path(__file__).parent.parent
+#: Where a kernel finds both packages.
+KERNEL_PATH = os.pathsep.join(
+    filter(None, [str(ROOT), str(Path(codesign_widgets.__file__).parent.parent), os.environ.get("PYTHONPATH", "")])
+)
 #: Without a graphics card, and without the requests that Chromium itself makes.
 CHROMIUM = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking")
 #: What pages need of JupyterLab's extensions.
@@ -66,10 +70,9 @@ def _wait_for(port: int, server: subprocess.Popen[bytes], log: Path, timeout_s: 
 @contextlib.contextmanager
 def _served(command: list[str], folder: Path, home: Path, port: int) -> Iterator[Served]:
     """The server that ``command`` starts; nothing of the user's Jupyter settings is read."""
-    path = [str(ROOT), str(Path(codesign_widgets.__file__).parent.parent), os.environ.get("PYTHONPATH", "")]
     environment = {
         **os.environ,
-        "PYTHONPATH": os.pathsep.join(filter(None, path)),
+        "PYTHONPATH": KERNEL_PATH,
         "JUPYTER_PATH": str(ROOT / "widgets"),
         "JUPYTER_CONFIG_DIR": str(home / "config"),
         "JUPYTER_RUNTIME_DIR": str(home / "runtime"),
@@ -119,10 +122,29 @@ def jupyterlab(folder: Path, home: Path) -> Iterator[Served]:
         "--IdentityProvider.token=",
         "--allow-root",
     ]
-    quiet = ["--LabApp.news_url=None", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]
+    quiet = ["--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate", "--LabApp.expose_app_in_browser=True"]
+    settings = home / "config" / "labconfig"
+    settings.mkdir(parents=True)
+    # no question whether to fetch news; widgets' state is saved with the notebook
+    asks = '{"disabledExtensions": {"@jupyterlab/apputils-extension:announcements": true}}'
+    (settings / "page_config.json").write_text(asks)
+    saves = '{"@jupyter-widgets/jupyterlab-manager:plugin": {"saveState": true}}'
+    (settings / "default_setting_overrides.json").write_text(saves)
     command = [sys.executable, "-m", "jupyterlab", "--no-browser", f"--ServerApp.port={port}", *options, *quiet]
     with _served(command, folder, home, port) as served:
         yield served
+
+
+def run_all(tab: Any) -> None:
+    """Run every cell of the notebook that JupyterLab shows, once its kernel is there."""
+    tab.evaluate(
+        """async () => {
+          const context = window.jupyterapp.shell.currentWidget.sessionContext;
+          await context.ready;
+          await context.session.kernel.info;
+          await window.jupyterapp.commands.execute("notebook:run-all-cells");
+        }"""
+    )
 
 
 def loopback(url: str) -> bool:

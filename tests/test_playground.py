@@ -20,6 +20,21 @@ SMALL = ck.Workload(
 )
 LARGE = ck.Workload("large", (ck.Layer("conv", "conv2d", K=64, C=512, OY=32, OX=32, IY=32, IX=32),))
 
+#: A page of LeNet-5 and 81 designs, for the tests of all widgets.
+CELL = """
+import codesign_kernel as ck
+from codesign_widgets import Playground
+
+lenet = ck.profile(*ck.zoo.build("lenet5"), name="LeNet-5").workload
+some = {"rows": (4, 8, 16), "cols": (4, 8, 16), "activation_kib": (16, 64, 256), "weight_kib": (32, 128, 512)}
+Playground(
+    {"LeNet-5": lenet},
+    evaluate=lambda workload, parameters: ck.evaluate(workload, ck.Design.of(parameters)),
+    sweep=lambda workload, conditions: ck.sweep(workload, ck.DesignSpace(**some, **conditions)),
+    front=lambda frame: ck.pareto_front(frame, ["latency_ms", "energy_uj", "area_mm2"]),
+)
+"""
+
 
 def cost_of(workload: ck.Workload, parameters: dict[str, float]) -> ck.Cost:
     return ck.evaluate(workload, ck.Design.of(parameters))

@@ -92,6 +92,7 @@ class Page(anywidget.AnyWidget):
     def close(self) -> None:
         """Free what the widget holds in the kernel and in the page; the bundle stays, as others share it."""
         self.unobserve_all()
+        self.layout.close()  # a model of its own, which ipywidgets leaves behind
         super().close()
 
 

@@ -20,7 +20,6 @@ from codesign_kernel.accelerator.types import Accelerator
 from codesign_kernel.rtl.axi import AxiPorts, axi_accelerator
 from codesign_kernel.rtl.core import Ports
 from codesign_kernel.rtl.core_os import core_of
-from codesign_kernel.rtl.frames import bare_stack
 from codesign_kernel.rtl.generate import PREFIX
 from codesign_kernel.rtl.hierarchy import Conversion
 from codesign_kernel.rtl.lawful import check_block
@@ -48,8 +47,7 @@ def convert(accelerator: Accelerator, top: str) -> tuple[dict[str, str], list[tu
         warnings.simplefilter("error", ToVerilogWarning)
         warnings.simplefilter("error", ToVHDLWarning)
         block, ports = (axi_accelerator, AxiPorts) if top == "axi" else (core_of(accelerator), Ports)
-        with bare_stack():
-            whole = block(**ports(accelerator).as_dict(), accelerator=accelerator)
+        whole = block(**ports(accelerator).as_dict(), accelerator=accelerator)
         check_block(whole)
         for language in ("Verilog", "VHDL"):
             conversion = Conversion(language, Path(folder))

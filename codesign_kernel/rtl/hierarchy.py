@@ -41,6 +41,7 @@ from codesign_kernel.rtl.arguments import (
 from codesign_kernel.rtl.frames import bare_stack
 from codesign_kernel.rtl.parts import Actual, Instance, Module, Port, Vector
 
+bare_stack()
 LANGUAGES = {"Verilog": ".v", "VHDL": ".vhd"}
 
 
@@ -259,8 +260,7 @@ class Conversion:
         """
         Conversion.active = self
         try:
-            with bare_stack():
-                return self._converted(top, arguments, keep_ports=True)
+            return self._converted(top, arguments, keep_ports=True)
         finally:
             Conversion.active = None
 
