@@ -21,7 +21,6 @@ from codesign_kernel.mapping.tiling import ceil_div
 from codesign_kernel.rtl.array import pe, systolic
 from codesign_kernel.rtl.array_os import element, stationary
 from codesign_kernel.rtl.bits import unsigned
-from codesign_kernel.rtl.frames import bare_stack
 
 DATA_BITS, SUM_BITS = 8, 32
 
@@ -197,8 +196,7 @@ def simulate(dataflow: str, x: np.ndarray, y: np.ndarray, tiles: Tiles) -> dict[
         raise StopSimulation
 
     def build() -> Any:
-        with bare_stack():
-            made = _bench(dataflow, clk, ports, rows, cols, drive)
+        made = _bench(dataflow, clk, ports, rows, cols, drive)
         elements = [found for found in _inside(made) if getattr(found, "func", None) is kind]
         for place, found in enumerate(elements):
             probes.extend((seen[name], place, found.sigdict[name]) for name in seen if name in found.sigdict)
