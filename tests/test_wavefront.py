@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 
 import numpy as np
@@ -32,6 +33,12 @@ def matrices(m: int, k: int, n: int, seed: int = 0) -> tuple[np.ndarray, np.ndar
     return generator.integers(-128, 128, (m, k)), generator.integers(-128, 128, (k, n))
 
 
+@functools.cache
+def traced(sizes: tuple[int, ...], dataflow: str) -> ck.ArrayTrace:
+    """The trace of random matrices of these sizes."""
+    return ck.array_trace(*matrices(*sizes[:3]), dataflow, *sizes[3:])
+
+
 def distinct(m: int, k: int, n: int) -> tuple[np.ndarray, np.ndarray]:
     """Matrices whose values are all different, so that a value says which element it is."""
     values = np.arange(m * k + k * n) - (m * k + k * n) // 2
@@ -43,7 +50,7 @@ def distinct(m: int, k: int, n: int) -> tuple[np.ndarray, np.ndarray]:
 def test_it_computes_the_product(sizes: tuple[int, ...], dataflow: str) -> None:
     m, k, n, rows, cols = sizes
     a, b = matrices(m, k, n)
-    trace = ck.array_trace(a, b, dataflow, rows, cols)
+    trace = traced(sizes, dataflow)
     assert np.array_equal(trace.result, a @ b)
     assert trace.macs == trace.busy.sum() == m * k * n
     assert trace.sums.shape == trace.inputs.shape == (trace.cycles, rows, cols)
@@ -55,7 +62,7 @@ def test_it_computes_the_product(sizes: tuple[int, ...], dataflow: str) -> None:
 def test_cycles_are_those_predicted(sizes: tuple[int, ...], dataflow: str) -> None:
     """Those of the accelerator's instructions less the memory, accumulators and lanes around the array."""
     m, k, n, rows, cols = sizes
-    trace = ck.array_trace(*matrices(m, k, n), dataflow, rows, cols)
+    trace = traced(sizes, dataflow)
     words, width = (n, m) if dataflow == "is" else (m, n)
     depth, across = math.ceil(k / rows), math.ceil(width / cols)
     if dataflow == "os":
@@ -98,9 +105,9 @@ def test_names_agree_with_values(sizes: tuple[int, ...], dataflow: str) -> None:
 @EACH
 @BOTH
 def test_the_parts_that_leave_add_up(sizes: tuple[int, ...], dataflow: str) -> None:
-    m, k, n, rows, cols = sizes
-    a, b = matrices(m, k, n, seed=1)
-    trace = ck.array_trace(a, b, dataflow, rows, cols)
+    m, k, n, _, _ = sizes
+    a, b = matrices(m, k, n)
+    trace = traced(sizes, dataflow)
     total, last = np.zeros((m, n), int), np.zeros((m, n), int)
     for cycle, col in np.argwhere(trace.leaves_i >= 0):
         place = trace.leaves_i[cycle, col], trace.leaves_j[cycle, col]

@@ -96,7 +96,8 @@ function unpack(packed) {
   return { ...packed, arrays, roles, length, largest, right, down, held, waiting, sum, leaves, active, step, loads };
 }
 
-const viridis = (share) => VIRIDIS[Math.min(VIRIDIS.length - 1, Math.floor(share * VIRIDIS.length))];
+// on a dark page its first two colours would not be seen
+const viridis = (share, dark) => VIRIDIS[Math.max(dark ? 2 : 0, Math.min(VIRIDIS.length - 1, Math.floor(share * VIRIDIS.length)))];
 const eased = (p) => (p < 0.5 ? 2 * p * p : 1 - (-2 * p + 2) ** 2 / 2);
 
 // Where things are on a canvas so wide: cells of pitch, queues on the left and above, a row below for what leaves.
@@ -211,7 +212,7 @@ function stage(canvas, colours) {
     const sum = trace.roles.stays === "outputs" ? trace.held(t, r, c) : trace.sum(t, r, c);
     if (sum && works > 0.5 && pitch < DENSE) {
       box(x, y, side, side, 4);
-      pen.fillStyle = viridis(Math.abs(sum.value) / trace.largest);
+      pen.fillStyle = viridis(Math.abs(sum.value) / trace.largest, colours().dark);
       pen.fill();
     } else if (sum && pitch >= DENSE) {
       // how large the sum is: a column that grows
@@ -220,7 +221,7 @@ function stage(canvas, colours) {
       pen.fillStyle = colours().line;
       box(x + side / 2 - wide - 2, y, wide, tall, wide / 2);
       pen.fill();
-      pen.fillStyle = viridis(share);
+      pen.fillStyle = viridis(share, colours().dark);
       const high = Math.max(wide, tall * share);
       box(x + side / 2 - wide - 2, y + tall / 2 - high / 2, wide, high, wide / 2);
       pen.fill();

@@ -97,7 +97,7 @@ function matrixView(follow) {
             node.title = `${name}[${i}, ${j}]${text && ` = ${text}`}`;
           }
           const mine = followed && followed[0] === name && followed[1] === i && followed[2] === j;
-          const how = [marks[name].get(key), name === "c" && sum && (sum.last ? "done" : "part"), mine && "followed"].filter(Boolean).join(" ");
+          const how = [marks[name].get(key), name === "c" && sum && (sum.last ? "done" : "part"), text.length > 4 ? "longer" : text.length > 3 && "long", mine && "followed"].filter(Boolean).join(" ");
           if (node.className !== how) node.className = how;
         }),
       );
