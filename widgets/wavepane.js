@@ -232,7 +232,7 @@ function wavePane(app, setup, id) {
 }
 
 function listingHeads() {
-  const heads = [["ckx-swatch", ""], ["ckx-number", "Address"], ["ckx-number ckx-begin", "From cycle"], ["ckx-number", "Cycles"], ["ckx-layer", "Layer"], ["", "Instruction"]];
+  const heads = [["ckx-swatch", ""], ["ckx-number", "Address"], ["ckx-number ckx-begin", "From"], ["ckx-number", "Cycles"], ["ckx-layer", "Layer"], ["", "Instruction"]];
   return heads.map(([className, text]) => make("span", { className }, text));
 }
 
@@ -413,7 +413,7 @@ function wirePicker(ui, app, run, most, moved) {
   const nodeOf = (name, full) => ({
     label: name,
     many: children(full).length,
-    open: !full.includes("."),
+    open: full.split(".").length < 3,
     parts: () => children(full),
     pick() {
       scope = full;
