@@ -258,7 +258,7 @@ def _sources(tab: Any) -> None:
     tab.keyboard.press("ArrowDown")
     tab.keyboard.press("ArrowDown")
     tab.keyboard.press("Enter")
-    name = tab.inner_text(".ckx-sources [aria-selected=true] > .ckx-node .ckx-note").split(" ")[0]
+    name = tab.inner_text(".ckx-sources [aria-selected=true] > .ckx-node .ckx-note").split(" ")[-1]
     tab.wait_for_function(
         "(name) => document.querySelector('.ckx-here').textContent.includes('module ' + name)", arg=name
     )
