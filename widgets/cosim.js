@@ -176,6 +176,12 @@ function render({ model, el }) {
     event.preventDefault();
     ask("run");
   });
+  // JupyterLab keeps Enter from submitting a form
+  ui.vectors.addEventListener("keydown", (event) => {
+    if (event.key !== "Enter") return;
+    event.preventDefault();
+    if (!busy()) ask("run");
+  });
   ui.form.noValidate = true; // the kernel says what is wrong, in words
   ui.cancel.addEventListener("click", () => ask("cancel"));
   model.on("change:progress", showProgress);
