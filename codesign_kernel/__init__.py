@@ -19,7 +19,8 @@ if TYPE_CHECKING:  # what _HOME says, in the words that type checkers and editor
     from codesign_kernel import accelerator, figures
     from codesign_kernel.accelerator import Accelerator, MemoryLevel, SpatialArray
     from codesign_kernel.cluster import Cluster, cluster
-    from codesign_kernel.cosim import CosimReport, Recording, Waveform, read_waves, simulators
+    from codesign_kernel.cosim import CosimReport, Recording, Waveform, read_waves
+    from codesign_kernel.cosim.simulators import simulators
     from codesign_kernel.cost import Cost
     from codesign_kernel.cost.evaluate import evaluate
     from codesign_kernel.design import Design, DesignSpace, SpatialSpace
@@ -99,7 +100,7 @@ _HOME = {
     "run_workflow": "session.workflow",
     "quantize_aware": "optimize",
     "sensitivity": "optimize",
-    "simulators": "cosim",
+    "simulators": "cosim.simulators",
     "sweep": "session",
     "verify": "session",
     "zoo": "profiler.zoo",
