@@ -134,6 +134,13 @@ def test_a_first_mismatch_is_explained() -> None:
     ]
 
 
+def test_a_report_can_be_there_from_the_first(good: ck.CosimReport) -> None:
+    panel = codesign_widgets.CosimPanel(lambda *_: good, CHOICES, most=3, report=good)
+    assert (panel.answer["state"], panel.report) == ("idle", good)
+    assert panel.answer["result"]["tiles"][3] == {"label": "Ran on", "value": "myhdl", "note": ""}
+    panel.close()
+
+
 def test_words_of_numbers() -> None:
     assert [width_of(7), width_of(-128), width_of(128), width_of(-129, 0), width_of(2**40)] == [8, 8, 16, 16, 64]
     assert (binary(-1, 4), binary(-128, 8), binary(5, 16)) == ("1111", "1000 0000", "0000 0000 0000 0101")

@@ -258,7 +258,7 @@ def _sources(tab: Any) -> None:
     tab.keyboard.press("ArrowDown")
     tab.keyboard.press("ArrowDown")
     tab.keyboard.press("Enter")
-    name = tab.inner_text(".ckx-sources [aria-selected=true] > .ckx-node .ckx-note").split(" ")[0]
+    name = tab.inner_text(".ckx-sources [aria-selected=true] > .ckx-node .ckx-note").split(" ")[-1]
     tab.wait_for_function(
         "(name) => document.querySelector('.ckx-here').textContent.includes('module ' + name)", arg=name
     )
@@ -321,7 +321,7 @@ def _waves(tab: Any) -> None:
     tab.focus(".ckx-program")
     tab.keyboard.press("Home")
     assert "LOADA at address 2" in title()
-    tab.click(".ckx-instruction >> nth=2")
+    tab.click(".ckx-program .ckx-instruction >> nth=2")
     assert "CONV" in title()
     assert "42 cycles apart, 210 ns" in told()
     tab.wait_for_function("document.querySelector(\".ckx-signal:has(.ckx-name) .ckx-value\").textContent !== ''")

@@ -159,7 +159,7 @@ function render({ model, el }) {
     ui.run.title = busy() ? "One co-simulation runs at a time" : "";
     ui.cancel.disabled = answer.state !== "running";
     ui.cancel.title = ui.cancel.disabled ? "Nothing runs" : "";
-    ui.state.textContent = answer.told || TOLD[answer.state] || "";
+    ui.state.textContent = answer.told || (answer.state === "idle" && answer.result ? "From before; run it again at any time." : TOLD[answer.state]) || "";
     ui.state.classList.toggle("ckx-bad", answer.state === "failed");
     ui.result.hidden = !answer.result;
     const now = JSON.stringify(answer.result);
@@ -175,6 +175,12 @@ function render({ model, el }) {
   ui.form.addEventListener("submit", (event) => {
     event.preventDefault();
     ask("run");
+  });
+  // JupyterLab keeps Enter from submitting a form
+  ui.vectors.addEventListener("keydown", (event) => {
+    if (event.key !== "Enter") return;
+    event.preventDefault();
+    if (!busy()) ask("run");
   });
   ui.form.noValidate = true; // the kernel says what is wrong, in words
   ui.cancel.addEventListener("click", () => ask("cancel"));

@@ -46,9 +46,10 @@ class CosimPanel(Page):
             its ``progress=`` and ``stop=``.
         choices: {simulator: why it does not run here, or ""}, as :func:`codesign_kernel.simulators` gives it.
         most: inputs that there are. vectors: how many of them to run at first.
+        report: what is shown before the first job, of a co-simulation that ran elsewhere.
 
     Attributes:
-        report: of the last job that came to its end; ``None`` before, and while another runs.
+        report: of the last job that came to its end, or as given; ``None`` without, and while a job runs.
 
     Raises:
         InvalidInputError: no simulator runs here, or the numbers make no sense.
@@ -64,7 +65,14 @@ class CosimPanel(Page):
     _stop: threading.Event | None = None
     _job: threading.Thread | None = None
 
-    def __init__(self, run: Run, choices: Mapping[str, str], most: int, vectors: int | None = None) -> None:
+    def __init__(
+        self,
+        run: Run,
+        choices: Mapping[str, str],
+        most: int,
+        vectors: int | None = None,
+        report: Report | None = None,
+    ) -> None:
         able = [name for name, missing in choices.items() if not missing]
         if not able:
             raise InvalidInputError(
@@ -78,9 +86,9 @@ class CosimPanel(Page):
         self._turn = threading.RLock()  # the job's thread and the page's questions take turns
         self._chosen: dict[str, Any] = {"simulator": able[0], "vectors": first}
         self._state, self._told = "idle", ""
-        self._result: dict[str, Any] | None = None
+        self._result: dict[str, Any] | None = None if report is None else result_of(report)
         self._shown_s = 0.0
-        self.report: Report | None = None
+        self.report = report
         self.setup = {"choices": self._choices, "most": most}
         self.tell(0, {"do": "look"})
 
@@ -186,7 +194,7 @@ class CosimPanel(Page):
             self.progress = {"done": done, "total": total, "what": what}
 
 
-def result_of(report: Report, wall_s: float) -> dict[str, Any]:
+def result_of(report: Report, wall_s: float | None = None) -> dict[str, Any]:
     """What a page shows of a report: verdict, key figures, first differences, figures, and cycles by instruction."""
     info = cosim_info(report)
     return {
@@ -220,7 +228,7 @@ def verdict(report: Report) -> str:
     return f"Not proven: {' and '.join(faults) or 'loading the weights took another number of cycles'}"
 
 
-def _tiles(report: Report, wall_s: float) -> list[dict[str, str]]:
+def _tiles(report: Report, wall_s: float | None) -> list[dict[str, str]]:
     same = report.cycles_rtl == report.cycles_model == report.cycles_program and not report.cycle_mismatches
     agree = report.vectors - report.mismatches
     return [
@@ -242,5 +250,5 @@ def _tiles(report: Report, wall_s: float) -> list[dict[str, str]]:
             "note": f"{len(report.schedule):,} in a run, each compared",
             "state": "good" if not report.instruction_mismatches else "bad",
         },
-        {"label": "Took", "value": quantity(wall_s, "s"), "note": f"on {report.simulator}"},
+        {"label": "Ran on", "value": report.simulator, "note": "" if wall_s is None else f"in {quantity(wall_s, 's')}"},
     ]

@@ -84,7 +84,7 @@ function sourcePane(app, setup, id) {
     const one = modules[name];
     return {
       label: instance ?? name,
-      note: instance ? `${name}${many > 1 ? ` × ${many}` : ""}` : "top",
+      note: instance ? `${many > 1 ? `× ${many} ` : ""}${name}` : "top",
       many: one.parts.length,
       open: isTop,
       pick: () => open(one.file, one.line),

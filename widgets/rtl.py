@@ -82,7 +82,7 @@ class RtlViewer(Page):
     # of any type, as traitlets.Any would keep None as it is
     view: Any = traitlets.TraitType({}).tag(sync=True)
 
-    _esm = "".join([script_of("code.js"), *map(text_of, ("waves.js", "wavepane.js", "rtl.js"))])
+    _esm = "".join([script_of("code.js"), *map(text_of, ("waves.js", "wavepick.js", "wavepane.js", "rtl.js"))])
     _css = style_of("rtl.css")
     _limits: Limits | None = None  # until there is something to look at
 
