@@ -135,9 +135,12 @@ function render({ model, el }) {
 
   // what was changed here and not asked yet is not taken back by an answer to what was asked before
   let unasked = false;
+  let sliding = false; // a condition moves: the words can wait
   const question = () => {
     unasked = false;
-    return { choice: state.choice };
+    const words = !sliding;
+    sliding = false;
+    return { choice: state.choice, words };
   };
   const talk = conversation(model, root, question, (answer, more) => heard(answer, more || unasked));
   // the kernel is asked when the hand rests
@@ -174,6 +177,8 @@ function render({ model, el }) {
 
   const form = conditionForm(setup, id, (name, value) => {
     change({ conditions: { ...state.choice.conditions, [name]: value } });
+    clearTimeout(resting);
+    sliding = true;
     talk.ask();
   });
   const limits = limitsForm(table, id, (name, range) => {
@@ -324,7 +329,9 @@ function render({ model, el }) {
     ui.x.select.value = state.choice.x;
     ui.y.select.value = state.choice.y;
     ui.solid.checked = state.choice.solid;
-    ui.advice.replaceChildren(...answer.advice.map((text) => make("p", {}, text)));
+    ui.advice.classList.toggle("ckx-old", answer.stale);
+    if (answer.stale) later(250);
+    else ui.advice.replaceChildren(...answer.advice.map((text) => make("p", {}, text)));
     const after = JSON.stringify([state.choice.ranges, state.choice.axes, state.choice.x, state.choice.y, state.choice.solid, state.choice.zoom]);
     touch("answer", "marks", ...(before === after ? [] : ["ranges", "size"]));
   };

@@ -34,7 +34,15 @@ function layersOf(className, count) {
     for (const one of [under, svg]) one.setAttribute("viewBox", `0 0 ${width} ${height}`);
   };
   const contexts = canvases.map((canvas) => canvas.getContext("2d", { willReadFrequently: true }));
-  return { box, under, svg, fit, canvases, contexts, ratio: () => size[2] };
+  let drawn = "";
+  // whether axes between these ends have to be drawn anew
+  const stands = (axes, ...rest) => {
+    const now = JSON.stringify([axes.map(({ name, ends }) => [name, ends]), rest, size]);
+    if (now === drawn) return false;
+    drawn = now;
+    return true;
+  };
+  return { box, under, svg, fit, canvases, contexts, stands, ratio: () => size[2] };
 }
 
 // Cleared pixels of a canvas, and counts for them; the same memory each time.
@@ -159,6 +167,7 @@ function scatterView(root) {
       place(shown);
     }
     const colours = coloursOf(root);
+    const { lying, standing } = shown;
     const filtered = !shown.all;
     if (fresh || filtered !== box.filtered) {
       contexts[0].clearRect(0, 0, contexts[0].canvas.width, contexts[0].canvas.height);
@@ -166,7 +175,7 @@ function scatterView(root) {
       box.filtered = filtered;
     }
     if (fresh || shown.swept) paintDots(contexts[1], cells, shown.mask, filtered ? colours.rgb.accent : colours.rgb.muted, filtered ? [70, 190] : [46, 170], shown.count < 20000 ? 3 : 2);
-    if (fresh) under.replaceChildren(...(shown.solid ? cubeOf(shown, area, colours) : frameOf(shown, area, colours)));
+    if (layers.stands([lying, standing], area, shown.solid && shown.turn, colours.dark)) under.replaceChildren(...(shown.solid ? cubeOf(shown, area, colours) : frameOf(shown, area, colours)));
     svg.replaceChildren(...(shown.solid ? [] : boxOf(shown, area, colours)), ...marksOf(shown, spot, area, colours));
   };
   const at = (x, y, reach = 14) => {

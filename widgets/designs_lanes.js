@@ -59,7 +59,7 @@ function lanesView(root, { limit, done }) {
     }
     if (fresh || shown.swept) paintLanes(contexts[1], axes, shown.mask, filtered ? colours.rgb.accent : colours.rgb.muted, lanes, 215);
     lines(shown, axes, colours);
-    if (fresh) under.replaceChildren(...axes.flatMap((column, g) => axisOf(column, g, lanes, colours)));
+    if (layers.stands(axes, colours.dark)) under.replaceChildren(...axes.flatMap((column, g) => axisOf(column, g, lanes, colours)));
     svg.replaceChildren(...axes.flatMap((column, g) => chosenOf(column, g, shown.ranges[column.name], lanes, colours)));
     placeHandles(axes);
   };
