@@ -264,6 +264,7 @@ def test_the_page_brushes_walks_and_pins(pages: Served, tmp_path: Any) -> None:
         tab.mouse.down()
         tab.mouse.move(box["x"] + box["width"] * 0.5, box["y"] + 200, steps=4)
         tab.mouse.up()
+        tab.mouse.move(5, 5)
         told(tab, ".ckx-explorer .ck-subtitle", "Limits leave")
         latency, energy = (tab.get_by_label(f"Most {name}").last for name in ("Latency (ms)", "Energy (µJ)"))
         assert float(latency.input_value()) > 0

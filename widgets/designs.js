@@ -160,6 +160,7 @@ function render({ model, el }) {
     change({ ranges, page: 0 }, "ranges");
   };
   const look = (i) => {
+    state.hover = -1;
     change({ cursor: i < 0 ? null : i }, "marks");
     later();
   };
