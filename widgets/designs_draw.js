@@ -139,25 +139,27 @@ function scatterView(root) {
     layers.fit(width, height);
     area = { width, height, left: width < 600 ? 44 : 64, top: 30, right: width - 12, bottom: height - 46 };
   };
-  const flat = ({ lying, standing }) => {
-    const [px, py] = [lying.place, standing.place];
-    const [w, h] = [area.right - area.left, area.bottom - area.top];
-    spot = (i) => (px[i] < 0 || py[i] < 0 ? null : [area.left + px[i] * w, area.bottom - py[i] * h]);
-  };
-  const solid = ({ table, turn }) => {
-    const [a, b, c] = table.setup.objectives.map(([name]) => table.columns.get(name).place);
-    const to = projection(turn, area);
-    spot = (i) => (a[i] < 0 || b[i] < 0 || c[i] < 0 ? null : to(a[i] - 0.5, b[i] - 0.5, c[i] - 0.5));
-  };
+  // where a design lies in the picture, null outside of it
   const place = (shown) => {
-    (shown.solid ? solid : flat)(shown);
     const { width } = contexts[0].canvas;
     const ratio = layers.ratio();
     if (cells.length !== shown.table.count) cells = new Int32Array(shown.table.count);
-    for (let i = 0; i < cells.length; i += 1) {
-      const at = spot(i);
-      cells[i] = at ? Math.round(at[1] * ratio - 0.5) * width + Math.round(at[0] * ratio - 0.5) : -1;
+    const cell = (x, y) => Math.round(y * ratio - 0.5) * width + Math.round(x * ratio - 0.5);
+    if (shown.solid) {
+      const [a, b, c] = shown.table.setup.objectives.map(([name]) => shown.table.columns.get(name).place);
+      const to = projection(shown.turn, area);
+      spot = (i) => (a[i] < 0 || b[i] < 0 || c[i] < 0 ? null : to(a[i] - 0.5, b[i] - 0.5, c[i] - 0.5));
+      for (let i = 0; i < cells.length; i += 1) {
+        const at = spot(i);
+        cells[i] = at ? cell(at[0], at[1]) : -1;
+      }
+      return;
     }
+    const [px, py] = [shown.lying.place, shown.standing.place];
+    const { left, bottom } = area;
+    const [w, h] = [area.right - left, bottom - area.top];
+    spot = (i) => (px[i] < 0 || py[i] < 0 ? null : [left + px[i] * w, bottom - py[i] * h]);
+    for (let i = 0; i < cells.length; i += 1) cells[i] = px[i] < 0 || py[i] < 0 ? -1 : cell(left + px[i] * w, bottom - py[i] * h);
   };
   const show = (shown) => {
     const fresh = shown.fresh || !seen;
