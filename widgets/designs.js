@@ -186,7 +186,7 @@ function render({ model, el }) {
     limit(name, range);
     later(0);
   });
-  const views = { scatter: scatterView(root), lanes: lanesView(root, { limit, done: () => later() }) };
+  const views = { scatter: scatterView(root), lanes: lanesView(root, { ranges: () => state.choice.ranges, limit, done: () => later() }) };
   const grid = designTable(table, {
     sort: (name) => view({ sort: name, down: state.choice.sort === name && !state.choice.down, page: 0 }, "table"),
     page: (page) => view({ page }, "table"),

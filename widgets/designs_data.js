@@ -296,7 +296,7 @@ function newTicks(column, wanted) {
 const FOUR = new Intl.NumberFormat("en-US", { minimumSignificantDigits: 4, maximumSignificantDigits: 4 });
 const SIX = new Intl.NumberFormat("en-US", { maximumSignificantDigits: 6 });
 const tableText = (value) => FOUR.format(value);
-const tickLabel = (value) => SIX.format(value);
+const tickLabel = (value) => SIX.format(value || 0); // no minus before zero
 
 function axisTitle(column) {
   const unit = [column.unit, column.log ? "log scale" : ""].filter(Boolean).join(", ");
