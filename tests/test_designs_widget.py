@@ -311,6 +311,11 @@ def test_the_page_brushes_walks_and_pins(pages: Served, tmp_path: Any) -> None:
         saved.value.save_as(tmp_path / "designs.csv")
         table = pd.read_csv(tmp_path / "designs.csv", index_col="design")
         pd.testing.assert_frame_equal(table, picked[table.columns], check_dtype=False)
+        for name, begins in (("scatter as SVG", b"<svg"), ("parallel-coordinates as PNG", b"\x89PNG")):
+            with tab.expect_download() as saved:
+                tab.get_by_role("button", name=f"Save {name}").click()
+            saved.value.save_as(tmp_path / "picture")
+            assert (tmp_path / "picture").read_bytes().startswith(begins)
 
         # other conditions move all designs
         version = tab.get_attribute(".ckx-explorer", "data-version")
