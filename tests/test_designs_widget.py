@@ -114,7 +114,10 @@ def test_another_condition_works_out_all_designs() -> None:
     assert "rows" not in moved["columns"], "what was chosen stays"
     low, high = moved["spans"]["latency_ms"]
     assert low <= np.nanmin(expected["latency_ms"]) <= np.nanmax(expected["latency_ms"]) <= high
+    shown.query = {"seq": 5, "words": False, "choice": {**shown.choice, "pins": [7]}}
+    assert (shown.answer["stale"], shown.answer["knee"], shown.answer["pins"]) == (True, None, [])
     shown.choose(conditions={"bandwidth_gb_s": 3.2, "frequency_mhz": 200})
+    assert (shown.answer["stale"], len(shown.answer["pins"])) == (False, 1)
     assert set(shown.moving["columns"]) == set(moved["columns"]), "a page that comes later has them all"
 
 
@@ -261,6 +264,7 @@ def test_the_page_brushes_walks_and_pins(pages: Served, tmp_path: Any) -> None:
         tab.mouse.down()
         tab.mouse.move(box["x"] + box["width"] * 0.5, box["y"] + 200, steps=4)
         tab.mouse.up()
+        tab.mouse.move(5, 5)
         told(tab, ".ckx-explorer .ck-subtitle", "Limits leave")
         latency, energy = (tab.get_by_label(f"Most {name}").last for name in ("Latency (ms)", "Energy (µJ)"))
         assert float(latency.input_value()) > 0
@@ -307,12 +311,18 @@ def test_the_page_brushes_walks_and_pins(pages: Served, tmp_path: Any) -> None:
         saved.value.save_as(tmp_path / "designs.csv")
         table = pd.read_csv(tmp_path / "designs.csv", index_col="design")
         pd.testing.assert_frame_equal(table, picked[table.columns], check_dtype=False)
+        for name, begins in (("scatter as SVG", b"<svg"), ("parallel-coordinates as PNG", b"\x89PNG")):
+            with tab.expect_download() as saved:
+                tab.get_by_role("button", name=f"Save {name}").click()
+            saved.value.save_as(tmp_path / "picture")
+            assert (tmp_path / "picture").read_bytes().startswith(begins)
 
         # other conditions move all designs
         version = tab.get_attribute(".ckx-explorer", "data-version")
         tab.get_by_role("slider", name="External bandwidth").focus()
         tab.keyboard.press("ArrowLeft")
         tab.wait_for_function("(was) => document.querySelector('.ckx-explorer').dataset.version > was", arg=version)
+        tab.wait_for_selector(".ckx-advice:not(.ckx-old)")
         tab.get_by_label("Most Latency (ms)").fill("-1")
         tab.keyboard.press("Tab")
         told(tab, title, "0 of 0 selected")

@@ -135,9 +135,12 @@ function render({ model, el }) {
 
   // what was changed here and not asked yet is not taken back by an answer to what was asked before
   let unasked = false;
+  let sliding = false; // a condition moves: the words can wait
   const question = () => {
     unasked = false;
-    return { choice: state.choice };
+    const words = !sliding;
+    sliding = false;
+    return { choice: state.choice, words };
   };
   const talk = conversation(model, root, question, (answer, more) => heard(answer, more || unasked));
   // the kernel is asked when the hand rests
@@ -157,6 +160,7 @@ function render({ model, el }) {
     change({ ranges, page: 0 }, "ranges");
   };
   const look = (i) => {
+    state.hover = -1;
     change({ cursor: i < 0 ? null : i }, "marks");
     later();
   };
@@ -174,13 +178,15 @@ function render({ model, el }) {
 
   const form = conditionForm(setup, id, (name, value) => {
     change({ conditions: { ...state.choice.conditions, [name]: value } });
+    clearTimeout(resting);
+    sliding = true;
     talk.ask();
   });
   const limits = limitsForm(table, id, (name, range) => {
     limit(name, range);
     later(0);
   });
-  const views = { scatter: scatterView(root), lanes: lanesView(root, { limit, done: () => later() }) };
+  const views = { scatter: scatterView(root), lanes: lanesView(root, { ranges: () => state.choice.ranges, limit, done: () => later() }) };
   const grid = designTable(table, {
     sort: (name) => view({ sort: name, down: state.choice.sort === name && !state.choice.down, page: 0 }, "table"),
     page: (page) => view({ page }, "table"),
@@ -324,7 +330,9 @@ function render({ model, el }) {
     ui.x.select.value = state.choice.x;
     ui.y.select.value = state.choice.y;
     ui.solid.checked = state.choice.solid;
-    ui.advice.replaceChildren(...answer.advice.map((text) => make("p", {}, text)));
+    ui.advice.classList.toggle("ckx-old", answer.stale);
+    if (answer.stale) later(250);
+    else ui.advice.replaceChildren(...answer.advice.map((text) => make("p", {}, text)));
     const after = JSON.stringify([state.choice.ranges, state.choice.axes, state.choice.x, state.choice.y, state.choice.solid, state.choice.zoom]);
     touch("answer", "marks", ...(before === after ? [] : ["ranges", "size"]));
   };

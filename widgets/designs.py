@@ -125,7 +125,11 @@ class DesignExplorer(Page):
         self._ranges, self.choice = {n: (low, high) for n, (low, high) in choice["ranges"].items()}, choice
         runs = self._runs(self.frame)
         self._mask = self._kept(runs)
-        return {"choice": choice, "count": int(self._mask.sum()), "runs": int(runs.sum()), **self._told()}
+        # while a condition moves there is no time for words: the page asks for them when the hand rests
+        quick = asked.get("words") is False and "advice" in self.answer
+        told = {key: self.answer[key] for key in ("finding", "advice", "pins")} if quick else self._told()
+        counts = {"count": int(self._mask.sum()), "runs": int(runs.sum())}
+        return {"choice": choice, **counts, "knee": None, **told, "stale": quick}
 
     def blame(self, message: str, asked: dict[str, Any]) -> str:
         """The condition or the column that the message names."""

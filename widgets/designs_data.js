@@ -114,6 +114,7 @@ function settle(table) {
   const { setup, count } = table;
   table.costs = setup.objectives.map(([name, sign]) => {
     const column = table.columns.get(name);
+    if (column.numbers && sign > 0) return column.numbers;
     const costs = column.numbers ? column.numbers.slice() : Float64Array.from(column.codes, (code) => column.values[code]);
     if (sign < 0) for (let i = 0; i < count; i += 1) costs[i] = -costs[i];
     return costs;
@@ -137,7 +138,7 @@ function sorted(keys, order) {
   let to = new Uint32Array(order.length);
   const counts = new Uint32Array(65536);
   for (const key of [...keys].reverse()) {
-    const bits = new Uint32Array(Float32Array.from(key).buffer);
+    const bits = new Uint32Array(new Float32Array(key).buffer);
     for (let i = 0; i < bits.length; i += 1) bits[i] ^= bits[i] >>> 31 ? 0xffffffff : 0x80000000;
     for (const shift of [0, 16]) {
       counts.fill(0);
@@ -223,8 +224,9 @@ function frontOf(table, mask) {
 function orderBy(table, name) {
   if (!table.orders.has(name)) {
     const column = table.columns.get(name);
-    const keys = column.numbers ?? Float64Array.from(column.codes);
-    const finite = Float64Array.from(keys);
+    // the front was swept in this order
+    if (column.numbers && column.numbers === table.costs[0]) return table.order;
+    const finite = new Float64Array(column.numbers ?? column.codes);
     for (let i = 0; i < finite.length; i += 1) if (Number.isNaN(finite[i])) finite[i] = Infinity;
     const who = new Uint32Array(table.running);
     for (let i = 0, n = 0; i < table.count; i += 1) if (table.runs[i]) who[n++] = i;
@@ -294,7 +296,7 @@ function newTicks(column, wanted) {
 const FOUR = new Intl.NumberFormat("en-US", { minimumSignificantDigits: 4, maximumSignificantDigits: 4 });
 const SIX = new Intl.NumberFormat("en-US", { maximumSignificantDigits: 6 });
 const tableText = (value) => FOUR.format(value);
-const tickLabel = (value) => SIX.format(value);
+const tickLabel = (value) => SIX.format(value || 0); // no minus before zero
 
 function axisTitle(column) {
   const unit = [column.unit, column.log ? "log scale" : ""].filter(Boolean).join(", ");

@@ -34,7 +34,15 @@ function layersOf(className, count) {
     for (const one of [under, svg]) one.setAttribute("viewBox", `0 0 ${width} ${height}`);
   };
   const contexts = canvases.map((canvas) => canvas.getContext("2d", { willReadFrequently: true }));
-  return { box, under, svg, fit, canvases, contexts, ratio: () => size[2] };
+  let drawn = "";
+  // whether axes between these ends have to be drawn anew
+  const stands = (axes, ...rest) => {
+    const now = JSON.stringify([axes.map(({ name, ends }) => [name, ends]), rest, size]);
+    if (now === drawn) return false;
+    drawn = now;
+    return true;
+  };
+  return { box, under, svg, fit, canvases, contexts, stands, ratio: () => size[2] };
 }
 
 // Cleared pixels of a canvas, and counts for them; the same memory each time.
@@ -131,25 +139,27 @@ function scatterView(root) {
     layers.fit(width, height);
     area = { width, height, left: width < 600 ? 44 : 64, top: 30, right: width - 12, bottom: height - 46 };
   };
-  const flat = ({ lying, standing }) => {
-    const [px, py] = [lying.place, standing.place];
-    const [w, h] = [area.right - area.left, area.bottom - area.top];
-    spot = (i) => (px[i] < 0 || py[i] < 0 ? null : [area.left + px[i] * w, area.bottom - py[i] * h]);
-  };
-  const solid = ({ table, turn }) => {
-    const [a, b, c] = table.setup.objectives.map(([name]) => table.columns.get(name).place);
-    const to = projection(turn, area);
-    spot = (i) => (a[i] < 0 || b[i] < 0 || c[i] < 0 ? null : to(a[i] - 0.5, b[i] - 0.5, c[i] - 0.5));
-  };
+  // where a design lies in the picture, null outside of it
   const place = (shown) => {
-    (shown.solid ? solid : flat)(shown);
     const { width } = contexts[0].canvas;
     const ratio = layers.ratio();
     if (cells.length !== shown.table.count) cells = new Int32Array(shown.table.count);
-    for (let i = 0; i < cells.length; i += 1) {
-      const at = spot(i);
-      cells[i] = at ? Math.round(at[1] * ratio - 0.5) * width + Math.round(at[0] * ratio - 0.5) : -1;
+    const cell = (x, y) => Math.round(y * ratio - 0.5) * width + Math.round(x * ratio - 0.5);
+    if (shown.solid) {
+      const [a, b, c] = shown.table.setup.objectives.map(([name]) => shown.table.columns.get(name).place);
+      const to = projection(shown.turn, area);
+      spot = (i) => (a[i] < 0 || b[i] < 0 || c[i] < 0 ? null : to(a[i] - 0.5, b[i] - 0.5, c[i] - 0.5));
+      for (let i = 0; i < cells.length; i += 1) {
+        const at = spot(i);
+        cells[i] = at ? cell(at[0], at[1]) : -1;
+      }
+      return;
     }
+    const [px, py] = [shown.lying.place, shown.standing.place];
+    const { left, bottom } = area;
+    const [w, h] = [area.right - left, bottom - area.top];
+    spot = (i) => (px[i] < 0 || py[i] < 0 ? null : [left + px[i] * w, bottom - py[i] * h]);
+    for (let i = 0; i < cells.length; i += 1) cells[i] = px[i] < 0 || py[i] < 0 ? -1 : cell(left + px[i] * w, bottom - py[i] * h);
   };
   const show = (shown) => {
     const fresh = shown.fresh || !seen;
@@ -159,6 +169,7 @@ function scatterView(root) {
       place(shown);
     }
     const colours = coloursOf(root);
+    const { lying, standing } = shown;
     const filtered = !shown.all;
     if (fresh || filtered !== box.filtered) {
       contexts[0].clearRect(0, 0, contexts[0].canvas.width, contexts[0].canvas.height);
@@ -166,7 +177,7 @@ function scatterView(root) {
       box.filtered = filtered;
     }
     if (fresh || shown.swept) paintDots(contexts[1], cells, shown.mask, filtered ? colours.rgb.accent : colours.rgb.muted, filtered ? [70, 190] : [46, 170], shown.count < 20000 ? 3 : 2);
-    if (fresh) under.replaceChildren(...(shown.solid ? cubeOf(shown, area, colours) : frameOf(shown, area, colours)));
+    if (layers.stands([lying, standing], area, shown.solid && shown.turn, colours.dark)) under.replaceChildren(...(shown.solid ? cubeOf(shown, area, colours) : frameOf(shown, area, colours)));
     svg.replaceChildren(...(shown.solid ? [] : boxOf(shown, area, colours)), ...marksOf(shown, spot, area, colours));
   };
   const at = (x, y, reach = 14) => {

@@ -1,8 +1,9 @@
 // Parallel coordinates: an axis a column, all designs as counted lines, the front's one by one, handles for ranges.
 // designs_draw.js stands before this text.
 
-// lanesView(root, { limit(name, range), done() }): show({ table, axes, mask, all, front, marks, ranges, swept, fresh }).
-function lanesView(root, { limit, done }) {
+// lanesView(root, { ranges(), limit(name, range), done() }), where ranges() are those of now, drawn or not:
+// show({ table, axes, mask, all, front, marks, ranges, swept, fresh }).
+function lanesView(root, { ranges, limit, done }) {
   const layers = layersOf("ckx-lanes", 3);
   const { box, under, svg, contexts } = layers;
   box.append(under); // names and numbers stand above the lines
@@ -59,7 +60,7 @@ function lanesView(root, { limit, done }) {
     }
     if (fresh || shown.swept) paintLanes(contexts[1], axes, shown.mask, filtered ? colours.rgb.accent : colours.rgb.muted, lanes, 215);
     lines(shown, axes, colours);
-    if (fresh) under.replaceChildren(...axes.flatMap((column, g) => axisOf(column, g, lanes, colours)));
+    if (layers.stands(axes, colours.dark)) under.replaceChildren(...axes.flatMap((column, g) => axisOf(column, g, lanes, colours)));
     svg.replaceChildren(...axes.flatMap((column, g) => chosenOf(column, g, shown.ranges[column.name], lanes, colours)));
     placeHandles(axes);
   };
@@ -99,7 +100,7 @@ function lanesView(root, { limit, done }) {
       event.stopPropagation();
       if (away) setEnd(name, end, null);
       else if (event.key === "Home" || event.key === "End") setEnd(name, end, event.key === "End" ? 1 : 0);
-      else setEnd(name, end, stepped(seen.table.columns.get(name), seen.ranges[name]?.[end] ?? null, end, step));
+      else setEnd(name, end, stepped(seen.table.columns.get(name), ranges()[name]?.[end] ?? null, end, step));
       done();
     });
     follow(node, (event) => setEnd(name, end, along(event)));
@@ -115,7 +116,7 @@ function lanesView(root, { limit, done }) {
   };
   const setEnd = (name, end, place) => {
     const column = seen.table.columns.get(name);
-    const range = [...(seen.ranges[name] ?? [null, null])];
+    const range = [...(ranges()[name] ?? [null, null])];
     range[end] = place === null || (end ? place >= 1 : place <= 0) ? null : valueAt(column, place);
     const [low, high] = range;
     // an end that is pushed beyond the other takes it along

@@ -130,7 +130,7 @@ function pinBoard(table, on) {
     const heads = pins.map((i, n) => {
       const off = make("button", { type: "button", className: "ckx-button", "aria-label": `Unpin ${LETTERS[n]}, design ${table.label(i)}` }, "Unpin");
       off.addEventListener("click", () => on.unpin(i));
-      return make("th", { scope: "col" }, make("b", {}, LETTERS[n]), ` design ${table.label(i)} `, off);
+      return make("th", { scope: "col" }, make("b", {}, LETTERS[n]), ` design ${table.label(i)}`, make("br"), off);
     });
     const rows = [...table.columns.values()].map((column) => {
       const values = pins.map((i) => column.value(i));
