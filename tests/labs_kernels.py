@@ -27,6 +27,7 @@ LOADED = (
     "codesign_kernel.cost.evaluate",
     "codesign_kernel.cosim.wavefront",
     "codesign_kernel.figures",
+    "codesign_widgets",
 )
 
 

@@ -36,6 +36,7 @@ from codesign_kernel.figures.sensitivity import (
 )
 from codesign_kernel.figures.speech import SpeechInfo, SpokenWord, plot_speech, speech_figure, speech_info
 from codesign_kernel.figures.theme import dark, narrowed
+from codesign_kernel.figures.wavefront import WavefrontInfo, wavefront_info
 from codesign_kernel.figures.workers import WorkersInfo, plot_workers, workers_figure, workers_info
 
 __all__ = [
@@ -62,6 +63,7 @@ __all__ = [
     "SensitivityInfo",
     "SpeechInfo",
     "SpokenWord",
+    "WavefrontInfo",
     "WorkersInfo",
     "attainment_figure",
     "attainment_info",
@@ -112,6 +114,7 @@ __all__ = [
     "sensitivity_info",
     "speech_figure",
     "speech_info",
+    "wavefront_info",
     "workers_figure",
     "workers_info",
 ]
