@@ -68,11 +68,15 @@ class Wrong:
 
 
 class Graded(NamedTuple):
-    """What came out: points in all, points by grade_id of the test cell, and what the test cells that failed say."""
+    """What came out: points in all, points by grade_id of the test cell, and what the test cells that failed say.
+
+    ``others``: errors of all other cells, and whatever a cell wrote to stderr.
+    """
 
     score: float
     cells: dict[str, float]
     messages: dict[str, str]
+    others: list[str]
 
 
 Grades = dict[str, Graded]
@@ -158,19 +162,25 @@ def grade(job: Mapping[str, Any]) -> dict[str, Any]:
             path = folder / "autograded" / name / lab / f"{lab}.ipynb"
             if name in job["submissions"] and path.is_file():
                 cells = {one.name: one.score for notebook in submission.notebooks for one in notebook.grades}
-                grades[name] = {"score": submission.score, "cells": cells, "messages": messages(path)}
+                grades[name] = {"score": submission.score, "cells": cells, **complaints(path)}
     return grades
 
 
-def messages(path: Path) -> dict[str, str]:
-    """What each test cell of a graded notebook says: the name and the words of its error."""
-    said = {}
+def complaints(path: Path) -> dict[str, Any]:
+    """The ``messages`` and ``others`` of :class:`Graded` in a graded notebook."""
+    messages, others = {}, []
     for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
         about = cell["metadata"].get("nbgrader", {})
-        errors = [one for one in cell.get("outputs", []) if one["output_type"] == "error"]
-        if about.get("grade") and errors:
-            said[about["grade_id"]] = f"{errors[0]['ename']}: {errors[0]['evalue']}"
-    return said
+        for output in cell.get("outputs", []):
+            if output["output_type"] == "error":
+                told = f"{output['ename']}: {output['evalue']}"
+                if about.get("grade"):
+                    messages[about["grade_id"]] = told
+                else:
+                    others.append(told)
+            elif output.get("name") == "stderr":
+                others.append("".join(output["text"]))
+    return {"messages": messages, "others": others}
 
 
 @contextlib.contextmanager

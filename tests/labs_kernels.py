@@ -27,6 +27,7 @@ LOADED = (
     "codesign_kernel.cost.evaluate",
     "codesign_kernel.cosim.wavefront",
     "codesign_kernel.figures",
+    "codesign_widgets",
 )
 
 
@@ -108,6 +109,7 @@ def _fork(job: dict[str, Any], sockets: list[socket.socket]) -> int:
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     for one in sockets:
         one.close()
+    os.dup2(2, 1)  # nobody reads the output of the server any more
     os.chdir(job["folder"])
     os.environ.clear()
     os.environ.update(job["environment"])

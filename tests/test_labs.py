@@ -99,6 +99,9 @@ def test_a_lab_is_laid_out_as_the_course_wants(lab: str) -> None:
         visible, hidden = source.split("### BEGIN HIDDEN TESTS")
         assert "assert" in visible or "check(" in visible, f"{name} has no self-check"
         assert "assert" in hidden or "check(" in hidden, f"{name} has no hidden test"
+    for cell in notebook(lab)["cells"]:
+        if "nbgrader" in cell["metadata"]:
+            assert "codesign_widgets" not in "".join(cell["source"]), "a widget stands in no graded cell"
     text = "\n".join("".join(cell["source"]) for cell in notebook(lab)["cells"] if cell["cell_type"] == "markdown")
     assert text.count("<details>") >= len(exercises) - 1, "exercises have hints"
     assert text.count("<details>") == text.count("</details>")
@@ -116,6 +119,7 @@ def test_a_lab_is_laid_out_as_the_course_wants(lab: str) -> None:
 def test_the_solution_gets_full_marks(lab: str, room: Room) -> None:
     graded = room.grades(lab)["solution"]
     assert not graded.messages
+    assert not graded.others, "a cell without points fails, or writes to stderr"
     assert graded.cells == points(lab)
     assert graded.score == POINTS
 
