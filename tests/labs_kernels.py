@@ -16,12 +16,16 @@ import sys
 from pathlib import Path
 from typing import Any
 
-#: Loaded before the first fork. torch is not: no graded cell uses it.
+#: Imported, and not used, before the first fork.
 LOADED = (
     "ipykernel.kernelapp",
     "ipykernel.ipkernel",
     "IPython.core.completer",
     "numpy",
+    "numba",
+    "pandas",
+    "sklearn.datasets",
+    "torch",
     "plotly.io",
     "plotly.graph_objects",
     "codesign_kernel.cost.evaluate",
