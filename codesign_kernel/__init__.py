@@ -19,7 +19,7 @@ if TYPE_CHECKING:  # what _HOME says, in the words that type checkers and editor
     from codesign_kernel import accelerator, figures
     from codesign_kernel.accelerator import Accelerator, MemoryLevel, SpatialArray
     from codesign_kernel.cluster import Cluster, cluster
-    from codesign_kernel.cosim import CosimReport, Recording, Waveform, read_waves, simulators
+    from codesign_kernel.cosim import CosimReport, Recording, Waveform, read_waves
     from codesign_kernel.cosim.simulators import simulators
     from codesign_kernel.cosim.wavefront import ArrayTrace, array_trace
     from codesign_kernel.cost import Cost

@@ -14,7 +14,6 @@ function render({ model, el }) {
   const aside = make("div", { className: "ckx-beside" }, matrices.frame, make("div", { className: "ckx-element" }, unchosen, follows.frame, history.frame));
   const head = make("div", { className: "ckx-head" }, make("div", { className: "ckx-bar" }), ui.title, ui.subtitle);
   const root = make("div", { className: "ckx ckx-animator" }, head, ui.form, make("div", { className: "ckx-play" }, ui.stageSide, aside), details);
-  root.dataset.lmSuppressShortcuts = "true"; // the keys are the player's, not JupyterLab's
   root.tabIndex = -1; // a click on anything in it brings the keys here
   el.append(root);
   el.classList.add("ckx-host");

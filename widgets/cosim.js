@@ -139,7 +139,7 @@ const TOLD = { idle: "Nothing has run so far.", running: "Running.", stopping: "
 function render({ model, el }) {
   const id = `ckx${(instances += 1)}`;
   const ui = panelLayout(model.get("setup"), id);
-  const root = make("div", { className: "ckx ckx-cosim", "data-lm-suppress-shortcuts": "true" }, ui.form, ui.main);
+  const root = make("div", { className: "ckx ckx-cosim" }, ui.form, ui.main);
   el.append(root);
   el.classList.add("ckx-host");
   const isDark = () => root.dataset.dark === "true";

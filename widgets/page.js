@@ -57,6 +57,7 @@ function darkness(root) {
 
 // Calls changed() when the page turns dark or light; root.dataset.dark says which it is. Returns how to stop.
 function followTheme(root, changed) {
+  root.dataset.lmSuppressShortcuts = "true"; // keys pressed in a widget are its own, not JupyterLab's
   const theme = () => {
     const dark = String(darkness(root));
     if (root.dataset.dark === dark) return;

@@ -209,7 +209,7 @@ function render({ model, el }) {
   const id = `ckx${(instances += 1)}`;
   const setup = model.get("setup");
   // JupyterLab's own keys (0 twice restarts the kernel) are not for what happens in here
-  const root = make("div", { className: "ckx ckx-rtl", "data-lm-suppress-shortcuts": "true" });
+  const root = make("div", { className: "ckx ckx-rtl" });
   const state = make("div", { className: "ckx-head" }, make("div", { className: "ckx-bar" }));
   el.append(root);
   el.classList.add("ckx-host");

@@ -1,0 +1,152 @@
+"""What holds for every widget: it works in JupyterLab, and closing it leaves nothing behind."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+codesign_widgets = pytest.importorskip("codesign_widgets")
+
+from browser import KERNEL_PATH, Served, browse, jupyterlab, run_all  # noqa: E402 - behind what it needs
+
+#: Widget -> the module of its own tests, whose CELL shows it with real data.
+HOMES = {
+    "ArrayAnimator": "test_array_widget",
+    "CosimPanel": "test_cosim_widget",
+    "DesignExplorer": "test_designs_widget",
+    "ExplorationMonitor": "test_monitor_widget",
+    "MappingViewer": "test_mapping_widget",
+    "ModelExplorer": "test_models_widget",
+    "Playground": "test_playground",
+    "Roofline": "test_roofline_widget",
+    "RtlViewer": "test_rtl_widget",
+}
+#: Follows a cluster, which its own tests start and end.
+ELSEWHERE = {"ClusterWatch"}
+
+
+def cell(widget: str) -> str:
+    return importlib.import_module(HOMES[widget]).CELL
+
+
+def test_every_widget_is_here() -> None:
+    pages = {name for name in codesign_widgets.__all__ if hasattr(getattr(codesign_widgets, name), "comm")}
+    assert pages == set(HOMES) | ELSEWHERE
+
+
+#: How often each is opened and closed; what is left of one would be seen in two.
+TIMES = int(os.environ.get("CODESIGN_OPENED", "12"))
+#: In a kernel: opens and closes what the last line of each cell gives, and counts what is left of it.
+LEAKS = """
+import ast, gc, json, threading, ipywidgets
+def closed(cell, times):
+    tree = ast.parse(cell)
+    last = ast.Expression(tree.body.pop().value)
+    names = {"__name__": "__main__"}
+    exec(compile(tree, "cell", "exec"), names)
+    make = compile(last, "cell", "eval")
+    def count():
+        gc.collect()
+        comms = get_ipython().kernel.comm_manager.comms
+        return [len(comms), len(ipywidgets.widgets.widget._instances), threading.active_count()]
+    eval(make, names).close()  # the first brings what all share: the bundle of Plotly
+    before = count()
+    for _ in range(times):
+        eval(make, names).close()
+    return before, count()
+cells = json.loads(CELLS)
+print(json.dumps({name: closed(cell, TIMES) for name, cell in cells.items()}))
+"""
+RUN = """
+import sys, nbclient, nbformat
+cell = nbformat.v4.new_code_cell(sys.stdin.read())
+notebook = nbformat.v4.new_notebook(cells=[cell])
+manager = nbclient.client.KernelManager(kernel_name="python3")
+manager.kernel_spec.argv[0] = sys.executable
+nbclient.NotebookClient(notebook, timeout=500, km=manager, resources={"metadata": {"path": sys.argv[1]}}).execute()
+print("".join(output["text"] for output in cell.outputs if output.get("name") == "stdout"))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_closed_widget_leaves_nothing_in_the_kernel(tmp_path: Path) -> None:
+    """Comms, models and threads, of a real kernel."""
+    pytest.importorskip("nbclient")
+    cells = json.dumps({name: cell(name) for name in HOMES})
+    run = subprocess.run(
+        [sys.executable, "-c", RUN, str(tmp_path)],
+        input=f"TIMES, CELLS = {TIMES}, {cells!r}\n{LEAKS}",
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": KERNEL_PATH},
+    )
+    assert run.returncode == 0, run.stderr[-3000:]
+    found = json.loads(run.stdout.strip().splitlines()[-1])
+    assert set(found) == set(HOMES)
+    assert {name: after for name, (_, after) in found.items()} == {name: before for name, (before, _) in found.items()}
+
+
+@pytest.fixture(scope="module")
+def notebook(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """A JupyterLab with a notebook of all widgets."""
+    with jupyterlab(tmp_path_factory.mktemp("notebooks"), tmp_path_factory.mktemp("lab")) as lab:
+        lab.write("widgets", *[cell(name) for name in HOMES])
+        yield lab
+
+
+@pytest.fixture(scope="module")
+def tab(notebook: Served) -> Iterator[Any]:
+    """It, open and run."""
+    with browse(f"{notebook.url}lab/tree/widgets.ipynb", ".jp-Notebook .jp-CodeCell") as opened:
+        opened.evaluate("() => window.jupyterapp.commands.execute('application:toggle-left-area')")
+        run_all(opened)
+        yield opened
+
+
+@pytest.mark.browser
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_all_of_them_in_jupyterlab(tab: Any) -> None:
+    """Each shows a picture, light and dark; nothing is wider than the notebook; Plotly is there once."""
+    shown = f"() => document.querySelectorAll('.jp-Notebook .ckx').length >= {len(HOMES)}"
+    tab.wait_for_function(shown, timeout=200_000)
+    folder = os.environ.get("CODESIGN_SHOTS")
+    for theme in ("JupyterLab Light", "JupyterLab Dark"):
+        tab.evaluate("(theme) => window.jupyterapp.commands.execute('apputils:change-theme', { theme })", theme)
+        dark = str(theme.endswith("Dark")).lower()
+        told = "(dark) => [...document.querySelectorAll('.ckx')].every((page) => page.dataset.dark === dark)"
+        tab.wait_for_function(told, arg=dark, timeout=30_000)
+        for number in range(len(HOMES)):
+            page = tab.locator(".jp-Notebook .ckx").nth(number)
+            page.scroll_into_view_if_needed()
+            if folder:
+                page.screenshot(path=f"{folder}/lab-{number}-{dark}.png")
+            assert page.locator("svg, canvas").count() > 0, f"no picture in widget {number}"
+            inside = page.evaluate("(page) => page.scrollWidth <= page.clientWidth + 1")
+            assert inside, f"widget {number} is wider than the notebook"
+    assert tab.evaluate("() => document.querySelectorAll('script[src^=blob]').length") == 1
+
+
+@pytest.mark.browser
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_state_is_saved_with_the_notebook_and_comes_back(notebook: Served, tab: Any) -> None:
+    """Every widget's model stands in the file, and the page that is loaded again shows all of them."""
+    tab.evaluate("() => window.jupyterapp.commands.execute('docmanager:save')")
+    saved = json.loads((notebook.folder / "widgets.ipynb").read_text(encoding="utf-8"))
+    models = saved["metadata"]["widgets"]["application/vnd.jupyter.widget-state+json"]["state"].values()
+    kept = [model["state"]["_anywidget_id"].rpartition(".")[2] for model in models if "_anywidget_id" in model["state"]]
+    assert set(HOMES) <= set(kept)
+    tab.reload(wait_until="commit")
+    shown = f"() => document.querySelectorAll('.jp-Notebook .ckx').length >= {len(HOMES)}"
+    tab.wait_for_function(shown, timeout=120_000)
