@@ -17,6 +17,7 @@ import codesign_kernel as ck
 from codesign_kernel.accelerator import catalog
 from codesign_kernel.accelerator.causes import CAUSES, Causes, LayerCauses
 from codesign_kernel.cosim.check import Mismatch
+from codesign_kernel.cosim.timing import Timed
 from codesign_kernel.display import HTML, KINDS, PLAIN, PLOTLY, Shown
 from codesign_kernel.errors import StoreError
 from codesign_kernel.explore import explore
@@ -59,7 +60,14 @@ def results() -> dict[str, Any]:
         checked(),
         verified(),
     ]
-    return {type(one).__name__: one for one in [*shown, ran()]}
+    return {type(one).__name__: one for one in [*shown, ran(), *simulated()]}
+
+
+def simulated() -> list[Any]:
+    """A product on the array, a window of a run, and a run."""
+    window = ck.Waveform(0, 9, (), (Timed(0, HOSTILE, HOSTILE, 0, 9, 9),) * 12)
+    run = ck.Recording(0, 9, window.instructions, 5.0, lambda first, last: window, window)
+    return [ck.array_trace(np.ones((2, 2), int), np.ones((2, 2), int), rows=2, cols=2), window, run]
 
 
 def checked() -> ck.CosimReport:

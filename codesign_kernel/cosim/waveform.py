@@ -14,6 +14,7 @@ from codesign_kernel.cache import scratch_folder
 from codesign_kernel.cosim.job import Answer, Job, Progress, Simulator, Stop, job_of
 from codesign_kernel.cosim.timing import Timed, timed
 from codesign_kernel.cosim.waves import PER_CYCLE, TIMESCALE, Trace, window_of
+from codesign_kernel.display import Shown
 from codesign_kernel.errors import InvalidInputError
 from codesign_kernel.lower import Program
 from codesign_kernel.rtl.generate import RtlBundle
@@ -58,7 +59,7 @@ class Changes(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Waveform:
+class Waveform(Shown):
     """A window of the run of a program.
 
     Attributes:
@@ -74,6 +75,9 @@ class Waveform:
     instructions: tuple[Timed, ...] = ()
     cycle_ns: float = float(PER_CYCLE)
     _told: dict[str, list[tuple[int, str]]] = field(default_factory=dict, repr=False, compare=False)
+
+    def __str__(self) -> str:
+        return f"cycles {self.first:,} to {self.last:,}: {len(self.signals):,} signals"
 
     def window(self, first: int, last: int) -> Waveform:
         """The waveform itself: there is no more than what the file holds."""
@@ -182,7 +186,7 @@ def read_waves(path: str | Path, instructions: Sequence[Timed] = ()) -> Waveform
 
 
 @dataclass(frozen=True)
-class Recording:
+class Recording(Shown):
     """A run whose waveform is simulated where somebody looks: :meth:`window` gives any part of it.
 
     Attributes:
@@ -196,6 +200,11 @@ class Recording:
     cycle_ns: float
     _record: Callable[[int, int], Waveform] = field(repr=False, compare=False)
     _start: Waveform = field(repr=False, compare=False)
+
+    def __str__(self) -> str:
+        return (
+            f"{self.last - self.first:,} cycles, {len(self.instructions):,} instructions, {self.cycle_ns:g} ns a cycle"
+        )
 
     def window(self, first: int, last: int) -> Waveform:
         """These cycles of the run, or more.

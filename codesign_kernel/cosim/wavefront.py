@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from codesign_kernel.cosim.array_bench import Tiles, simulate, tiles_of
+from codesign_kernel.display import Shown
 from codesign_kernel.errors import InvalidInputError, SimulatorError
 
 #: dataflow -> what stays in the elements.
@@ -36,7 +37,7 @@ class Step(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class ArrayTrace:
+class ArrayTrace(Shown):
     """What a systolic array did while it computed a @ b. All arrays are read-only; M, K, N are the sizes of a and b.
 
     Cycle t is the time between two clock edges. Arrays of (cycles, rows, cols) have one place for each element:

@@ -316,6 +316,33 @@ def _checks(found: Any) -> Card:
     return Card("What this machine can do", tiles, "Checks", ("What", "Found", "Detail", "Remedy"), rows, numeric=9)
 
 
+def _trace(trace: Any) -> Card:
+    (m, k), n = trace.a.shape, trace.b.shape[1]
+    tiles = [
+        Tile("Cycles", f"{trace.cycles:,}", "first input to last sum"),
+        Tile("MACs", f"{trace.macs:,}", f"{m} × {k} by {k} × {n}"),
+        Tile("Utilisation", percent(trace.utilization), f"of {trace.rows} × {trace.cols} elements"),
+        Tile("Stays in the array", trace.stationary),
+    ]
+    return Card("A matrix product on the systolic array", tiles, note="ArrayAnimator plays it.")
+
+
+def _waves(waves: Any) -> Card:
+    """Of a window of a run, or of a run that can be looked at."""
+    ran = waves.instructions
+    cycles = waves.last - waves.first
+    rows = [
+        (str(one.address), cut(one.layer), cut(one.instruction), f"{one.begin:,}", f"{one.got:,}") for one in ran[:ROWS]
+    ]
+    tiles = [
+        Tile("Cycles", f"{waves.first:,} to {waves.last:,}", f"{quantity(cycles * waves.cycle_ns * 1e-9, 's')} in all"),
+        Tile("Instructions", f"{len(ran):,}"),
+    ]
+    heads = ("Address", "Layer", "Instruction", "From cycle", "Cycles")
+    caption = _some(len(ran), "instructions", "The first")
+    return Card("Waveforms", tiles, caption, heads, rows, numeric=3, note="RtlViewer shows them.")
+
+
 def _words(title: str) -> Callable[[Any], Card]:
     return lambda told: Card(title, note=str(told))
 
@@ -327,6 +354,7 @@ def _of_machine(design: Any) -> Card:
 #: By the name of the result's class.
 FORMS: Mapping[str, Form] = {
     "Accelerator": Form(_machine),
+    "ArrayTrace": Form(_trace),
     "Cluster": Form(_cluster),
     "CoOptimization": Form(searched.pairs, lambda found: plot_pairs(found.front, knee=found.knee)),
     "Cost": Form(_cost, plot_layers),
@@ -339,10 +367,12 @@ FORMS: Mapping[str, Form] = {
     "IntegerNetwork": Form(_network),
     "NetworkSpace": Form(_space),
     "Profile": Form(_profile, plot_work),
+    "Recording": Form(_waves),
     "Recommendation": Form(_words("Which design to take")),
     "RtlBundle": Form(_bundle),
     "SpatialArray": Form(_machine),
     "VerifyReport": Form(_verify),
+    "Waveform": Form(_waves),
     "WorkflowResult": Form(_workflow),
     "Workload": Form(_workload),
 }
