@@ -29,6 +29,8 @@ HOMES = {
     "Roofline": "test_roofline_widget",
     "RtlViewer": "test_rtl_widget",
 }
+#: Have nothing to draw before they are told to begin.
+BEGIN = {"CosimPanel": "Run", "ExplorationMonitor": "Start"}
 #: Follows a cluster, which its own tests start and end.
 ELSEWHERE = {"ClusterWatch"}
 
@@ -126,14 +128,16 @@ def test_all_of_them_in_jupyterlab(tab: Any) -> None:
         dark = str(theme.endswith("Dark")).lower()
         told = "(dark) => [...document.querySelectorAll('.ckx')].every((page) => page.dataset.dark === dark)"
         tab.wait_for_function(told, arg=dark, timeout=30_000)
-        for number in range(len(HOMES)):
+        for number, name in enumerate(HOMES):
             page = tab.locator(".jp-Notebook .ckx").nth(number)
             page.scroll_into_view_if_needed()
             if folder:
-                page.screenshot(path=f"{folder}/lab-{number}-{dark}.png")
-            assert page.locator("svg, canvas").count() > 0, f"no picture in widget {number}"
-            inside = page.evaluate("(page) => page.scrollWidth <= page.clientWidth + 1")
-            assert inside, f"widget {number} is wider than the notebook"
+                page.screenshot(path=f"{folder}/lab-{name}-{dark}.png")
+            if name in BEGIN:
+                assert page.get_by_role("button", name=BEGIN[name], exact=True).is_enabled()
+            else:
+                assert page.locator("svg, canvas").count() > 0, f"no picture in {name}"
+            assert page.evaluate("(page) => page.scrollWidth <= page.clientWidth + 1"), f"{name} is wider than its cell"
     assert tab.evaluate("() => document.querySelectorAll('script[src^=blob]').length") == 1
 
 
