@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,6 +17,8 @@ import pytest
 codesign_widgets = pytest.importorskip("codesign_widgets")
 
 from browser import KERNEL_PATH, Served, browse, jupyterlab, run_all  # noqa: E402 - behind what it needs
+
+from codesign_widgets.page import style_of, text_of  # noqa: E402
 
 #: Widget -> the module of its own tests, whose CELL shows it with real data.
 HOMES = {
@@ -42,6 +45,32 @@ def cell(widget: str) -> str:
 def test_every_widget_is_here() -> None:
     pages = {name for name in codesign_widgets.__all__ if hasattr(getattr(codesign_widgets, name), "comm")}
     assert pages == set(HOMES) | ELSEWHERE
+
+
+def test_a_widget_styles_itself_alone() -> None:
+    """In one document with all others: behind what they share, each style holds below a root of its own."""
+    styles = {name: getattr(codesign_widgets, name)._css for name in {*HOMES, *ELSEWHERE}}
+    shared = style_of()
+    assert "@keyframes" in shared
+    assert styles.pop("Playground") == shared, "it has the looks that all share"
+    roots = []
+    for name, style in styles.items():
+        own = style.removeprefix(shared)
+        assert "@keyframes" not in own, "keyframes have one name in a document"
+        (root,) = {*re.findall(r":is\(\.(ckx-\w+), \.ckx-\w+ \*\)", own)}
+        roots.append(root)
+        assert re.findall(r"@[^{]*\{", own) == re.findall(r"@[^{]*\{", text_of_style(name))
+        for selectors in re.findall(r"(?:(?<=[{};])|^)\s*([^{};@\s][^{};@]*?)\s*\{", own):
+            for one in re.split(r",(?![^()]*\))", selectors):
+                assert re.search(rf":is\(\.{root}, \.{root} \*\)(::[\w-]+)?$", one), f"{name}: {one}"
+        assert re.findall(r"\{[^{}]*\}", own) == re.findall(r"\{[^{}]*\}", text_of_style(name))
+    assert len(roots) == len({*roots})
+
+
+def text_of_style(widget: str) -> str:
+    """A widget's style as it is written, without its comments."""
+    module = importlib.import_module(getattr(codesign_widgets, widget).__module__)
+    return re.sub(r"/\*.*?\*/", "", text_of(f"{module.__name__.rpartition('.')[2]}.css"), flags=re.DOTALL)
 
 
 #: How often each is opened and closed; what is left of one would be seen in two.

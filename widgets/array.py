@@ -54,7 +54,7 @@ class ArrayAnimator(Page):
     view = traitlets.Dict().tag(sync=True)
 
     _esm = script_of("array_stage.js") + "".join(map(text_of, ("array_words.js", "array_parts.js", "array.js")))
-    _css = style_of("array.css")
+    _css = style_of("array.css", "ckx-animator")
 
     def __init__(
         self,

@@ -59,7 +59,7 @@ class CosimPanel(Page):
     progress = traitlets.Dict().tag(sync=True)
 
     _esm = script_of("cosim.js")
-    _css = style_of("cosim.css")
+    _css = style_of("cosim.css", "ckx-cosim")
 
     # until there is something to stop
     _stop: threading.Event | None = None

@@ -61,7 +61,7 @@ class DesignExplorer(Page):
         "designs_parts.js",
         "designs.js",
     )
-    _css = style_of("designs.css")
+    _css = style_of("designs.css", "ckx-explorer")
     frame: Any = None  # until the arguments are checked, as for an object that never came to be
 
     def __init__(

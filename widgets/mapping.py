@@ -44,7 +44,7 @@ class MappingViewer(Page):
     selected = traitlets.Any(None, allow_none=True).tag(sync=True)
 
     _esm = script_of("drawing.js", "hierarchy.js", "mapping.js")
-    _css = style_of("mapping.css")
+    _css = style_of("mapping.css", "ckx-mapping")
 
     def __init__(
         self,

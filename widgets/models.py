@@ -47,7 +47,7 @@ class ModelExplorer(Page):
     chosen = traitlets.Dict().tag(sync=True)
 
     _esm = script_of("models_graph.js") + "".join(map(text_of, ("models_table.js", "models_chart.js", "models.js")))
-    _css = style_of("models.css")
+    _css = style_of("models.css", "ckx-models")
 
     def __init__(self, profiles: Mapping[str, Profiled] | Profiled) -> None:
         named = profiles if isinstance(profiles, Mapping) else {str(getattr(profiles, "name", "")): profiles}

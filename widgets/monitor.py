@@ -68,7 +68,7 @@ class ExplorationMonitor(Page):
     """
 
     _esm = script_of("monitor.js")
-    _css = style_of("monitor.css")
+    _css = style_of("monitor.css", "ckx-monitor")
     # until there is something to stop
     _unwatch: Callable[[], None] | None = None
     _thread: threading.Thread | None = None

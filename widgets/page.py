@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Mapping
 from importlib import resources
 from typing import Any
@@ -16,6 +17,9 @@ from codesign_kernel.figures import theme
 from codesign_widgets.plotly_bundle import PlotlyBundle
 
 _LOG = logging.getLogger(__name__)
+#: In a style: what stands before a block of declarations; a comma between two selectors.
+_SELECTOR = re.compile(r"(?:(?<=[{};])|^)(\s*)([^{};@\s][^{};@]*?)\s*\{")
+_COMMA = re.compile(r",(?![^()]*\))")
 #: What an answer that fails for no lawful reason raises; shown in words, logged in full.
 FAULTS = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 
@@ -30,9 +34,22 @@ def script_of(*names: str) -> str:
     return theme.script() + "".join(text_of(name) for name in ("page.js", *names))
 
 
-def style_of(*names: str) -> str:
-    """The styles ``names`` behind those that all pages share."""
-    return theme.static("figure.css") + "".join(text_of(name) for name in ("page.css", *names))
+def style_of(name: str = "", root: str = "") -> str:
+    """The style ``name`` behind those that all pages share.
+
+    A notebook shows many widgets in one document, so what ``name`` says holds for elements of the class ``root`` and
+    those in them alone. That counts as one class more: it stands above the shared rules wherever these are repeated.
+    """
+    shared = theme.static("figure.css") + text_of("page.css")
+    if not name:
+        return shared
+    here = f":is(.{root}, .{root} *)"
+
+    def within(rule: re.Match[str]) -> str:
+        ends = (re.match(r"(.*?)(::[\w-]+)?$", one.strip(), re.DOTALL) for one in _COMMA.split(rule[2]))
+        return rule[1] + ", ".join(f"{end[1]}{here}{end[2] or ''}" for end in ends if end) + " {"
+
+    return shared + _SELECTOR.sub(within, re.sub(r"/\*.*?\*/", "", text_of(name), flags=re.DOTALL))
 
 
 class Page(anywidget.AnyWidget):

@@ -74,7 +74,7 @@ class Roofline(Page):
     selected = traitlets.Any("").tag(sync=True)
 
     _esm = script_of("drawing.js", "controls.js", "roofs.js", "roofline.js")
-    _css = style_of("roofline.css")
+    _css = style_of("roofline.css", "ckx-roofline")
 
     def __init__(
         self, networks: Mapping[str, Any], machines: Mapping[str, Any], evaluate: Callable[[Any, Any], Any]

@@ -83,7 +83,7 @@ class RtlViewer(Page):
     view: Any = traitlets.TraitType({}).tag(sync=True)
 
     _esm = "".join([script_of("code.js"), *map(text_of, ("waves.js", "wavepick.js", "wavepane.js", "rtl.js"))])
-    _css = style_of("rtl.css")
+    _css = style_of("rtl.css", "ckx-rtl")
     _limits: Limits | None = None  # until there is something to look at
 
     def __init__(self, bundle: Sources, waves: Waves | None = None, signals: Sequence[str] = ()) -> None:

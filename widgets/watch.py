@@ -49,7 +49,7 @@ class ClusterWatch(Page):
     """
 
     _esm = script_of("watch.js")
-    _css = style_of("watch.css")
+    _css = style_of("watch.css", "ckx-watch")
     _unwatch: Callable[[], None] | None = None  # until there is something to watch
 
     def __init__(self, cluster: Watched, interval_s: float = 1.0) -> None:
