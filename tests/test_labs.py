@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import importlib
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -47,6 +48,13 @@ def solutions(lab: str) -> dict[str, str]:
 
 def wrong_answers(lab: str) -> tuple[Wrong, ...]:
     found: tuple[Wrong, ...] = importlib.import_module(f"labs_answers.{lab.split('_')[0]}").WRONG
+    return found
+
+
+def marked(source: str, kind: str) -> list[str]:
+    """What stands between the marks of ``kind``; at least one part."""
+    found = re.findall(f"### BEGIN {kind}\n(.*?)### END {kind}", source, re.DOTALL)
+    assert found, f"no {kind}"
     return found
 
 
@@ -96,7 +104,8 @@ def test_a_lab_is_laid_out_as_the_course_wants(lab: str) -> None:
     assert "challenge" in exercises
     for name, cell in cells(lab, "grade").items():
         source = "".join(cell["source"])
-        visible, hidden = source.split("### BEGIN HIDDEN TESTS")
+        hidden = "".join(marked(source, "HIDDEN TESTS"))
+        visible = "".join(re.split("### (?:BEGIN|END) HIDDEN TESTS", source)[::2])
         assert "assert" in visible or "check(" in visible, f"{name} has no self-check"
         assert "assert" in hidden or "check(" in hidden, f"{name} has no hidden test"
     for cell in notebook(lab)["cells"]:
@@ -158,7 +167,7 @@ def test_students_see_no_answer(lab: str, room: Room) -> None:
     for cell in [*cells(lab, "solution").values(), *cells(lab, "grade").values()]:
         source = "".join(cell["source"])
         kind = "SOLUTION" if "BEGIN SOLUTION" in source else "HIDDEN TESTS"
-        secret = source.split(f"### BEGIN {kind}")[1].split(f"### END {kind}")[0]
+        secret = "\n".join(marked(source, kind))
         told = {line.strip() for line in secret.splitlines() if len(line.strip()) >= 16} & lines
         assert not {line for line in told if not line.startswith(("from ", "import "))}
 

@@ -8,6 +8,8 @@ WRONG = (
         {
             "peak_rate": "def peak_rate(rows, cols, frequency_mhz):\n    return 2e6 * rows * cols * frequency_mhz\n",
             "least_time": "def least_time(macs, moved, peak, bandwidth):\n    return macs / peak + moved / bandwidth\n",
+            "least_network_time": "def least_network_time(layers, peak, bandwidth):\n"
+            "    return sum(least_time(macs, moved, peak, bandwidth) for macs, moved in layers)\n",
         },
         ("test_peak_rate", "test_least_time"),
         {"test_peak_rate": "That is FLOP/s", "test_least_time": "the sum. A machine that fetches while it computes"},
