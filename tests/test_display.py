@@ -134,6 +134,13 @@ def test_three_forms_by_ipython(results: dict[str, Any]) -> None:
             assert len(json.dumps(data[PLOTLY], allow_nan=False)) < 100_000, name
 
 
+def test_cycles_of_runs_and_windows(results: dict[str, Any]) -> None:
+    """The last cycle of a window counts; a time stands there only where the clock is known."""
+    waves, run = results["Waveform"], results["Recording"]
+    for one, told in ((waves, "10 in all<"), (replace(waves, cycle_ns=5.0), "10 in all, 50 ns<"), (run, "9 in all, 45 ns<")):
+        assert told in shown(one)[HTML], told
+
+
 def test_no_name_becomes_markup(results: dict[str, Any]) -> None:
     named = 0
     for name, result in results.items():
