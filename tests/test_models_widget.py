@@ -252,7 +252,14 @@ def test_what_a_client_chooses_is_lawful() -> None:
     before = shown.chosen
     shown.set_state({"chosen": {**before, "zoom": 1e9, "selected": {"evil": 1}, "measure": "nope", "evil": 1}})
     assert shown.chosen == before
-    hostile: list[dict[str, Any]] = [{}, {"model": "nope"}, {"model": []}, {"level": -1}, {"level": 10**400}, {"sort": 7}]
+    hostile: list[dict[str, Any]] = [
+        {},
+        {"model": "nope"},
+        {"model": []},
+        {"level": -1},
+        {"level": 10**400},
+        {"sort": 7},
+    ]
     hostile += [{"zoom": zoom} for zoom in (10**400, -(10**400), float("nan"), float("inf"), "1", True)]
     for value in hostile:
         shown.set_state({"chosen": value})

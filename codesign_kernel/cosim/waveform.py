@@ -182,9 +182,7 @@ def _declared(source: Iterator[tuple[int, str]]) -> Iterator[Signal]:
     raise InvalidInputError("a VCD begins with its declarations, but $enddefinitions is missing; is it whole?")
 
 
-def read_waves(
-    path: str | Path, instructions: Sequence[Timed] = (), cycle_ns: float | None = None
-) -> Waveform:
+def read_waves(path: str | Path, instructions: Sequence[Timed] = (), cycle_ns: float | None = None) -> Waveform:
     """The waveform that ``cosimulate(..., vcd=path)`` wrote.
 
     Args:
