@@ -138,11 +138,8 @@ def test_three_forms_by_ipython(results: dict[str, Any]) -> None:
 def test_cycles_of_runs_and_windows(results: dict[str, Any]) -> None:
     """The last cycle of a window counts; a time stands there only where the clock is known."""
     waves, run = results["Waveform"], results["Recording"]
-    for one, told in (
-        (waves, "10 in all<"),
-        (replace(waves, cycle_ns=5.0), "10 in all, 50 ns<"),
-        (run, "9 in all, 45 ns<"),
-    ):
+    timed = replace(waves, cycle_ns=5.0)
+    for one, told in ((waves, "10 in all<"), (timed, "10 in all, 50.0 ns<"), (run, "9 in all, 45.0 ns<")):
         assert told in shown(one)[HTML], told
 
 

@@ -289,7 +289,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 import codesign_kernel as ck
 from codesign_widgets import RtlViewer
-text = "$timescale 1 ns $end\\n$scope module top $end\\n$var wire 1 ! live $end\\n$upscope $end\\n$enddefinitions $end\\n"
+text = "$timescale 1 ns $end\\n$scope module top $end\\n$var wire 1 ! live $end\\n"
+text += "$upscope $end\\n$enddefinitions $end\\n"
 with TemporaryDirectory() as folder:
     Path(folder, "run.vcd").write_text(text + "#0\\n0!\\n#9\\n1!\\n#80\\n")
     waves = ck.read_waves(Path(folder, "run.vcd"))
