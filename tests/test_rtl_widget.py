@@ -294,7 +294,10 @@ text += "$upscope $end\\n$enddefinitions $end\\n"
 with TemporaryDirectory() as folder:
     Path(folder, "run.vcd").write_text(text + "#0\\n0!\\n#9\\n1!\\n#80\\n")
     waves = ck.read_waves(Path(folder, "run.vcd"))
-RtlViewer(ck.RtlBundle(ck.Accelerator.systolic(2, 2), "top", {"top.v": "module top;\\nendmodule\\n"}), waves)
+bundle = ck.RtlBundle(ck.Accelerator.systolic(2, 2), "top", {"top.v": "module top;\\n" + " " * 60 + "\\nendmodule\\n"})
+viewer = RtlViewer(bundle, waves)
+viewer.view = {"find": {"text": "( +)+$x", "regex": True}}
+viewer
 """
 
 
@@ -403,12 +406,13 @@ def _patterns(tab: Any) -> None:
 
 
 def _without_times(tab: Any) -> None:
-    """A VCD whose clock nobody said: cycles, and no times."""
+    """A VCD whose clock nobody said: cycles, and no times; and a search that never ends, kept from before."""
     tab.focus(".ckx-stage")
     tab.keyboard.press("Home")
     tab.keyboard.press("Shift+ArrowRight")
     tab.keyboard.press("Shift+ArrowRight")
     assert tab.inner_text(".ckx-told") == "A at cycle 0; B at cycle 2; 2 cycles apart."
+    tab.wait_for_selector(".ckx-search .ckx-error:has-text('takes too long')", timeout=30000)
 
 
 @pytest.mark.browser
