@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from html import unescape
 from types import SimpleNamespace
 from typing import Any
@@ -132,6 +133,14 @@ def test_three_forms_by_ipython(results: dict[str, Any]) -> None:
             tiles = {unescape(k): unescape(v) for k, v in re.findall("<dt>(.*?)</dt><dd.*?><b>(.*?)</b>", data[HTML])}
             assert words["subtitle"] == " · ".join(f"{label} {value}" for label, value in tiles.items()), name
             assert len(json.dumps(data[PLOTLY], allow_nan=False)) < 100_000, name
+
+
+def test_cycles_of_runs_and_windows(results: dict[str, Any]) -> None:
+    """The last cycle of a window counts; a time stands there only where the clock is known."""
+    waves, run = results["Waveform"], results["Recording"]
+    timed = replace(waves, cycle_ns=5.0)
+    for one, told in ((waves, "10 in all<"), (timed, "10 in all, 50.0 ns<"), (run, "9 in all, 45.0 ns<")):
+        assert told in shown(one)[HTML], told
 
 
 def test_no_name_becomes_markup(results: dict[str, Any]) -> None:

@@ -246,6 +246,34 @@ def test_what_is_no_choice_is_dropped() -> None:
     shown.close()
 
 
+def test_what_a_client_chooses_is_lawful() -> None:
+    """A client's message is validated when it stands in the trait already."""
+    shown = explorer()
+    before = shown.chosen
+    shown.set_state({"chosen": {**before, "zoom": 1e9, "selected": {"evil": 1}, "measure": "nope", "evil": 1}})
+    assert shown.chosen == before
+    hostile: list[dict[str, Any]] = [
+        {},
+        {"model": "nope"},
+        {"model": []},
+        {"level": -1},
+        {"level": 10**400},
+        {"sort": 7},
+    ]
+    hostile += [{"zoom": zoom} for zoom in (10**400, -(10**400), float("nan"), float("inf"), "1", True)]
+    for value in hostile:
+        shown.set_state({"chosen": value})
+        assert shown.chosen == before, value
+        assert shown.selected == "body.1.add"
+    with pytest.raises(TraitError):
+        shown.set_state({"chosen": [before]})
+    assert shown.chosen == before
+    shown.set_state({"chosen": {**before, "zoom": 2, "by": "modules"}})
+    shown.set_state({"chosen": {"by": "nope", "zoom": 10**400}})
+    assert shown.chosen == {**before, "zoom": 2, "by": "modules"}, "what was lawful last is kept"
+    shown.close()
+
+
 @pytest.mark.parametrize(
     ("given", "told"),
     [({}, "at least one profile"), ({"a": 7}, "int has no workload"), (None, "NoneType has no workload")],

@@ -1,4 +1,4 @@
-"""The viewer of sources and waveforms: its outline, what it answers, and the page in a browser."""
+"""The viewer of sources and waveforms: what it answers, what it keeps, and the page in a browser."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ codesign_widgets = pytest.importorskip("codesign_widgets")
 
 from browser import Served, browse, check_looks  # noqa: E402 - behind what they need
 
-from codesign_widgets.rtl_sources import marks_of, modules_of, outline, top_of  # noqa: E402
+from codesign_widgets.rtl_sources import marks_of  # noqa: E402
 from codesign_widgets.rtl_view import MOST_SIGNALS, Limits, lawful, window_in  # noqa: E402
 
 __all__ = ["builds"]  # a fixture for the whole session
@@ -41,60 +41,6 @@ def viewer(bundle: ck.RtlBundle, run: ck.Recording) -> Any:
     made = codesign_widgets.RtlViewer(bundle, run, ["pc", "systolic0.swap"])
     yield made
     made.close()
-
-
-@pytest.mark.parametrize("language", ["verilog", "vhdl"])
-def test_the_hierarchy_is_that_of_the_sources(bundle: ck.RtlBundle, language: str) -> None:
-    """Counted from the top down, there are as many multipliers as PEs, and every module is a part of something."""
-    modules = modules_of(bundle.files, language)
-    assert top_of(modules, bundle.top) == bundle.top
-    assert top_of(modules, "other") == bundle.top
-    used = {part.module for module in modules.values() for part in module.parts}
-    assert used == set(modules) - {bundle.top}
-    files = {name: text.split("\n") for name, text in bundle.files.items()}
-    for name, module in modules.items():
-        assert name in files[module.file][module.line - 1]
-
-    def count(name: str) -> int:
-        if name.startswith("codesign_pe"):
-            return 1
-        return sum(part.many * count(part.module) for part in modules[name].parts)
-
-    assert count(bundle.top) == A.rows * A.cols
-
-
-def test_both_languages_have_the_same_parts(bundle: ck.RtlBundle) -> None:
-    parts = {
-        language: {
-            name: sorted((p.module, p.many) for p in one.parts)
-            for name, one in modules_of(bundle.files, language).items()
-        }
-        for language in ("verilog", "vhdl")
-    }
-    assert parts["verilog"] == parts["vhdl"]
-
-
-def test_one_text_of_all_modules(bundle: ck.RtlBundle) -> None:
-    joined = bundle.with_verilog(bundle.verilog)
-    told = outline(joined.files, joined.top)
-    assert {one["file"] for one in told["verilog"]["modules"].values()} == {f"{bundle.top}.v"}
-    assert len(told["verilog"]["modules"]) == len(outline(bundle.files, bundle.top)["verilog"]["modules"])
-
-
-@pytest.mark.parametrize(("language", "ending"), [("verilog", ".v"), ("vhdl", ".vhd")])
-def test_words_have_their_colours(bundle: ck.RtlBundle, language: str, ending: str) -> None:
-    text = bundle.files[f"{bundle.top}{ending}"]
-    pairs = np.frombuffer(marks_of(text, language), "<u4").reshape(-1, 2)
-    assert (np.diff(pairs[:, 0].astype(int)) > 0).all()
-    assert (pairs[1:, 1] != pairs[:-1, 1]).all()
-    words = [
-        (text[a:b], code) for (a, code), b in zip(pairs.tolist(), [*pairs[1:, 0].tolist(), len(text)], strict=True)
-    ]
-    of = {code: {word.strip() for word, one in words if one == code} for code in range(8)}
-    assert {"signal", "begin"} & of[2] if language == "vhdl" else {"module", "endmodule"} & of[2]
-    assert all(word.startswith("--" if language == "vhdl" else "//") for word in of[3])
-    assert of[5]
-    assert marks_of("text", "") == b""
 
 
 class TestAnswers:
@@ -139,7 +85,7 @@ class TestAnswers:
         ]
         windows = [(0, 10**9), (-1, 3), (5, 4), (None, 3), ("0", 3), (0.5, 3), (True, 3), (float("nan"), 3), ([], {})]
         hostile += [{"signals": [0], "first": first, "last": last} for first, last in windows]
-        signals = ["0", 0, {"0": 1}, [-1], [10**9], [None], [True], [0.0], [[0]], [0] * (MOST_SIGNALS + 1)]
+        signals = ["0", 0, {"0": 1}, [-1], [10**9], [None], [True], [0.0], [[0]], [0, 0], [*range(MOST_SIGNALS + 1)]]
         hostile += [{"signals": one, "first": 0, "last": 3} for one in signals]
         before = (viewer.waves, viewer.marks)
         for number, asked in enumerate(hostile):
@@ -211,6 +157,39 @@ class TestView:
         for value in values:
             viewer.view = value
 
+    def test_whatever_a_client_sets_is_lawful(self, viewer: Any, bundle: ck.RtlBundle) -> None:
+        """A client's message is validated when it stands in the traits already, and all of it at once."""
+        viewer.show(f"{bundle.top}.v", 2)
+        before = dict(viewer.view)
+        hostile: list[Any] = [
+            5, None, "x", [], {"file": "/etc/passwd"}, {"file": ["a"], "line": 10**400}, {"language": {}},
+            {"window": [10**400, "1"]}, {"cursors": [{}, []]}, {"find": {"text": 5}}, {"evil": 1},
+        ]  # fmt: skip
+        for value in hostile:
+            viewer.set_state({"view": value})
+            assert viewer.view == before, value
+        viewer.set_state({"view": {**before, "line": 3, "signals": "all", "evil": 1}})
+        assert viewer.view == {**before, "line": 3}
+        viewer.set_state({"view": {"file": 7, "line": 9}})
+        assert viewer.view == {**before, "line": 3}, "what was lawful last is kept"
+
+    def test_only_its_own_sources_are_read(self, bundle: ck.RtlBundle) -> None:
+        made = codesign_widgets.RtlViewer(bundle)
+        top = f"{bundle.top}.v"
+        modules = {"verilog": {"top": "evil", "modules": {"evil": {"file": "evil.v", "line": 1, "parts": []}}}}
+        made.set_state({"sources": {"evil.v": "x" * 99, top: "/*" * 99}, "setup": {"outline": modules}})
+        made.set_state({"query": {"seq": 1, "file": "evil.v"}})
+        assert "but got 'evil.v'" in made.answer["error"]["text"]
+        made.set_state({"query": {"seq": 2, "file": top}})
+        assert (made.answer["seq"], made.answer["error"]) == (2, None)
+        assert made.marks == {"file": top, "data": marks_of(bundle.files[top], "verilog")}
+        made.show("codesign_lane")
+        assert made.view["file"] == "codesign_lane.v"
+        for wrong in ("evil", "evil.v"):
+            with pytest.raises(InvalidInputError, match="there are"):
+                made.show(wrong)
+        made.close()
+
     def test_laws_of_windows(self) -> None:
         limits = Limits({"a.v": 3}, ["verilog"], 2, 10, 99)
         assert window_in([0, 50], limits) == [10, 60]
@@ -247,6 +226,24 @@ network = ck.IntegerNetwork("pair", (2, 3, 3), 0.1, 8, (first, second))
 design = ck.Accelerator.systolic(2, 2, activation_kib=0.125, weight_kib=0.5, accumulator_kib=0.0625, instruction_kib=1)
 run = ck.record_waves(design, network, random_inputs(rng, network, 1))
 RtlViewer(ck.generate_rtl(design), run)
+"""
+
+
+#: A run of which a file is left, and nothing says how fast the clock was.
+VCD_CELL = """
+from pathlib import Path
+from tempfile import TemporaryDirectory
+import codesign_kernel as ck
+from codesign_widgets import RtlViewer
+text = "$timescale 1 ns $end\\n$scope module top $end\\n$var wire 1 ! live $end\\n"
+text += "$upscope $end\\n$enddefinitions $end\\n"
+with TemporaryDirectory() as folder:
+    Path(folder, "run.vcd").write_text(text + "#0\\n0!\\n#9\\n1!\\n#80\\n")
+    waves = ck.read_waves(Path(folder, "run.vcd"))
+bundle = ck.RtlBundle(ck.Accelerator.systolic(2, 2), "top", {"top.v": "module top;\\n" + " " * 60 + "\\nendmodule\\n"})
+viewer = RtlViewer(bundle, waves)
+viewer.view = {"find": {"text": "( +)+$x", "regex": True}}
+viewer
 """
 
 
@@ -340,11 +337,38 @@ def _waves(tab: Any) -> None:
     assert tab.locator(".ckx-signal").count() == shown
 
 
+def _patterns(tab: Any) -> None:
+    """A regular expression that never ends is stopped, and the page answers meanwhile and afterwards."""
+    hint = ".ckx-search .ckx-hint"
+    tab.fill(".ckx-search input[type=search]", r"^(\w+\s?)*$x|( +)+$x")
+    tab.wait_for_function(f"document.querySelector('{hint}').textContent === 'Searching'")
+    assert tab.evaluate("1 + 1") == 2
+    tab.wait_for_function(f"document.querySelector('{hint}').textContent.includes('takes too long')", timeout=30000)
+    tab.fill(".ckx-search input[type=search]", r"^module codesign_co\w+")
+    # before the search has begun: it goes there when it is done
+    tab.keyboard.press("Enter")
+    tab.wait_for_function(f"document.querySelector('{hint}').textContent.startsWith('1 of ')", timeout=30000)
+    assert tab.inner_text(".ckx-here .ckx-text").startswith("module codesign_co")
+
+
+def _without_times(tab: Any) -> None:
+    """A VCD whose clock nobody said: cycles, and no times; and a search that never ends, kept from before."""
+    tab.focus(".ckx-stage")
+    tab.keyboard.press("Home")
+    tab.keyboard.press("Shift+ArrowRight")
+    tab.keyboard.press("Shift+ArrowRight")
+    assert tab.inner_text(".ckx-told") == "A at cycle 0; B at cycle 2; 2 cycles apart."
+    tab.wait_for_selector(".ckx-search .ckx-error:has-text('takes too long')", timeout=30000)
+
+
 @pytest.mark.browser
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_the_viewer_in_a_browser(pages: Served) -> None:
     with browse(pages.page("rtl", CELL), ".ckx-rtl .ckx-signal") as tab:
         _sources(tab)
+        _patterns(tab)
         _waves(tab)
         check_looks(tab, "rtl")
+    with browse(pages.page("vcd", VCD_CELL), ".ckx-rtl .ckx-signal") as tab:
+        _without_times(tab)

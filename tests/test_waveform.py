@@ -10,6 +10,7 @@ import pytest
 from cases import TINY, builds, pair, random_inputs
 
 import codesign_kernel as ck
+from codesign_kernel.cosim import waveform
 from codesign_kernel.cosim.waveform import START, parse_waves
 from codesign_kernel.errors import InvalidInputError
 
@@ -38,7 +39,7 @@ def numbers(waves: ck.Waveform, name: str) -> dict[int, int]:
 
 def test_names_states_and_times() -> None:
     waves = parse_waves((HEAD + BODY).splitlines(keepends=True))
-    assert (waves.first, waves.last, waves.cycle_ns) == (4, 6, 2.0)
+    assert (waves.first, waves.last, waves.cycle_ns) == (4, 6, None)
     assert [(s.scope, s.name, s.width) for s in waves.signals] == [
         ("top", "a", 1), ("top.part", "wide", 12), ("top.part", "alias", 1),
     ]  # fmt: skip
@@ -52,6 +53,28 @@ def test_names_states_and_times() -> None:
     assert wide.unknown.tolist() == [[255, 15], [0b0100, 0], [0, 0], [255, 15]]
     with pytest.raises(InvalidInputError, match="from 0 to 2, but got 3"):
         waves.changes(3)
+
+
+def test_a_small_window_costs_little(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a signal, only changes of the window are expanded: what holds when it begins, and those inside."""
+    count = 10_000
+    body = "".join(f"#{2 * cycle}\n{cycle % 2}!\nb{cycle % 4096:b} #\n" for cycle in range(count))
+    waves = parse_waves((HEAD + body + f"#{2 * count}\n").splitlines(keepends=True))
+    every = waves.changes(1)
+    assert len(every.times) == count
+    padded: list[str] = []
+    told = waveform._padded
+    monkeypatch.setattr(waveform, "_padded", lambda text, width: padded.append(text) or told(text, width))
+    for first, last in ((5000, 5009), (0, 3), (count - 3, count), (7, 7)):
+        padded.clear()
+        part = waves.changes(1, first, last)
+        here = (every.times >= 2 * first) & (every.times < 2 * (last + 1))
+        for all_of_it, some in zip(every, part, strict=True):
+            assert np.array_equal(some, all_of_it[here])
+        assert len(padded) == len(part.times) <= last - first + 1
+    # between two changes, the one that holds is that before
+    held = parse_waves((HEAD + BODY).splitlines(keepends=True)).changes(0, 5, 5)
+    assert (held.times.tolist(), held.value.tolist()) == ([9], [[1]])
 
 
 @pytest.mark.parametrize(
@@ -79,6 +102,16 @@ def test_a_file_that_cannot_be_read_is_refused(tmp_path) -> None:
     for path in (tmp_path, tmp_path / "none.vcd", tmp_path / "raw"):
         with pytest.raises(InvalidInputError, match="is a VCD that can be read"):
             ck.read_waves(path)
+
+
+def test_times_are_known_only_where_they_are_said(tmp_path) -> None:
+    path = tmp_path / "w.vcd"
+    path.write_text(HEAD + BODY)
+    assert ck.read_waves(path).cycle_ns is None
+    assert ck.read_waves(path, cycle_ns=12.5).cycle_ns == 12.5
+    for wrong in (0, -1.0, float("nan"), float("inf"), 10**400, True, "5", [5]):
+        with pytest.raises(InvalidInputError, match="more than 0 and at most 1e9 ns, but cycle_ns is"):
+            ck.read_waves(path, cycle_ns=wrong)
 
 
 @pytest.mark.parametrize(

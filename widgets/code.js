@@ -187,6 +187,55 @@ function findAll(sources, files, find) {
   return { hits, more: false, wrong: "" };
 }
 
+// A regular expression can take for ever on a single line, so it runs beside the page and is stopped after this time (ms).
+const LONGEST_SEARCH = 3000;
+
+// Searches one after the other: ask() drops the one under way; told(result) is called once for each that is not dropped.
+function seeker(sources, told) {
+  let worker;
+  let late;
+  const stop = () => {
+    clearTimeout(late);
+    worker?.terminate();
+    worker = undefined;
+  };
+  const done = (result) => {
+    stop();
+    told(result);
+  };
+  const refused = (wrong) => done({ hits: [], more: false, wrong });
+  return {
+    stop,
+    ask(files, find) {
+      stop();
+      if (!find.regex || !find.text) {
+        told(findAll(sources, files, find));
+        return;
+      }
+      const script = `const MOST_HITS = ${MOST_HITS};\n${linesOf}\n${findAll}\nonmessage = ({ data }) => postMessage(findAll(...data));\npostMessage(null);`;
+      const address = URL.createObjectURL(new Blob([script], { type: "text/javascript" }));
+      try {
+        worker = new Worker(address);
+      } catch {
+        refused("This page does not allow regular expressions; look for plain text.");
+        return;
+      } finally {
+        URL.revokeObjectURL(address);
+      }
+      worker.onerror = () => refused("The search failed; look for plain text.");
+      worker.onmessage = ({ data }) => {
+        if (data) {
+          done(data);
+          return;
+        }
+        // it runs: from here on the time counts
+        worker.postMessage([sources, files, find]);
+        late = setTimeout(() => refused("This regular expression takes too long; look for something simpler."), LONGEST_SEARCH);
+      };
+    },
+  };
+}
+
 function save(name, text) {
   const link = make("a", { href: URL.createObjectURL(new Blob([text], { type: "text/plain" })), download: name });
   link.click();

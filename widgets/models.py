@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -49,11 +48,14 @@ class ModelExplorer(Page):
     _esm = script_of("models_graph.js") + "".join(map(text_of, ("models_table.js", "models_chart.js", "models.js")))
     _css = style_of("models.css", "ckx-models")
 
+    _kept: Mapping[str, Any]  # what was chosen last, and lawful
+
     def __init__(self, profiles: Mapping[str, Profiled] | Profiled) -> None:
         named = profiles if isinstance(profiles, Mapping) else {str(getattr(profiles, "name", "")): profiles}
         if not named:
             raise InvalidInputError("a model explorer shows at least one profile, but got none")
         self._models = {str(label): _named(models.model_info(profile), str(label)) for label, profile in named.items()}
+        self._kept = _DEFAULTS
         super().__init__()
         first = next(iter(self._models.values()))
         self.setup = {
@@ -98,12 +100,14 @@ class ModelExplorer(Page):
     def _cleaned(self, proposal: Mapping[str, Any]) -> dict[str, Any]:
         """The proposal without what is no choice: in its place stands what was chosen before."""
         new: dict[str, Any] = proposal["value"]
-        old = self.chosen or _DEFAULTS
+        # not self.chosen: what a page sends stands there already when it is validated
+        old = self._kept
         kept = {name: new[name] if name in new and self._lawful(name, new[name]) else old[name] for name in _DEFAULTS}
         if not kept["model"]:
             kept["model"] = next(iter(self._models))
         levels = len(self._models[kept["model"]].levels)
-        return {**kept, "level": min(kept["level"], levels - 1)}
+        self._kept = {**kept, "level": min(kept["level"], levels - 1)}
+        return dict(self._kept)
 
     def _lawful(self, name: str, value: Any) -> bool:
         match name:
@@ -116,7 +120,7 @@ class ModelExplorer(Page):
             case "level":
                 return type(value) is int and 0 <= value < 100
             case "zoom":
-                return type(value) in (int, float) and math.isfinite(value) and 0.05 <= value <= 4
+                return type(value) in (int, float) and 0.05 <= value <= 4
             case "text" | "op":
                 return isinstance(value, str) and len(value) <= _LONGEST
             case "open":

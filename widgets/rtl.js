@@ -45,6 +45,8 @@ function sourcePane(app, setup, id) {
   let starts = [0];
   let result = { hits: [], more: false, wrong: "" };
   let current = -1;
+  let searching = false;
+  let wanted = 0; // the step to a hit that the reader asked for before the search was done
   let shown;
   const row = (at) => {
     const { file, line } = app.view;
@@ -114,7 +116,13 @@ function sourcePane(app, setup, id) {
     const files = setup.files.map(({ name }) => name);
     // files of the language that is read come first
     const mine = new Set(setup.files.filter((one) => one.language === app.view.language).map(({ name }) => name));
-    result = findAll(sources, [...files.filter((name) => mine.has(name)), ...files.filter((name) => !mine.has(name))], app.view.find);
+    searching = true;
+    ui.found.textContent = app.view.find.regex && app.view.find.text ? "Searching" : "";
+    search.ask([...files.filter((name) => mine.has(name)), ...files.filter((name) => !mine.has(name))], app.view.find);
+  };
+  const showFound = (found) => {
+    result = found;
+    searching = false;
     current = -1;
     const words = ([file, line, from]) => {
       const text = sources[file];
@@ -131,9 +139,13 @@ function sourcePane(app, setup, id) {
     ui.hits.hidden = !result.hits.length;
     showHits();
     list.draw();
+    const step = wanted;
+    wanted = 0;
+    if (step) go(step > 0 ? 0 : -1);
   };
+  const search = seeker(sources, showFound);
   const go = (at) => {
-    if (!result.hits.length) return;
+    if (searching || !result.hits.length) return;
     current = (at + result.hits.length) % result.hits.length;
     const [file, line] = result.hits[current];
     const { language } = setup.files.find(({ name }) => name === file);
@@ -145,9 +157,18 @@ function sourcePane(app, setup, id) {
     showHits();
   };
   let later;
+  const next = (step) => {
+    if (searching) wanted = step;
+    else go(current < 0 && step < 0 ? -1 : current + step);
+  };
   const typed = () => {
     app.view.find = { text: ui.query.value, regex: ui.regex.checked, case: ui.exact.checked };
     app.change();
+    // what was found, or is looked for, is of another text
+    search.stop();
+    searching = false;
+    current = -1;
+    wanted = 0;
     clearTimeout(later);
     later = setTimeout(find, 120);
   };
@@ -156,20 +177,20 @@ function sourcePane(app, setup, id) {
     if (event.key !== "Enter") return;
     event.preventDefault();
     clearTimeout(later);
-    if (current < 0) find();
-    go(current + (event.shiftKey ? -1 : 1));
+    if (current < 0 && !searching) find();
+    next(event.shiftKey ? -1 : 1);
   });
   ui.section.addEventListener("keydown", (event) => {
     if (event.key === "F3") {
       event.preventDefault();
-      go(current + (event.shiftKey ? -1 : 1));
+      next(event.shiftKey ? -1 : 1);
     } else if ((event.ctrlKey || event.metaKey) && event.key === "f") {
       event.preventDefault();
       ui.query.select();
     }
   });
-  ui.back.addEventListener("click", () => go(current - 1));
-  ui.on.addEventListener("click", () => go(current + 1));
+  ui.back.addEventListener("click", () => next(-1));
+  ui.on.addEventListener("click", () => next(1));
   ui.hits.addEventListener("change", () => go(ui.hits.selectedIndex));
   ui.file.addEventListener("change", () => open(ui.file.value, 1));
   ui.language.addEventListener("change", () => {
@@ -202,7 +223,7 @@ function sourcePane(app, setup, id) {
     marks.set(file, new Uint32Array(bytesOf(data)));
     if (file === app.view.file) list.draw();
   };
-  return { section: ui.section, apply, heard, needed, error: ui.error, stop: () => (clearTimeout(later), list.stop()) };
+  return { section: ui.section, apply, heard, needed, error: ui.error, stop: () => (clearTimeout(later), search.stop(), list.stop()) };
 }
 
 function render({ model, el }) {

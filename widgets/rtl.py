@@ -39,8 +39,8 @@ class Window(Protocol):
     def last(self) -> int: ...
     @property
     def signals(self) -> Sequence[Any]: ...
-    def changes(self, number: int) -> Any:
-        """``times`` (half cycles), ``value`` and ``unknown`` of a signal."""
+    def changes(self, number: int, first: int, last: int) -> Any:
+        """``times`` (half cycles), ``value`` and ``unknown`` of a signal from cycle ``first`` to ``last``."""
         ...
 
 
@@ -54,7 +54,7 @@ class Waves(Protocol):
     @property
     def instructions(self) -> Sequence[Any]: ...
     @property
-    def cycle_ns(self) -> float: ...
+    def cycle_ns(self) -> float | None: ...
     @property
     def window(self) -> Callable[[int, int], Window]: ...
 
@@ -85,6 +85,7 @@ class RtlViewer(Page):
     _esm = "".join([script_of("code.js"), *map(text_of, ("waves.js", "wavepick.js", "wavepane.js", "rtl.js"))])
     _css = style_of("rtl.css", "ckx-rtl")
     _limits: Limits | None = None  # until there is something to look at
+    _kept: dict[str, Any]  # the last lawful view
 
     def __init__(self, bundle: Sources, waves: Waves | None = None, signals: Sequence[str] = ()) -> None:
         files = {name: text for name, text in bundle.files.items() if language_of(name)}
@@ -93,10 +94,10 @@ class RtlViewer(Page):
         if isinstance(signals, str):
             raise InvalidInputError(f"signals is a list of names, but got {signals!r}; write [{signals!r}]")
         super().__init__()
-        self._bundle, self._run = bundle, waves
+        self._files, self._run = files, waves
         self._seen: Window | None = None
         self._names: list[tuple[str, str]] = []
-        modules = outline(files, bundle.top)
+        self._outline = modules = outline(files, bundle.top)
         lines = {name: text.count("\n") + 1 for name, text in files.items()}
         first, last = (0, 0) if waves is None else (waves.first, waves.last)
         if waves is not None:
@@ -118,7 +119,7 @@ class RtlViewer(Page):
         top = modules.get(language, {}).get("top", "")
         place = modules[language]["modules"][top] if top else {"file": next(iter(files)), "line": 1}
         self.sources = files
-        self.view = {
+        self.view = self._kept = {
             "language": language,
             "file": place["file"],
             "line": place["line"],
@@ -135,7 +136,9 @@ class RtlViewer(Page):
     def _lawful(self, proposal: Mapping[str, Any]) -> Any:
         if self._limits is None:
             return proposal["value"]
-        return lawful(proposal["value"], self.view, self._limits)
+        # not self.view: what a page sends stands there already when it is validated
+        self._kept = lawful(proposal["value"], self._kept, self._limits)
+        return dict(self._kept)
 
     def show(self, name: str, line: int | None = None) -> None:
         """Show a file, or a module or entity at its first line.
@@ -143,13 +146,13 @@ class RtlViewer(Page):
         Raises:
             InvalidInputError: there is none of this name.
         """
-        for language, one in self.setup["outline"].items():
+        for language, one in self._outline.items():
             if name in one["modules"]:
                 place = one["modules"][name]
                 self.view = {"language": language, "file": place["file"], "line": line or place["line"]}
                 return
-        if name not in self.sources:
-            known = [*self.sources, *(n for one in self.setup["outline"].values() for n in one["modules"])]
+        if name not in self._files:
+            known = [*self._files, *(n for one in self._outline.values() for n in one["modules"])]
             raise InvalidInputError(f"there are {', '.join(known)}, but got {name!r}")
         self.view = {"language": language_of(name), "file": name, "line": line or 1}
 
@@ -175,9 +178,9 @@ class RtlViewer(Page):
     def respond(self, asked: dict[str, Any]) -> dict[str, Any]:
         file, signals = asked.get("file"), asked.get("signals")
         if file is not None:
-            if not isinstance(file, str) or file not in self.sources:
-                raise InvalidInputError(f"file is one of {', '.join(self.sources)}, but got {str(file)[:40]!r}")
-            self.marks = {"file": file, "data": marks_of(self.sources[file], language_of(file))}
+            if not isinstance(file, str) or file not in self._files:
+                raise InvalidInputError(f"file is one of {', '.join(self._files)}, but got {str(file)[:40]!r}")
+            self.marks = {"file": file, "data": marks_of(self._files[file], language_of(file))}
         if signals is not None:
             self.waves = self._loaded(signals, asked.get("first"), asked.get("last"))
         return {}
@@ -195,9 +198,9 @@ class RtlViewer(Page):
         if run is None:
             raise InvalidInputError("this viewer has no waveform; give it waves=")
         known = isinstance(signals, list | tuple) and all(whole(one, 0, len(self._names) - 1) for one in signals)
-        if not known or len(signals) > MOST_SIGNALS:
+        if not known or len(signals) > MOST_SIGNALS or len(set(signals)) < len(signals):
             raise InvalidInputError(
-                f"signals are at most {MOST_SIGNALS} numbers from 0 to {len(self._names) - 1}, but got "
+                f"signals are at most {MOST_SIGNALS} different numbers from 0 to {len(self._names) - 1}, but got "
                 f"{str(signals)[:60]}"
             )
         if not whole(first, run.first, run.last) or not whole(last, first, run.last) or last - first > MOST_CYCLES:
@@ -242,12 +245,10 @@ class RtlViewer(Page):
 
 def _part(seen: Window, number: int, first: int, last: int) -> dict[str, Any]:
     """What a signal is from cycle ``first`` to ``last``: binary, for a page."""
-    changes = seen.changes(number)
-    low = max(int(np.searchsorted(changes.times, 2 * first, "right")) - 1, 0)
-    high = int(np.searchsorted(changes.times, 2 * (last + 1), "left"))
+    changes = seen.changes(number, first, last)
     return {
         "id": number,
-        "times": np.ascontiguousarray(changes.times[low:high], "<i4").tobytes(),
-        "value": np.ascontiguousarray(changes.value[low:high]).tobytes(),
-        "unknown": np.ascontiguousarray(changes.unknown[low:high]).tobytes(),
+        "times": np.ascontiguousarray(changes.times, "<i4").tobytes(),
+        "value": np.ascontiguousarray(changes.value).tobytes(),
+        "unknown": np.ascontiguousarray(changes.unknown).tobytes(),
     }

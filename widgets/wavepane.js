@@ -272,10 +272,12 @@ function nanoseconds(ns) {
 
 function cursorsInWords(run, [a, b], active) {
   const cycle = (at) => at.toLocaleString("en-US");
+  // a VCD has cycles; what one takes is not always known
+  const lasting = (cycles) => (run.cycle_ns === null ? "" : `, ${nanoseconds(cycles * run.cycle_ns)}`);
   const parts = [];
-  if (a !== null) parts.push(`A at cycle ${cycle(a)}, ${nanoseconds(a * run.cycle_ns)}`);
+  if (a !== null) parts.push(`A at cycle ${cycle(a)}${lasting(a)}`);
   if (b !== null) parts.push(`B at cycle ${cycle(b)}`);
-  if (a !== null && b !== null) parts.push(`${cycle(Math.abs(b - a))} cycles apart, ${nanoseconds(Math.abs(b - a) * run.cycle_ns)}`);
+  if (a !== null && b !== null) parts.push(`${cycle(Math.abs(b - a))} cycles apart${lasting(Math.abs(b - a))}`);
   const told = parts.length ? `${parts.join("; ")}.` : "No cursor set.";
   if (active < 0) return told;
   const [, text, , begin, got] = run.instructions[active];

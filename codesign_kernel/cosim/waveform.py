@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -63,17 +64,18 @@ class Waveform(Shown):
     """A window of the run of a program.
 
     Attributes:
-        first, last: cycles; of the port ``cycles`` in the files of :func:`codesign_kernel.cosimulate`.
+        first, last: cycles, both in the window; of the port ``cycles`` in the files of
+            :func:`codesign_kernel.cosimulate`.
         signals: in the order of the file.
         instructions: those of the whole run, where known.
-        cycle_ns: what a cycle takes.
+        cycle_ns: what a cycle takes; ``None`` where nobody said, as a VCD counts cycles only.
     """
 
     first: int
     last: int
     signals: tuple[Signal, ...]
     instructions: tuple[Timed, ...] = ()
-    cycle_ns: float = float(PER_CYCLE)
+    cycle_ns: float | None = None
     _told: dict[str, list[tuple[int, str]]] = field(default_factory=dict, repr=False, compare=False)
 
     def __str__(self) -> str:
@@ -83,8 +85,12 @@ class Waveform(Shown):
         """The waveform itself: there is no more than what the file holds."""
         return self
 
-    def changes(self, number: int) -> Changes:
+    def changes(self, number: int, first: int | None = None, last: int | None = None) -> Changes:
         """What signal ``number`` is when; nothing before its first time is known.
+
+        Args:
+            first, last: cycles; what holds when ``first`` begins, and all changes up to the end of ``last``. Without,
+                of the whole window.
 
         Raises:
             InvalidInputError: there is no such signal.
@@ -93,11 +99,18 @@ class Waveform(Shown):
             raise InvalidInputError(f"signals are numbered from 0 to {len(self.signals) - 1}, but got {number}")
         signal = self.signals[number]
         told = self._told.get(signal.code, [])
+        low = 0 if first is None else max(bisect_right(told, PER_CYCLE * first, key=_time_of) - 1, 0)
+        high = len(told) if last is None else bisect_left(told, PER_CYCLE * (last + 1), key=_time_of)
+        told = told[low:high]
         width = -(-signal.width // 8) * 8
         states = "".join(_padded(text, signal.width).rjust(width, "0") for _, text in told)
         bits = _PLANES[:, np.frombuffer(states.encode("ascii"), np.uint8)].reshape(2, len(told), width)
         value, unknown = np.packbits(bits[..., ::-1], axis=-1, bitorder="little")
         return Changes(np.array([at for at, _ in told], np.int32), value, unknown)
+
+
+def _time_of(change: tuple[int, str]) -> int:
+    return change[0]
 
 
 def _padded(text: str, width: int) -> str:
@@ -169,18 +182,26 @@ def _declared(source: Iterator[tuple[int, str]]) -> Iterator[Signal]:
     raise InvalidInputError("a VCD begins with its declarations, but $enddefinitions is missing; is it whole?")
 
 
-def read_waves(path: str | Path, instructions: Sequence[Timed] = ()) -> Waveform:
+def read_waves(path: str | Path, instructions: Sequence[Timed] = (), cycle_ns: float | None = None) -> Waveform:
     """The waveform that ``cosimulate(..., vcd=path)`` wrote.
 
     Args:
         instructions: ``report.schedule`` of the same co-simulation: when each instruction ran.
+        cycle_ns: what a cycle takes, 1000 / ``frequency_mhz`` of the design. The file does not say it; without,
+            what shows the waveform gives cycles and no times.
 
     Raises:
-        InvalidInputError: there is no such file, or it is no such VCD.
+        InvalidInputError: there is no such file, or it is no such VCD; ``cycle_ns`` is no time.
     """
+    number = isinstance(cycle_ns, int | float) and not isinstance(cycle_ns, bool)
+    if cycle_ns is not None and not (number and 0 < cycle_ns <= 1e9):
+        raise InvalidInputError(
+            f"a cycle takes more than 0 and at most 1e9 ns, but cycle_ns is {str(cycle_ns)[:40]!r}; "
+            "give 1000 / frequency_mhz of the design"
+        )
     try:
         with open(path, encoding="utf-8") as lines:
-            return replace(parse_waves(lines), instructions=tuple(instructions))
+            return replace(parse_waves(lines), instructions=tuple(instructions), cycle_ns=cycle_ns)
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidInputError(f"a waveform is a VCD that can be read, but {path} is not: {error}") from error
 
@@ -190,7 +211,8 @@ class Recording(Shown):
     """A run whose waveform is simulated where somebody looks: :meth:`window` gives any part of it.
 
     Attributes:
-        first, last: cycles that can be looked at: all of the run.
+        first, last: cycles that can be looked at: the run takes ``last - first`` of them, and in the last one it
+            stands still.
         instructions: as they ran. cycle_ns: what a cycle takes.
     """
 
@@ -235,7 +257,7 @@ def recording(
             trace = Trace(folder / "waves.vcd", first, last)
             answer = simulator.run(bundle, replace(job, trace=trace), told)
             instructions = timed(program, answer.issues[0], answer.cycles[0])
-            return answer, replace(read_waves(trace.path, instructions), cycle_ns=period_ns)
+            return answer, read_waves(trace.path, instructions, period_ns)
 
     # with its beginning at once: a simulator that is compiled is compiled for waveforms only
     answer, start = run(replace(job, stop=stop), 0, min(START, program.cycles), progress)

@@ -327,15 +327,17 @@ def _trace(trace: Any) -> Card:
     return Card("A matrix product on the systolic array", tiles, note="ArrayAnimator plays it.")
 
 
-def _waves(waves: Any) -> Card:
-    """Of a window of a run, or of a run that can be looked at."""
+def _waves(waves: Any, cycles: int) -> Card:
+    """Of a window of a run, or of a run that can be looked at, with so many cycles."""
     ran = waves.instructions
-    cycles = waves.last - waves.first
+    told = f"{cycles:,} in all"
+    if waves.cycle_ns is not None:
+        told += f", {quantity(cycles * waves.cycle_ns * 1e-9, 's')}"
     rows = [
         (str(one.address), cut(one.layer), cut(one.instruction), f"{one.begin:,}", f"{one.got:,}") for one in ran[:ROWS]
     ]
     tiles = [
-        Tile("Cycles", f"{waves.first:,} to {waves.last:,}", f"{quantity(cycles * waves.cycle_ns * 1e-9, 's')} in all"),
+        Tile("Cycles", f"{waves.first:,} to {waves.last:,}", told),
         Tile("Instructions", f"{len(ran):,}"),
     ]
     heads = ("Address", "Layer", "Instruction", "From cycle", "Cycles")
@@ -367,12 +369,13 @@ FORMS: Mapping[str, Form] = {
     "IntegerNetwork": Form(_network),
     "NetworkSpace": Form(_space),
     "Profile": Form(_profile, plot_work),
-    "Recording": Form(_waves),
+    # the last cycle of a window is in it; behind the last of a run it is done
+    "Recording": Form(lambda run: _waves(run, run.last - run.first)),
     "Recommendation": Form(_words("Which design to take")),
     "RtlBundle": Form(_bundle),
     "SpatialArray": Form(_machine),
     "VerifyReport": Form(_verify),
-    "Waveform": Form(_waves),
+    "Waveform": Form(lambda waves: _waves(waves, waves.last - waves.first + 1)),
     "WorkflowResult": Form(_workflow),
     "Workload": Form(_workload),
 }
