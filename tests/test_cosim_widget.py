@@ -176,6 +176,7 @@ def test_it_is_cancelled(panel_of: Any, good: ck.CosimReport) -> None:
         (SimulatorError("the simulator died: try <b>again</b>"), "The simulator died: try <b>again</b>."),
         (ZeroDivisionError("secret"), "This failed (ZeroDivisionError); the kernel's log has the details."),
         (PermissionError("secret"), "This failed (PermissionError); the kernel's log has the details."),
+        (ImportError("secret"), "This failed (ImportError); the kernel's log has the details."),
     ],
 )
 def test_a_job_that_fails_says_so(panel_of: Any, error: Exception, told: str, caplog: Any) -> None:
@@ -217,6 +218,17 @@ def test_whatever_a_page_sends_is_answered(panel_of: Any, good: ck.CosimReport) 
     }
     panel.query = {"seq": 7, "do": "run", "simulator": "fast", "vectors": 21}
     assert panel.answer["error"]["control"] == "vectors"
+
+
+def test_a_page_cannot_end_a_job_by_its_answer(panel_of: Any, good: ck.CosimReport) -> None:
+    panel, job = panel_of(lambda: good)
+    panel.set_state({"query": {"seq": 2, "do": "run", "simulator": "fast", "vectors": 2}})
+    assert job.began.wait(5)
+    panel.set_state({"answer": {"seq": "x"}, "progress": {"what": []}})
+    assert panel.progress == {"done": 0, "total": 2, "what": "building"}
+    job.go.set()
+    assert panel.wait(10) is good
+    assert (panel.answer["seq"], panel.answer["state"], panel.answer["error"]) == (2, "done", None)
 
 
 def test_bad_arguments_are_refused() -> None:
@@ -269,6 +281,16 @@ def run(simulator, vectors, progress, stop):
 CosimPanel(run, {**ck.simulators(), "other": "other not found on PATH; install Debian's other"}, most=len(x), vectors=4)
 """
 
+#: A button that shows the panel a second time.
+AGAIN = """
+import ipywidgets
+from IPython.display import display
+shown = ipywidgets.VBox([_panel])
+once = ipywidgets.Button(description="Once more")
+once.on_click(lambda _: setattr(shown, "children", (_panel, _panel)))
+display(shown, once)
+"""
+
 
 @pytest.mark.browser
 @pytest.mark.icarus
@@ -276,7 +298,9 @@ CosimPanel(run, {**ck.simulators(), "other": "other not found on PATH; install D
 @pytest.mark.timeout(300)
 def test_the_panel_in_a_browser(pages: Served) -> None:
     """Icarus runs sources that are wrong; MyHDL the model, which is right, and long enough to be cancelled."""
-    with browse(pages.page("cosim", CELL), ".ckx-cosim") as tab:
+    with browse(
+        pages.page("cosim", CELL.replace("\nCosimPanel(", "\n_panel = CosimPanel(") + AGAIN), ".ckx-cosim"
+    ) as tab:
         told, state = (lambda: tab.inner_text(".ckx-verdict")), (lambda: tab.inner_text(".ckx-cosim .ckx-state"))
         assert tab.locator("[value=other]").is_disabled()
         assert "install Debian's other" in tab.inner_text(".ckx-off")
@@ -315,3 +339,14 @@ def test_the_panel_in_a_browser(pages: Served) -> None:
         assert "HALT" in tab.inner_text(".ckx-cosim .ckx-scroll")
         tab.wait_for_selector(".ckx-cosim .main-svg")
         check_looks(tab, "cosim")
+        # the same panel once more: each view is answered, also if the other one has asked the same
+        tab.click("button:has-text('Once more')")
+        tab.wait_for_function("document.querySelectorAll('.ckx-cosim').length === 2")
+        for place in (1, 0, 1):
+            view = tab.locator(".ckx-cosim").nth(place)
+            view.locator("[value=myhdl]").check()
+            view.locator(".ckx-vectors input").fill("502")
+            view.locator(".ckx-main").click()
+            tab.wait_for_timeout(200)  # one that waits says so after 100 ms
+            tab.wait_for_function("!document.querySelector('.ckx-waiting')", timeout=10000)
+            assert "but got '502'" in view.locator(".ckx-vectors .ckx-error").inner_text()

@@ -185,6 +185,39 @@ def test_a_question_that_is_none_is_refused(query: Any) -> None:
     assert "fields" in shown.answer["error"]["text"]
 
 
+def test_what_the_kernel_knows_of_the_designs_no_page_changes() -> None:
+    frame = made()["designs"].assign(kind=np.where(made()["designs"].rows < 8, "small", "large"))
+    shown = explorer(
+        designs=frame, columns=["rows", "kind"], evaluate=lambda _: frame.copy(), controls=made()["conditions"]
+    )
+    shown.set_state({"fixed": {"kind": {"values": ["<b>evil</b>"]}}, "moving": {}, "answer": {"advice": 1}})
+    shown.set_state({"query": {"seq": 1, "choice": {**shown.choice, "ranges": {"kind": ["<b>evil</b>", None]}}}})
+    assert shown.answer["error"]["text"].startswith("A value of kind is one of large, small, but got")
+    shown.set_state({"query": {"seq": 2, "words": False, "choice": {**shown.choice, "pins": [1]}}})
+    assert (shown.answer["error"], shown.answer["stale"]) == (None, True)
+    for seq, moved in enumerate(({}, {"columns": {}}, {"version": "x", "columns": []}), 3):
+        shown.set_state({"moving": moved})
+        conditions = {"bandwidth_gb_s": 0.8 * seq, "frequency_mhz": 400}
+        shown.set_state({"query": {"seq": seq, "choice": {**shown.choice, "conditions": conditions}}})
+        assert (shown.answer["seq"], shown.answer["error"], shown.moving["version"]) == (seq, None, seq - 2)
+        assert shown.choice["conditions"] == conditions
+    shown.close()
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "told"),
+    [
+        ("ranges", {"latency_ms": [10**400, None]}, "Latency_ms is limited by a number"),
+        ("zoom", [[0, 1], [-(10**400), 1]], "Zoom is None or the ends of both axes"),
+    ],
+)
+def test_a_number_longer_than_a_float_is_refused(field: str, value: Any, told: str) -> None:
+    shown = explorer()
+    shown.set_state({"query": {"seq": 10**400, "choice": {**shown.choice, field: value}}})
+    assert shown.answer["error"]["text"].startswith(told)
+    assert shown.answer["seq"] == 0
+
+
 def test_designs_that_are_none_are_refused() -> None:
     frame = made()["designs"]
     with pytest.raises(InvalidInputError, match="but not speed"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import random
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -230,8 +231,59 @@ def test_nonsense_gets_a_message(query: Any) -> None:
     shown = page()
     shown.query = query
     assert "here are" in shown.answer["error"]["text"]
-    shown.selected = {"side": 3}
     shown.close()
+
+
+def test_only_a_loop_or_a_level_that_is_shown_can_be_chosen() -> None:
+    shown = page()
+    lines = shown.infos["b"].lines
+    loops = [at for at, line in enumerate(lines) if line.place != "note"]
+    good: list[Any] = [{"side": "b", "loop": loops[0]}, {"side": "a", "loop": loops[-1]}, {"level": "input"}]
+    notes = [{"side": "b", "loop": at} for at in range(len(lines)) if at not in loops]
+    wrong: list[Any] = [
+        {"side": 3}, {"side": "b"}, {"side": ["b"], "loop": 0}, {"side": "b", "loop": len(lines)}, *notes,
+        {"side": "b", "loop": -1}, {"side": "b", "loop": True}, {"side": "b", "loop": 10**400}, {"level": "<b>"},
+        {"level": ["input"]}, {}, "input", 7, ["a", 0], math.nan,
+    ]  # fmt: skip
+    for at, chosen in enumerate(wrong):
+        shown.set_state({"selected": {**good[at % 3], "evil": 1}})
+        assert shown.selected == good[at % 3]
+        shown.set_state({"selected": chosen})
+        assert shown.selected is None, chosen
+    assert notes, "there is a line that is no loop"
+    shown.choose(b={"goal": "none"})
+    shown.set_state({"selected": good[0]})
+    assert shown.selected is None, "this side is not shown"
+
+
+def test_another_network_can_be_chosen_while_a_mapping_is_asked_for() -> None:
+    other = ck.Workload("other", (replace(CONV, name="stem"), replace(HEAD, name="top")), (("stem", "top"),))
+    shown = page(networks={"Two": NETWORK, "Other": lambda: other})
+    asked = {"goal": "asked", "dataflow": "ws", "text": "k=8 inner=y"}
+    shown.choose(layer="conv", a=asked)
+    question = {"machine": "small", "a": asked, "b": {"goal": "none"}}
+    for seq, layer in enumerate(("conv", "head" * 10**6, None, "stem"), 1):
+        shown.set_state({"query": {"seq": seq, "network": "Other", "layer": layer, **question}})
+        assert (shown.answer["seq"], shown.answer["error"], shown.network) == (seq, None, "Other")
+        assert shown.layer == ("stem" if layer == "stem" else "top"), (
+            "the slowest, unless one of its layers is asked for"
+        )
+        mine = ck.evaluate(other, SMALL, mapping={shown.layer: "k=8 inner=y"})
+        assert shown.infos["a"] == mapping_info(mine, shown.layer)
+    shown.choose(network="Two")
+    assert (shown.network, shown.layer, shown.answer["error"]) == ("Two", "head", None)
+
+
+def test_no_page_says_what_a_machine_can_do() -> None:
+    shown = page()
+    machines = shown.setup["machines"]
+    fake = {name: {**told, "dataflows": {"evil": "x"}} for name, told in machines.items()}
+    shown.set_state({"setup": {**shown.setup, "machines": fake}, "answer": {"seq": "x", "a": {"choice": 7}}})
+    side = {"goal": "latency", "dataflow": "evil", "text": ""}
+    shown.set_state({"query": {"seq": 3, "network": "Two", "machine": "small", "layer": "conv", "a": side, "b": side}})
+    assert shown.answer["error"]["text"].startswith("The dataflows here are ws")
+    shown.choose(layer="conv")
+    assert (shown.answer["seq"], shown.answer["error"], shown.layer) == (3, None, "conv")
 
 
 def test_a_viewer_shows_something() -> None:

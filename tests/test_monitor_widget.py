@@ -176,6 +176,18 @@ def test_start_cancel_resume(stepped: Stepped) -> None:
     assert not threads()
 
 
+def test_a_page_cannot_end_it_by_its_answer(stepped: Stepped) -> None:
+    shown = ExplorationMonitor(stepped, interval_s=0.0)
+    shown.set_state({"query": {"seq": 1, "action": "start", "x": "", "y": ""}})
+    stepped.go(1)
+    until(lambda: stepped.calls == 1)
+    shown.set_state({"answer": {"seq": "x"}})
+    stepped.go(200)
+    assert shown.wait(20) is not None
+    assert (shown.answer["seq"], shown.answer["state"], shown.answer["failure"]) == (1, "done", "")
+    shown.close()
+
+
 def test_close_stops_it(stepped: Stepped) -> None:
     shown = ExplorationMonitor(stepped, interval_s=0.0)
     shown.start()
@@ -230,7 +242,14 @@ def test_a_failure_is_told(caplog: pytest.LogCaptureFixture) -> None:
     def broken(progress: Any, stop: Any) -> Any:
         return np.zeros(2).reshape(3)
 
-    for run, said in ((refused, "No <b>design</b> keeps all limits."), (broken, "ValueError")):
+    def gone(progress: Any, stop: Any) -> Any:
+        raise PermissionError("designs.parquet")
+
+    for run, said in (
+        (refused, "No <b>design</b> keeps all limits."),
+        (broken, "ValueError"),
+        (gone, "PermissionError: designs.parquet"),
+    ):
         shown = ExplorationMonitor(run)
         shown.start()
         assert shown.wait(20) is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import math
@@ -280,6 +281,37 @@ def test_a_fault_in_the_model_is_a_message_and_no_traceback(caplog: pytest.LogCa
     assert "KeyError" in shown.answer["error"]["text"]
     assert "secret" not in json.dumps(shown.answer["error"])
     assert "secret path" in caplog.text
+
+
+@pytest.mark.parametrize("fault", [FileNotFoundError("weights.pt"), ImportError("torch"), KeyboardInterrupt()])
+def test_whatever_fails_the_page_is_answered(fault: BaseException, caplog: pytest.LogCaptureFixture) -> None:
+    """An answer that never comes leaves a page waiting for ever."""
+
+    def load() -> ck.Workload:
+        raise fault
+
+    shown = playground(networks={"small": SMALL, "gone": load})
+    asked = {"seq": 4, "network": "gone", "parameters": shown.parameters}
+    stopped = isinstance(fault, KeyboardInterrupt)
+    with pytest.raises(KeyboardInterrupt) if stopped else contextlib.nullcontext():
+        shown.set_state({"query": asked})
+    assert (shown.answer["seq"], shown.network) == (4, "small")
+    assert ("interrupted" if stopped else type(fault).__name__) in shown.answer["error"]["text"]
+    assert ("a question to Playground failed" in caplog.text) is not stopped
+
+
+def test_what_is_the_kernels_own_no_page_sets() -> None:
+    shown = playground()
+    shown.set_state({"query": {"seq": 3, "network": "small", "parameters": shown.parameters, "details": True}})
+    names = ("answer", "setup", "bundle", "front_figure", "layout", "_esm")
+    before = {name: getattr(shown, name) for name in names}
+    shown.set_state(dict.fromkeys(names) | {"answer": {"seq": "x"}, "setup": {}, "front_figure": {}, "_esm": "evil()"})
+    assert all(getattr(shown, name) is value for name, value in before.items())
+    shown.choose(rows=4)
+    assert (shown.answer["seq"], shown.answer["error"], shown.parameters["rows"]) == (3, None, 4)
+    for seq in (10**400, -1, "5", None, math.nan, [3]):
+        shown.set_state({"query": {"seq": seq, "network": "small"}})
+        assert shown.answer["seq"] == 0
 
 
 def test_plotly_is_shared_between_playgrounds() -> None:

@@ -181,8 +181,19 @@ def test_nonsense_gets_a_message(query: Any) -> None:
     shown.query = 0
     shown.query = query
     assert "here are" in shown.answer["error"]["text"]
-    shown.selected = {"no": "name"}
     shown.close()
+
+
+def test_only_a_layer_that_is_shown_can_be_chosen() -> None:
+    shown = page()
+    for wrong in ({"no": "name"}, 7, None, ["conv"], "nope", "<img src=x>", "x" * 10**6, math.nan):
+        shown.set_state({"selected": "conv"})
+        assert shown.selected == "conv"
+        shown.set_state({"selected": wrong})
+        assert shown.selected == ""
+    shown.set_state({"answer": {"seq": "x"}})
+    shown.choose(rows=16)
+    assert (shown.answer["seq"], shown.answer["error"]) == (0, None)
 
 
 def test_a_network_that_does_not_fit_is_told_and_nothing_breaks() -> None:

@@ -147,6 +147,16 @@ def test_whatever_a_page_sends_is_answered_in_words(looked: Looked, query: Any) 
     shown.close()
 
 
+def test_a_page_cannot_stop_the_news_by_its_answer(looked: Looked, caplog: pytest.LogCaptureFixture) -> None:
+    shown = codesign_widgets.ClusterWatch(looked, interval_s=0.0)
+    shown.set_state({"query": {"seq": 2, "span": "The last hour"}})
+    shown.set_state({"answer": {"seq": "x"}})
+    looked.look()
+    assert (shown.answer["seq"], shown.answer["span"], len(shown.answer["rows"])) == (2, "The last hour", 1)
+    assert "is called no more" not in caplog.text
+    shown.close()
+
+
 def test_a_wrong_interval_is_refused(looked: Looked) -> None:
     with pytest.raises(InvalidInputError, match="interval_s is -1"):
         codesign_widgets.ClusterWatch(looked, interval_s=-1)

@@ -15,7 +15,7 @@ from codesign_kernel.figures import causes, theme
 from codesign_kernel.figures.cosim import Checked, cosim_figure, cosim_info
 from codesign_kernel.units import quantity
 from codesign_widgets.cosim_words import difference, layers_of, lines_of, slipped
-from codesign_widgets.page import FAULTS, Page, script_of, sentence, style_of
+from codesign_widgets.page import Page, script_of, sentence, style_of
 
 _LOG = logging.getLogger(__name__)
 #: The least time between two words of progress (s).
@@ -56,7 +56,7 @@ class CosimPanel(Page):
     """
 
     #: {"done", "total", "what"} of the job under way, {} without.
-    progress = traitlets.Dict().tag(sync=True)
+    progress = traitlets.Dict().tag(sync=True, kernel=True)
 
     _esm = script_of("cosim.js")
     _css = style_of("cosim.css", "ckx-cosim")
@@ -101,11 +101,11 @@ class CosimPanel(Page):
         """Begin a job, as the button does; what is wrong with it stands in ``answer["error"]``."""
         asked = {"do": "run", **self._chosen}
         asked |= {name: given for name, given in (("simulator", simulator), ("vectors", vectors)) if given is not None}
-        self.tell(self._seq, asked)
+        self.tell(None, asked)
 
     def cancel(self) -> None:
         """Stop the job under way, as the button does."""
-        self.tell(self._seq, {"do": "cancel"})
+        self.tell(None, {"do": "cancel"})
 
     def wait(self, timeout_s: float | None = None) -> Report | None:
         """The report, once the job under way has ended; ``None`` where it has not by then, or has none."""
@@ -129,7 +129,7 @@ class CosimPanel(Page):
     def blame(self, message: str, asked: dict[str, Any]) -> str:
         return next((name for name in ("simulator", "vectors") if message.startswith(name)), "")
 
-    def tell(self, seq: int, asked: dict[str, Any]) -> None:
+    def tell(self, seq: int | None, asked: dict[str, Any]) -> None:
         with self._turn:
             super().tell(seq, asked)
 
@@ -141,10 +141,6 @@ class CosimPanel(Page):
         if job is not None and job is not threading.current_thread():
             job.join(_PATIENCE_S)
         super().close()
-
-    @property
-    def _seq(self) -> int:
-        return int(self.answer.get("seq", 0))
 
     def _checked(self, simulator: object, vectors: object) -> tuple[str, int]:
         if not isinstance(simulator, str) or simulator not in self._choices:
@@ -179,13 +175,13 @@ class CosimPanel(Page):
             state, told = "stopped", f"Stopped after {quantity(time.monotonic() - began, 's')}; nothing was compared."
         except CodesignError as error:
             told = sentence(error)
-        except (*FAULTS, OSError) as error:
+        except Exception as error:  # the outermost edge of a thread
             _LOG.exception("a co-simulation failed")
             told = f"This failed ({type(error).__name__}); the kernel's log has the details."
         finally:
             with self._turn:
                 self._state, self._told, self.progress = state, told, {}
-            self.tell(self._seq, {"do": "look"})
+            self.tell(None, {"do": "look"})
 
     def _progressed(self, done: int, total: int, what: str) -> None:
         now = time.monotonic()

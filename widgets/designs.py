@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -22,6 +21,8 @@ PINS, ROWS = 6, 12
 MOST = 1_000_000
 #: Axes of the parallel coordinates at first, and at most.
 _AXES, _AXES_MOST = 10, 16
+#: Numbers of a page end here.
+_ENDLESS = 1e300
 _OBJECTIVES = ("latency_ms", "energy_uj", "area_mm2")
 Ranges = dict[str, tuple[Any, Any]]
 
@@ -49,8 +50,8 @@ class DesignExplorer(Page):
         frame: the designs under the present conditions.
     """
 
-    fixed = traitlets.Dict().tag(sync=True)
-    moving = traitlets.Dict().tag(sync=True)
+    fixed = traitlets.Dict().tag(sync=True, kernel=True)
+    moving = traitlets.Dict().tag(sync=True, kernel=True)
 
     _esm = script_of(
         "controls.js",
@@ -106,7 +107,7 @@ class DesignExplorer(Page):
     def choose(self, **changes: Any) -> None:
         """Show other fields of ``choice``: ``choose(ranges={"latency_ms": (None, 2.0)}, pins=[4])``; what is wrong
         with them stands in ``answer["error"]``."""
-        self.tell(int(self.answer.get("seq", 0)), {"choice": {**self.choice, **changes}})
+        self.tell(None, {"choice": {**self.choice, **changes}})
 
     @property
     def selected(self) -> Any:
@@ -355,7 +356,8 @@ def _box(value: Any) -> list[list[float]]:
 
 
 def _finite(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    # NaN compares as false; a whole number can be longer than any float
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _ENDLESS
 
 
 def _whole(what: str, value: Any, end: int) -> int:

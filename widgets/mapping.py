@@ -38,7 +38,7 @@ class MappingViewer(Page):
 
     Attributes:
         network, machine, layer: what is shown. costs, infos: of the sides ``"a"`` and ``"b"`` that are shown.
-        selected: the loop or level that the reader has chosen.
+        selected: what the reader has chosen: {"side": "a" or "b", "loop": its line}, {"level": name}, or None.
     """
 
     selected = traitlets.Any(None, allow_none=True).tag(sync=True)
@@ -97,7 +97,7 @@ class MappingViewer(Page):
         usual = self._usual(machine) if isinstance(machine, str) and machine in self._machines else {}
         start = usual if machine != self.machine or not sides else {"b": {"goal": "none"}, **sides}
         standing = {"network": self.network, "machine": self.machine, "layer": self.layer, **start}
-        self.tell(int(self.answer.get("seq", 0)), standing | asked)
+        self.tell(None, standing | asked)
 
     def respond(self, asked: dict[str, Any]) -> dict[str, Any]:
         self._fault = ""
@@ -108,6 +108,8 @@ class MappingViewer(Page):
         layer = asked.get("layer")
         if layer is not None and not isinstance(layer, str):
             raise InvalidInputError(f"a layer is a name, but got {str(layer)[:40]!r}")
+        if layer not in {each.name for each in workload.layers}:
+            layer = None  # another network, or none chosen so far
         costs, infos = {}, {}
         for side, choice in choices.items():
             if choice["goal"] == "none":
@@ -115,9 +117,8 @@ class MappingViewer(Page):
             self._fault = side
             plain = layer is None or choice["goal"] != "asked"
             cost = self._cost(network, workload, machine, choice, None if plain else layer)
-            names = [each.name for each in cost.layers]
-            if layer not in names:
-                # another network, or none chosen so far: the slowest
+            if layer is None:
+                # the slowest
                 layer = max(cost.layers, key=lambda each: (each.macs > 0, each.latency_cycle)).name
                 if choice["goal"] == "asked":
                     cost = self._cost(network, workload, machine, choice, layer)
@@ -139,6 +140,21 @@ class MappingViewer(Page):
     def blame(self, message: str, asked: dict[str, Any]) -> str:
         """The side whose choice cannot be, ``a`` or ``b``."""
         return self._fault
+
+    @traitlets.validate("selected")
+    def _proper(self, proposal: Mapping[str, Any]) -> dict[str, Any] | None:
+        """A loop or a level that is shown, or none; a page may say anything."""
+        asked = proposal["value"]
+        if not isinstance(asked, dict):
+            return None
+        level, side, loop = asked.get("level"), asked.get("side"), asked.get("loop")
+        if isinstance(level, str):
+            here = any(box.level == level for info in self.infos.values() for box in info.boxes)
+            return {"level": level} if here else None
+        if not isinstance(side, str) or side not in self.infos or isinstance(loop, bool) or not isinstance(loop, int):
+            return None
+        lines = self.infos[side].lines
+        return {"side": side, "loop": loop} if 0 <= loop < len(lines) and lines[loop].place != "note" else None
 
     def _choice(self, asked: Any, machine: str, side: str) -> dict[str, str]:
         """A side's choice, checked."""

@@ -12,7 +12,7 @@ from typing import Any
 from codesign_kernel.errors import CodesignError, InvalidInputError
 from codesign_kernel.figures import searched, standing, theme, workers
 from codesign_kernel.units import column_word, quantity, three_digits
-from codesign_widgets.page import FAULTS, Page, script_of, sentence, style_of
+from codesign_widgets.page import Page, script_of, sentence, style_of
 from codesign_widgets.watch import Watched, decision_rows
 
 _LOG = logging.getLogger(__name__)
@@ -160,7 +160,7 @@ class ExplorationMonitor(Page):
     def blame(self, message: str, asked: dict[str, Any]) -> str:
         return "axes" if "objectives" in message else "actions"
 
-    def tell(self, seq: int, asked: dict[str, Any]) -> None:
+    def tell(self, seq: int | None, asked: dict[str, Any]) -> None:
         with self._turn:
             super().tell(seq, asked)
 
@@ -185,7 +185,7 @@ class ExplorationMonitor(Page):
             if self._closed:
                 return
             began = time.monotonic()
-            self.tell(int(self.answer.get("seq", 0)), {"action": "look", "x": self._axes[0], "y": self._axes[1]})
+            self.tell(None, {"action": "look", "x": self._axes[0], "y": self._axes[1]})
             ended = time.monotonic()
             self._due_s = ended + max(self._interval_s, REST * (ended - began))
 
@@ -202,7 +202,7 @@ class ExplorationMonitor(Page):
             state, message = ("stopped" if stopped else "done"), ""
         except CodesignError as error:
             message = str(error)
-        except FAULTS as error:
+        except Exception as error:  # the outermost edge of a thread
             _LOG.exception("an exploration failed")
             message = f"the exploration failed ({type(error).__name__}: {error})"
         finally:

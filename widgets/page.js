@@ -82,8 +82,11 @@ function followTheme(root, changed) {
 // One question at a time: what is asked meanwhile is asked once, when the answer is there. question() gives its fields;
 // root turns to ckx-waiting after a tenth of a second. answered(answer) is called for each; asked means that another
 // question is on its way, so that what the answer says is out of date. Returns { ask, stop }.
+// A widget can have several views, which share one model: a question has a number that none of them has used, and an
+// answer to a later one, which may have taken the place of ours on its way, is an answer to ours.
 function conversation(model, root, question, answered) {
-  let seq = model.get("answer").seq ?? 0;
+  const numberOf = (sent) => (Number.isSafeInteger(sent?.seq) ? sent.seq : 0);
+  let seq = 0;
   let waiting = false;
   let again = false;
   let timer;
@@ -93,7 +96,7 @@ function conversation(model, root, question, answered) {
       return;
     }
     waiting = true;
-    seq += 1;
+    seq = Math.max(seq, numberOf(model.get("answer")), numberOf(model.get("query"))) + 1;
     // under a tenth of a second nothing moves
     clearTimeout(timer);
     timer = setTimeout(() => root.classList.add("ckx-waiting"), 100);
@@ -102,7 +105,7 @@ function conversation(model, root, question, answered) {
   };
   const heard = () => {
     const answer = model.get("answer");
-    const mine = answer.seq === seq;
+    const mine = waiting && numberOf(answer) >= seq;
     const more = mine && again;
     if (mine) {
       waiting = again = false;

@@ -20,8 +20,10 @@ _LOG = logging.getLogger(__name__)
 #: In a style: what stands before a block of declarations; a comma between two selectors.
 _SELECTOR = re.compile(r"(?:(?<=[{};])|^)(\s*)([^{};@\s][^{};@]*?)\s*\{")
 _COMMA = re.compile(r",(?![^()]*\))")
-#: What an answer that fails for no lawful reason raises; shown in words, logged in full.
-FAULTS = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+#: What every widget has, and no page sets.
+_COMMON = frozenset(anywidget.AnyWidget.class_trait_names())
+#: The end of the whole numbers that JavaScript counts one by one.
+_COUNTED = 2**53
 
 
 def text_of(name: str) -> str:
@@ -55,8 +57,9 @@ def style_of(name: str = "", root: str = "") -> str:
 class Page(anywidget.AnyWidget):
     """A view that asks and is answered: the page sends a question (``query``), the kernel checks it and answers.
 
-    A page can set any trait to anything. So a question is untrusted: :meth:`respond` checks each field of it, and
-    whatever a question holds, the answer is a result or a message. A subclass gives ``_esm = script_of(...)`` and
+    A page can set any trait to anything, but for those tagged ``kernel=True``, which are the kernel's own: what a page
+    sends for them is dropped. So a question is untrusted: :meth:`respond` checks each field of it, and whatever a
+    question holds, the answer is a result or a message. A subclass gives ``_esm = script_of(...)`` and
     ``_css = style_of(...)``, calls ``super().__init__()``, fills ``setup`` and then ``answer``.
 
     Attributes:
@@ -65,13 +68,20 @@ class Page(anywidget.AnyWidget):
     """
 
     query = traitlets.Any().tag(sync=True)
-    answer = traitlets.Dict().tag(sync=True)
-    setup = traitlets.Dict().tag(sync=True)
-    bundle = traitlets.Instance(PlotlyBundle).tag(sync=True, **ipywidgets.widget_serialization)
+    answer = traitlets.Dict().tag(sync=True, kernel=True)
+    setup = traitlets.Dict().tag(sync=True, kernel=True)
+    bundle = traitlets.Instance(PlotlyBundle).tag(sync=True, kernel=True, **ipywidgets.widget_serialization)
+
+    _last_seq = 0  # of the question answered last; pages that draw what is new know it as an answer to theirs
 
     def __init__(self) -> None:
         super().__init__(bundle=PlotlyBundle.shared())
         self.observe(self._asked, "query")
+
+    def set_state(self, sync_data: dict[str, Any]) -> None:
+        """Set what a page sends, but for what is the kernel's own."""
+        owned = _COMMON.union(self.trait_names(kernel=True))
+        super().set_state({n: v for n, v in sync_data.items() if n not in owned and not n.startswith("_")})
 
     def respond(self, asked: dict[str, Any]) -> dict[str, Any]:
         """The fields of the answer to a question, which may hold anything.
@@ -85,13 +95,20 @@ class Page(anywidget.AnyWidget):
         """The control beside which a message stands; "" is none of them."""
         return ""
 
-    def tell(self, seq: int, asked: dict[str, Any]) -> None:
-        """Answer a question; what is wrong with it stands in ``answer["error"]``, beside the last answer."""
+    def tell(self, seq: int | None, asked: dict[str, Any]) -> None:
+        """Answer a question; what is wrong with it stands in ``answer["error"]``, beside the last answer.
+
+        ``seq`` is None where no page asked: the answer has the number of the last one, and takes its place.
+        """
+        seq = self._last_seq = self._last_seq if seq is None else seq
         try:
             answer = {"seq": seq, "error": None, **self.respond(asked)}
         except CodesignError as error:
             answer = self._refusal(seq, str(error), asked)
-        except FAULTS as error:
+        except KeyboardInterrupt:
+            self.answer = self._refusal(seq, "the kernel was interrupted while it worked this out; ask again", asked)
+            raise
+        except Exception as error:  # the outermost edge: without an answer the page would wait for ever
             _LOG.exception("a question to %s failed", type(self).__name__)
             told = f"this failed ({type(error).__name__}); the kernel's log has the details"
             answer = self._refusal(seq, told, asked)
@@ -104,7 +121,7 @@ class Page(anywidget.AnyWidget):
         query = change["new"]
         asked = query if isinstance(query, dict) else {}
         seq = asked.get("seq")
-        self.tell(seq if isinstance(seq, int) else 0, asked)
+        self.tell(seq if isinstance(seq, int) and 0 <= seq < _COUNTED else 0, asked)
 
     def close(self) -> None:
         """Free what the widget holds in the kernel and in the page; the bundle stays, as others share it."""

@@ -57,7 +57,7 @@ class Playground(Page):
         network, parameters: what is shown. cost: its Cost, None while the design cannot run the network.
     """
 
-    front_figure = traitlets.Dict().tag(sync=True)
+    front_figure = traitlets.Dict().tag(sync=True, kernel=True)
 
     _esm = script_of("controls.js", "playground.js")
     _css = style_of()
@@ -102,9 +102,9 @@ class Playground(Page):
         """Show ``network`` with these parameters changed; what is wrong with them stands in ``answer["error"]``."""
         wanted = {**self.parameters, **parameters}
         asked = {"network": network or self.network, "parameters": wanted, "details": True}
-        self.tell(int(self.answer.get("seq", 0)), asked)
+        self.tell(None, asked)
 
-    def tell(self, seq: int, asked: dict[str, Any]) -> None:
+    def tell(self, seq: int | None, asked: dict[str, Any]) -> None:
         with self.hold_sync():  # figure and answer in one message, so that the page draws once
             super().tell(seq, asked)
 

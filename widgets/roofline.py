@@ -72,6 +72,7 @@ class Roofline(Page):
     """
 
     selected = traitlets.Any("").tag(sync=True)
+    info: roofs.RoofsInfo | None = None
 
     _esm = script_of("drawing.js", "controls.js", "roofs.js", "roofline.js")
     _css = style_of("roofline.css", "ckx-roofline")
@@ -88,7 +89,6 @@ class Roofline(Page):
         self._controls = {label: controls_of(machine) for label, machine in self._machines.items()}
         self._changed: list[str] = []
         self.cost: Any = None
-        self.info: roofs.RoofsInfo | None = None
         self.network, self.machine = next(iter(self._networks)), next(iter(self._machines))
         self.parameters = self.defaults(self.machine)
         self.setup = {
@@ -122,7 +122,7 @@ class Roofline(Page):
             "machine": machine or self.machine,
             "parameters": {**start, **parameters},
         }
-        self.tell(int(self.answer.get("seq", 0)), asked)
+        self.tell(None, asked)
 
     def respond(self, asked: dict[str, Any]) -> dict[str, Any]:
         network, machine = asked.get("network"), asked.get("machine")
@@ -152,6 +152,13 @@ class Roofline(Page):
     def _refusal(self, seq: int, message: str, asked: dict[str, Any]) -> dict[str, Any]:
         standing = {"network": self.network, "machine": self.machine, "parameters": dict(self.parameters)}
         return {**super()._refusal(seq, message, asked), **standing}
+
+    @traitlets.validate("selected")
+    def _proper(self, proposal: Mapping[str, Any]) -> str:
+        """A layer that is shown, or none; a page may say anything."""
+        name = proposal["value"]
+        known = self.info is not None and isinstance(name, str) and name in {point.name for point in self.info.points}
+        return name if known else ""
 
     def _workload(self, network: str) -> Any:
         workload = self._networks[network]

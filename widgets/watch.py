@@ -88,7 +88,7 @@ class ClusterWatch(Page):
     def blame(self, message: str, asked: dict[str, Any]) -> str:
         return "span"
 
-    def tell(self, seq: int, asked: dict[str, Any]) -> None:
+    def tell(self, seq: int | None, asked: dict[str, Any]) -> None:
         with self._turn:
             super().tell(seq, asked)
             self._shown_s = time.monotonic()
@@ -102,7 +102,7 @@ class ClusterWatch(Page):
     def _news(self) -> None:
         """A look was taken: show it, unless the last picture is young. The last one, of a cluster that closes, is."""
         if self._cluster.closed or time.monotonic() - self._shown_s >= self._interval_s:
-            self.tell(int(self.answer.get("seq", 0)), {"span": self._span})
+            self.tell(None, {"span": self._span})
 
 
 def _tiles(now: Any, decisions: Sequence[Step]) -> list[dict[str, str]]:
