@@ -76,9 +76,9 @@ class RtlViewer(Page):
         InvalidInputError: there are no sources, or a signal has no such name.
     """
 
-    marks = traitlets.Dict().tag(sync=True)
-    waves = traitlets.Dict().tag(sync=True)
-    sources = traitlets.Dict().tag(sync=True)
+    marks = traitlets.Dict().tag(sync=True, kernel=True)
+    waves = traitlets.Dict().tag(sync=True, kernel=True)
+    sources = traitlets.Dict().tag(sync=True, kernel=True)
     # of any type, as traitlets.Any would keep None as it is
     view: Any = traitlets.TraitType({}).tag(sync=True)
 
@@ -188,7 +188,7 @@ class RtlViewer(Page):
     def blame(self, message: str, asked: dict[str, Any]) -> str:
         return "file" if message.startswith("file") else "waves"
 
-    def tell(self, seq: int, asked: dict[str, Any]) -> None:
+    def tell(self, seq: int | None, asked: dict[str, Any]) -> None:
         with self.hold_sync():  # the answer comes with what it is about
             super().tell(seq, asked)
 
