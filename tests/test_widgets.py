@@ -158,6 +158,7 @@ def test_all_of_them_in_jupyterlab(tab: Any) -> None:
     """Each shows a picture, light and dark; axe-core is content; nothing is wider than its cell; ids are unique."""
     shown = f"() => document.querySelectorAll('.jp-Notebook .ckx').length >= {len(HOMES)}"
     tab.wait_for_function(shown, timeout=200_000)
+    tab.set_viewport_size({"width": 1280, "height": 2600})  # what is scrolled away is cut from pictures
     folder = os.environ.get("CODESIGN_SHOTS")
     for theme in ("JupyterLab Light", "JupyterLab Dark"):
         tab.evaluate("(theme) => window.jupyterapp.commands.execute('apputils:change-theme', { theme })", theme)
