@@ -179,13 +179,23 @@ def browse(url: str, ready: str | None = None, width: int = 1280, timeout_s: flo
     assert not problems, problems
 
 
+def serious_violations(tab: Any, root: str = ".ckx") -> list[str]:
+    """What axe-core finds serious or critical in the elements at ``root``, as the tab shows them now."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    found = axe.run(tab, context=root, options={"resultTypes": ["violations"]}).response["violations"]
+    return [
+        f"{one['id']}: {one['help']}: {[node['html'][:200] for node in one['nodes'][:3]]}"
+        for one in found
+        if one["impact"] in ("serious", "critical")
+    ]
+
+
 def check_looks(tab: Any, name: str, root: str = ".ckx") -> None:
     """What holds for each widget on a page of Voila, at 1280 and 390 pixels, light and dark.
 
     Nothing is wider than the screen, axe-core finds no serious violation, on a phone what can be pressed is at least
     40 pixels high, and the keyboard reaches every control. With CODESIGN_SHOTS=folder the pictures are kept there.
     """
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
     for width in (1280, 390):
         tab.set_viewport_size({"width": width, "height": 900})
         for scheme in ("light", "dark"):
@@ -193,12 +203,7 @@ def check_looks(tab: Any, name: str, root: str = ".ckx") -> None:
             tab.wait_for_timeout(700)  # the theme follows after 200 ms, and figures are drawn again
             if folder := os.environ.get("CODESIGN_SHOTS"):
                 tab.screenshot(path=f"{folder}/{name}-{width}-{scheme}.png", full_page=True)
-            found = axe.run(tab, context=root, options={"resultTypes": ["violations"]}).response["violations"]
-            serious = [
-                f"{one['id']}: {one['help']}: {[node['html'][:200] for node in one['nodes'][:3]]}"
-                for one in found
-                if one["impact"] in ("serious", "critical")
-            ]
+            serious = serious_violations(tab, root)
             assert not serious, f"at {width} pixels, {scheme}: {serious}"
         wide = tab.evaluate("document.documentElement.scrollWidth")
         assert wide <= width, f"{wide} px wide on a screen of {width}"

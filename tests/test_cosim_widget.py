@@ -203,14 +203,17 @@ HOSTILE: list[Any] = [
 
 def test_whatever_a_page_sends_is_answered(panel_of: Any, good: ck.CosimReport) -> None:
     panel, job = panel_of(lambda: good)
-    for asked in HOSTILE:
+    deeds = [asked.get("do") if isinstance(asked, dict) else None for asked in HOSTILE]
+    assert deeds.index("run") == 5
+    # from there on a run is asked for: of simulators that are none, then of lawful ones with unlawful counts
+    blamed = ["" if deed != "run" else "simulator" if at < 11 else "vectors" for at, deed in enumerate(deeds)]
+    for asked, control in zip(HOSTILE, blamed, strict=True):
         panel.query = asked
         panel.query = {"seq": 5, **asked} if isinstance(asked, dict) else asked
         assert panel.answer["error"]["text"], asked
+        assert panel.answer["error"]["control"] == control, asked
         assert panel.answer["state"] == "idle"
     assert job.asked == []
-    blamed = {asked["simulator"] if isinstance(asked["simulator"], str) else "list" for asked in HOSTILE[8:11]}
-    assert blamed
     panel.query = {"seq": 6, "do": "run", "simulator": "absent", "vectors": 1}
     assert panel.answer["error"] == {
         "control": "simulator",

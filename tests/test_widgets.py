@@ -16,7 +16,7 @@ import pytest
 
 codesign_widgets = pytest.importorskip("codesign_widgets")
 
-from browser import KERNEL_PATH, Served, browse, jupyterlab, run_all  # noqa: E402 - behind what it needs
+from browser import KERNEL_PATH, Served, browse, jupyterlab, run_all, serious_violations  # noqa: E402 - behind what it needs
 
 from codesign_widgets.page import style_of, text_of  # noqa: E402
 
@@ -144,19 +144,29 @@ def tab(notebook: Served) -> Iterator[Any]:
         yield opened
 
 
+#: Ids that more than one element of the notebook has.
+TWICE = """() => {
+  const ids = [...document.querySelectorAll(".jp-Notebook [id]")].map((element) => element.id);
+  return [...new Set(ids.filter((id, at) => ids.indexOf(id) !== at))];
+}"""
+
+
 @pytest.mark.browser
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_all_of_them_in_jupyterlab(tab: Any) -> None:
-    """Each shows a picture, light and dark; nothing is wider than the notebook; Plotly is there once."""
+    """Each shows a picture, light and dark; axe-core is content; nothing is wider than its cell; ids are unique."""
     shown = f"() => document.querySelectorAll('.jp-Notebook .ckx').length >= {len(HOMES)}"
     tab.wait_for_function(shown, timeout=200_000)
+    tab.set_viewport_size({"width": 1280, "height": 2600})  # what is scrolled away is cut from pictures
     folder = os.environ.get("CODESIGN_SHOTS")
     for theme in ("JupyterLab Light", "JupyterLab Dark"):
         tab.evaluate("(theme) => window.jupyterapp.commands.execute('apputils:change-theme', { theme })", theme)
         dark = str(theme.endswith("Dark")).lower()
         told = "(dark) => [...document.querySelectorAll('.ckx')].every((page) => page.dataset.dark === dark)"
         tab.wait_for_function(told, arg=dark, timeout=30_000)
+        serious = serious_violations(tab)
+        assert not serious, f"{theme}: {serious}"
         for number, name in enumerate(HOMES):
             page = tab.locator(".jp-Notebook .ckx").nth(number)
             page.scroll_into_view_if_needed()
@@ -168,6 +178,8 @@ def test_all_of_them_in_jupyterlab(tab: Any) -> None:
                 assert page.locator("svg, canvas").count() > 0, f"no picture in {name}"
             assert page.evaluate("(page) => page.scrollWidth <= page.clientWidth + 1"), f"{name} is wider than its cell"
     assert tab.evaluate("() => document.querySelectorAll('script[src^=blob]').length") == 1
+    twice = tab.evaluate(TWICE)
+    assert not twice, f"ids that occur more than once, so that labels and descriptions are another's: {twice}"
 
 
 @pytest.mark.browser

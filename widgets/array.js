@@ -2,7 +2,7 @@
 // array_words.js and array_parts.js stand before this text.
 
 function render({ model, el }) {
-  const id = `ckx${(instances += 1)}`;
+  const id = viewId();
   const setup = model.get("setup");
   const ui = arrayLayout(setup, id);
   const matrices = matrixView((what) => follow(what));

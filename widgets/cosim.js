@@ -137,7 +137,7 @@ function progressView(ui) {
 const TOLD = { idle: "Nothing has run so far.", running: "Running.", stopping: "Stopping the simulator.", done: "Done." };
 
 function render({ model, el }) {
-  const id = `ckx${(instances += 1)}`;
+  const id = viewId();
   const ui = panelLayout(model.get("setup"), id);
   const root = make("div", { className: "ckx ckx-cosim" }, ui.form, ui.main);
   el.append(root);

@@ -118,7 +118,7 @@ function scatterHands(view, state, on) {
 }
 
 function render({ model, el }) {
-  const id = `ckx${(instances += 1)}`;
+  const id = viewId();
   const setup = model.get("setup");
   const table = tableOf(setup, model.get("fixed"), model.get("moving"));
   const root = make("div", { className: "ckx ckx-explorer" });

@@ -35,7 +35,7 @@ function sideLayout(side, setup, id) {
 }
 
 function render({ model, el }) {
-  const id = `ckx${(instances += 1)}`;
+  const id = viewId();
   const setup = model.get("setup");
   const plain = (names) => Object.fromEntries(names.map((name) => [name, name]));
   const network = chooser(`${id}-network`, "Network", plain(setup.networks));

@@ -316,7 +316,7 @@ class Explorer {
 
 function render({ model, el }) {
   el.classList.add("ckx-host");
-  const shown = new Explorer(model, el, `ckx${(instances += 1)}`);
+  const shown = new Explorer(model, el, viewId());
   const changed = () => shown.changed();
   model.on("change:chosen", changed);
   const stopTheme = followTheme(shown.root, () => {

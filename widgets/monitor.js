@@ -64,7 +64,7 @@ function pageOf(id, setup) {
 }
 
 function render({ model, el }) {
-  const id = `ckx${(instances += 1)}`;
+  const id = viewId();
   const ui = pageOf(id, model.get("setup"));
   const { root } = ui;
   el.append(root);

@@ -2,7 +2,12 @@
 // figure.js stands before this text, the script of a page behind it; Plotly is set once the bundle has loaded.
 
 let Plotly;
-let instances = 0;
+
+// Begins the ids of a view. Each widget brings this script of its own, so that the count is the document's.
+function viewId() {
+  globalThis.codesignViews = (globalThis.codesignViews ?? 0) + 1;
+  return `ckx${globalThis.codesignViews}`;
+}
 
 function make(tag, attributes = {}, ...children) {
   const node = document.createElement(tag);

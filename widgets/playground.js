@@ -46,7 +46,7 @@ function layoutOf(setup, id) {
 }
 
 function render({ model, el }) {
-  const id = `ckx${(instances += 1)}`;
+  const id = viewId();
   const setup = model.get("setup");
   const defaults = Object.fromEntries(setup.controls.map((c) => [c.name, c.default]));
   const ui = layoutOf(setup, id);

@@ -57,7 +57,7 @@ function legendOf() {
 }
 
 function render({ model, el }) {
-  const id = `ckx${(instances += 1)}`;
+  const id = viewId();
   const setup = model.get("setup");
   const ui = roofLayout(setup, id);
   const root = make("div", { className: "ckx ckx-split ckx-roofline" }, ui.head, ui.form, ui.figure, ui.rest);

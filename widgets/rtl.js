@@ -227,7 +227,7 @@ function sourcePane(app, setup, id) {
 }
 
 function render({ model, el }) {
-  const id = `ckx${(instances += 1)}`;
+  const id = viewId();
   const setup = model.get("setup");
   // JupyterLab's own keys (0 twice restarts the kernel) are not for what happens in here
   const root = make("div", { className: "ckx ckx-rtl" });

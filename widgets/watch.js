@@ -24,7 +24,7 @@ function logTable() {
 }
 
 function render({ model, el }) {
-  const id = `ckx${(instances += 1)}`;
+  const id = viewId();
   const select = make("select", { id: `${id}-span` }, ...model.get("setup").spans.map((name) => make("option", { value: name }, name)));
   const state = make("p", { className: "ckx-state", role: "status" });
   const error = make("p", { className: "ckx-error", role: "alert" });

@@ -142,15 +142,15 @@ def standing_figure(info: StandingInfo) -> go.Figure:
     figure.add_scatter(
         **_at(edge, across, up), mode="lines+markers", name="front of these two",
         hovertemplate="%{text}<extra></extra>",
-        line={"color": theme.CATEGORY["outputs"], "width": 2},
-        marker={"size": 7, "color": theme.CATEGORY["outputs"]},
+        line={"color": theme.LIGHT["muted"], "width": 1.5},
+        marker={"size": 8, "color": theme.LIGHT["text"], "line": {"color": theme.LIGHT["ground"], "width": 1}},
     )  # fmt: skip
     knee = info.spots[info.knee]
     figure.add_scatter(
         **_at([knee], across, up), mode="markers", name="knee", hovertemplate="%{text}<extra></extra>",
         marker={
-            "symbol": "diamond", "size": 13, "color": theme.CATEGORY["inputs"],
-            "line": {"color": theme.LIGHT["text"], "width": 1},
+            "symbol": "diamond-open", "size": 15, "color": theme.LIGHT["text"],
+            "line": {"color": theme.LIGHT["text"], "width": 3},
         },
     )  # fmt: skip
     label = {
@@ -221,7 +221,7 @@ def growth_figure(info: GrowthInfo) -> go.Figure:
         y=theme.lists([100 * value for value in info.hypervolume]),
         mode="lines",
         name="hypervolume",
-        line={"color": theme.CATEGORY["outputs"], "width": 2, "shape": "hv"},
+        line={"color": theme.LIGHT["text"], "width": 2, "shape": "hv"},
         hovertemplate="%{y:.3g} % after %{x:,} designs<extra></extra>",
     )
     low, high = 100 * min(info.hypervolume), 100 * max(info.hypervolume)
