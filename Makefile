@@ -35,7 +35,7 @@ apps: $(VENV)/.all ## serve the apps with Voila on this machine only (PORT=numbe
 		--VoilaConfiguration.extension_allowlist="['@voila-dashboards/widgets-manager8', '@jupyter-widgets/jupyterlab-manager', 'anywidget']"
 
 test: $(VENV)/.all system-packages lint ## format, lint, types and every test
-	$(BIN)/python -m pytest -n auto --dist loadfile $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 lint: $(VENV)/.all ## format, lint and types only
 	$(BIN)/ruff check .

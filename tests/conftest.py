@@ -48,6 +48,16 @@ def _fail_in_ci(report: pytest.TestReport | pytest.CollectReport, markers: set[s
         report.longrepr = f"in CI this may not be skipped; `make test` should have installed what it needs: {reason}"
 
 
+#: Files that take minutes, the longest first: begun last, one of them would run on while the other workers wait.
+LONG = ("test_notebooks", "test_verify", "test_labs", "test_axi", "test_synth", "test_lawful", "test_testbench")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The long files first; `make test` tells xdist to keep this order."""
+    order = {name: place for place, name in enumerate(LONG)}
+    items.sort(key=lambda item: order.get(item.path.stem, len(LONG)))
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield

@@ -120,21 +120,27 @@ def test_what_is_no_result_comes_back_from_a_worker(two: Cluster, store: ck.Stor
         assert found.provenance.evaluated < SPACE.size, "the blocks before are not evaluated again"
 
 
-def three_fails(item: int) -> int:
-    if item == 3:
-        time.sleep(2)  # so that the other worker is done with those before it
+def three_fails(item: tuple[int, str]) -> int:
+    number, folder = item
+    if number == 3:
+        time.sleep(2)  # so that the other worker has done some
+    (Path(folder) / str(number)).touch()
+    if number == 3:
         raise ValueError("three is refused")
-    return item
+    return number
 
 
-def test_one_that_fails_takes_no_finished_one_with_it(two: Cluster) -> None:
+def test_one_that_fails_takes_no_finished_one_with_it(two: Cluster, tmp_path: Path) -> None:
     found: list[tuple[int, int]] = []
     executor = two.executor()
     executor.batch_s = 0.0  # an item is a batch
     with pytest.raises(ValueError, match="three is refused"):
-        found.extend(executor.run(three_fails, range(200)))  # which keeps what came before the error
+        found.extend(executor.run(three_fails, [(number, str(tmp_path)) for number in range(200)]))
     assert len(dict(found)) == len(found)
-    assert {0, 1, 2} <= {position for position, _ in found}
+    ended = {int(path.name): path.stat().st_mtime for path in tmp_path.iterdir()}
+    finished = {number for number, time_s in ended.items() if time_s < ended[3] - 1.0}  # with a second to arrive in
+    assert finished
+    assert finished <= {position for position, _ in found}
 
 
 #: A worker of one process that cannot import what is named.

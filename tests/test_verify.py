@@ -68,6 +68,7 @@ def test_ends_are_ends():
 
 @pytest.mark.slow
 @pytest.mark.verilator
+@pytest.mark.timeout(300)
 def test_two_hundred_networks_on_verilator():
     report = verify(200, 0, "verilator", machines=2 * KINDS)
     assert report.failure is None, str(report.failure)

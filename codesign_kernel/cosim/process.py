@@ -23,6 +23,8 @@ def finished(
     Raises:
         StoppedError: ``stop`` said so; the tool and its children have been killed.
     """
+    # a compiler that is killed leaves its temporary files: they go with the folder
+    environment = {**(os.environ if environment is None else environment), "TMPDIR": str(folder)}
     if stop is None:
         return subprocess.run(
             command, cwd=folder, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL, env=environment
