@@ -356,7 +356,9 @@ def test_loops_and_levels_are_linked_in_a_browser(pages: Served) -> None:
 
         # the table adds up to the layer's energy
         tab.get_by_text("Traffic and energy as a table").click()
-        last = tab.locator(".ckx-table tbody tr").last.locator("th, td").all_inner_texts()
+        rows = tab.locator(".ckx-table tbody tr")
+        rows.last.wait_for()  # they are made once they are asked for
+        last = rows.last.locator("th, td").all_inner_texts()
         assert last[0] == "All"
         assert last[4] == a.locator(".ckx-tiles b").nth(1).inner_text()
 
