@@ -75,3 +75,32 @@ class MissingPackageError(CodesignError, ImportError):
 
 class SpeechError(CodesignError):
     """The speech synthesiser failed, or has no such voice; the message says which."""
+
+
+class ScopeError(CodesignError, PermissionError):
+    """The scope that this work runs in forbids it, or ends before it: the message names the limit and the value."""
+
+
+class ScopeFileError(CodesignError, ValueError):
+    """A scope file is no scope: an unknown capability, limit or key, or a value out of its range."""
+
+
+class SandboxError(CodesignError):
+    """This machine cannot enforce what a scope asks for; the message says what is missing and how to go on."""
+
+
+class ConsentError(CodesignError, PermissionError):
+    """Something was to be kept beyond the session, and the person has not agreed to that."""
+
+
+class ServiceError(CodesignError):
+    """A gateway answered with an error; ``status`` is the one of HTTP and ``code`` the gateway's own word for it."""
+
+    def __init__(self, message: str, status: int = 0, code: str = "") -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+
+
+class AuditError(CodesignError):
+    """The audit trail cannot be written, or its key or head is missing or damaged."""

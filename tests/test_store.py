@@ -283,5 +283,26 @@ def test_the_store_needs_no_torch_and_no_dask(tmp_path: Path) -> None:
         ".add(pandas.DataFrame({'a': [1]})); print(sorted({'torch', 'dask', 'distributed'} & set(sys.modules)))"
     )
     command = [sys.executable, "-c", code, str(tmp_path / "s.db")]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=100)
     assert done.stdout.strip() == "[]"
+
+
+def test_threads_that_write_to_sqlite_wait_in_turn_and_without_a_connection(tmp_path: Path) -> None:
+    with ck.Store(tmp_path / "store.db") as store:
+        database = store._database
+        written: list[int] = []
+
+        def write(number: int) -> None:
+            with database.write():
+                written.append(number)
+
+        threads = [threading.Thread(target=write, args=(number,)) for number in range(20)]
+        with database.write():
+            for thread in threads:
+                thread.start()
+            threads[0].join(0.1)
+            assert database.engine.pool.checkedout() == 1  # type: ignore[attr-defined]
+            assert not written
+        for thread in threads:
+            thread.join()
+        assert sorted(written) == list(range(20))

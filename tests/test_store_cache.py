@@ -188,7 +188,7 @@ def test_redis_is_killed_in_the_middle(own_redis: Redis, tmp_path: Path) -> None
     """Nothing is lost, the work goes on without it, and with it again when it is back."""
     clock = Clock()
     store = ck.Store(tmp_path / "s.db")
-    redis_tier = RedisTier(own_redis.url, ttl_s=60)
+    redis_tier = RedisTier(own_redis.url, ttl_s=60, timeout_s=30)  # a slow answer is no error
     cache = Cache([redis_tier, DatabaseTier(store._database)], lambda: Breaker(clock=clock))
     expected = {digest_of(number): b"%d" % number for number in range(60)}
     for number, (key, value) in enumerate(expected.items()):

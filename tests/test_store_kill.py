@@ -21,7 +21,8 @@ from sqlalchemy import text
 
 import codesign_kernel as ck
 from codesign_kernel.errors import InvalidInputError, StoreFullError, StoreUnavailableError
-from codesign_kernel.store import digest_of
+from codesign_kernel.store import database, digest_of
+from codesign_kernel.store.people import People
 
 SPACE = digest_of({"rows": [4, 8]})
 ROOT = Path(__file__).parent.parent
@@ -53,6 +54,36 @@ def client(url: str, start: int, step: int, stop: int) -> subprocess.Popen[str]:
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
 
 
+@pytest.mark.slow
+@pytest.mark.postgres
+def test_a_suspended_postgresql_is_away_and_comes_back(postgres: Postgres, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its connections stay open and nothing comes through them: what asks has an end all the same."""
+    monkeypatch.setattr(database, "SILENT_S", 2.0)  # on a busy machine a sound answer takes some of that
+    with ck.Store(postgres.new_store()) as store:
+        people = People(store)
+        ada = people.add("ada", "user")
+
+        def ask_suspended() -> None:
+            with store._database.read() as held:
+                server = held.exec_driver_sql("SELECT pg_backend_pid()").scalar_one()
+                os.kill(server, signal.SIGSTOP)
+                try:
+                    held.exec_driver_sql("SELECT 1")
+                finally:
+                    os.kill(server, signal.SIGCONT)
+
+        def ask_for_long() -> None:
+            with store._database.read() as held:
+                held.exec_driver_sql("SELECT pg_sleep(30)")
+
+        for ask, told in ((ask_suspended, "said nothing for 2 s"), (ask_for_long, "statement timeout")):
+            with pytest.raises(StoreUnavailableError, match=told):
+                ask()
+        assert people.by_name("ada") == ada
+        with store._database.write(for_long=True) as held:
+            held.exec_driver_sql("SELECT pg_sleep(2.5)")
+
+
 def check(store: ck.Store, batches: set[int]) -> None:
     """The study holds exactly these batches, each design once and with its own results."""
     done = store.open_study("s").frame()
@@ -68,6 +99,7 @@ def sound(path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_a_client_is_killed_while_it_writes(store_url: str, tmp_path: Path) -> None:
     finished: set[int] = set()
     for _ in range(3):
@@ -90,10 +122,11 @@ def test_a_client_is_killed_while_it_writes(store_url: str, tmp_path: Path) -> N
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_two_processes_write_at_once(store_url: str, tmp_path: Path) -> None:
     """Each has batches of its own and batches that the other has too; every design is counted once."""
     running = [client(store_url, 0, 1, 60), client(store_url, 0, 2, 120)]
-    told = [process.communicate(timeout=100)[0].split() for process in running]
+    told = [process.communicate(timeout=250)[0].split() for process in running]
     assert [process.returncode for process in running] == [0, 0]
     batches = {*range(60), *range(0, 120, 2)}
     assert sum(int(new) for lines in told for new in lines[1::2]) == BATCH * len(batches)
@@ -128,6 +161,7 @@ def own_postgres() -> Iterator[Postgres]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 @pytest.mark.postgres
 def test_postgresql_is_killed_in_the_middle(own_postgres: Postgres) -> None:
     """The recording waits for it, and goes on where it was."""

@@ -64,7 +64,7 @@ def export(
     study: str | None,
 ) -> Path:
     """Write ``path``, whole or not at all; see :meth:`Store.export_file`."""
-    wanted = select(StudyRow.__table__).order_by(StudyRow.id)
+    wanted = select(StudyRow.__table__).where(StudyRow.owner.is_(None)).order_by(StudyRow.id)
     found = connection.execute(wanted if study is None else wanted.where(StudyRow.name == study)).all()
     if study is not None and not found:
         raise InvalidInputError(f"the store {database.place} has no study {study!r:.60}; see studies()")

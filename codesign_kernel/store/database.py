@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,6 +22,9 @@ from codesign_kernel.store.schema import Table
 
 #: Seconds that a process waits for another one to finish writing, before it says so.
 BUSY_S = 30.0
+#: Seconds without a sign of PostgreSQL, after which it counts as away: it may be suspended, or behind a network that is
+#: gone, or another process may hold what is asked for. Its own ``statement_timeout`` does not end a wait for it.
+SILENT_S = 20.0
 _WRITES = "codesign_writes"
 #: SQLite's codes for a disk (or a quota, or a limit) that takes no more; the second to fifth are failed writes.
 _FULL = {sqlite3.SQLITE_FULL, *(sqlite3.SQLITE_IOERR | (n << 8) for n in (3, 4, 6, 19))}
@@ -29,6 +33,7 @@ _POSTGRES_FULL = "53100"
 Result = TypeVar("Result")
 
 _ENGINES: weakref.WeakSet[Engine] = weakref.WeakSet()
+_OPENED: weakref.WeakSet[Database] = weakref.WeakSet()
 _INHERITED: list[Pool] = []
 
 
@@ -37,6 +42,8 @@ def _leave_to_the_parent() -> None:
     for engine in _ENGINES:
         _INHERITED.append(engine.pool)
         engine.dispose(close=False)
+    for database in _OPENED:
+        database._turn = threading.RLock()  # a thread of the parent's may hold it, and is not here
 
 
 if hasattr(os, "register_at_fork"):
@@ -85,6 +92,7 @@ def _prepare_sqlite(connection: Any, _record: object) -> None:
     connection.isolation_level = None
     connection.execute("PRAGMA foreign_keys = ON")
     connection.execute("PRAGMA synchronous = FULL")  # what was committed survives a power cut
+    connection.execute("PRAGMA secure_delete = ON")  # what is deleted is overwritten, not only forgotten
     deadline_s = time.monotonic() + BUSY_S
     while connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
         try:
@@ -102,6 +110,13 @@ def _begin(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
 
+def _impatient(_dialect: object, _record: object, args: Sequence[Any], given: dict[str, Any]) -> Any:
+    """A connection to PostgreSQL that waits no longer than ``SILENT_S``, nor does the server for it."""
+    from codesign_kernel.store.impatient import ImpatientConnection
+
+    return ImpatientConnection.within(SILENT_S, *args, **given)
+
+
 class Database:
     """One database, opened. Threads may share it; a forked child gets connections of its own.
 
@@ -115,6 +130,7 @@ class Database:
 
     def __init__(self, url: URL, patience_s: float = 30.0) -> None:
         self.url, self.patience_s = url, patience_s
+        self._turn = threading.RLock()
         #: the file of SQLite; None with PostgreSQL
         self.path = Path(str(url.database)) if url.get_backend_name() == "sqlite" else None
         if self.path is not None:
@@ -131,8 +147,12 @@ class Database:
         else:
             waits = {"connect_timeout": 5, "keepalives_idle": 30, "tcp_user_timeout": 30_000}
             given = {name: value for name, value in waits.items() if name not in url.query}
-            self.engine = create_engine(url, connect_args=given, pool_pre_ping=True, use_insertmanyvalues=False)
+            self.engine = create_engine(
+                url, connect_args=given, pool_pre_ping=True, pool_timeout=SILENT_S, use_insertmanyvalues=False
+            )
+            event.listen(self.engine, "do_connect", _impatient)
         _ENGINES.add(self.engine)
+        _OPENED.add(self)
 
     @property
     def place(self) -> str:
@@ -153,18 +173,53 @@ class Database:
                 yield connection
 
     @contextmanager
-    def write(self) -> Iterator[Connection]:
+    def write(self, *, for_long: bool = False) -> Iterator[Connection]:
         """A transaction that writes: all of it or nothing.
+
+        ``for_long``: one statement may take as long as it takes, as a new version of the schema does.
 
         Raises:
             StoreFullError: the disk is full.
             StoreUnavailableError: it cannot be reached, or another process has been writing for ``BUSY_S``.
             StoreError: the database refused.
         """
-        with self._translating(), self.engine.connect() as connection:
+        with self._alone(), self._translating(), self.engine.connect() as connection:
             connection = connection.execution_options(**{_WRITES: True})
-            with connection.begin():
+            with connection.begin(), self._for_long(connection) if for_long else nullcontext():
                 yield connection
+
+    @contextmanager
+    def _for_long(self, connection: Connection) -> Iterator[None]:
+        """Nothing of PostgreSQL's ends a statement meanwhile."""
+        if self.path is not None:
+            yield
+            return
+        connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
+        held: Any = connection.connection.dbapi_connection
+        before, held.silent_s = held.silent_s, float("inf")
+        try:
+            yield
+        finally:
+            held.silent_s = before
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """One of this process's threads writes to SQLite at a time, without a connection until it is its turn.
+
+        SQLite itself lets writers sleep up to 0.1 s and try again, so that some would wait for seconds.
+        """
+        if self.path is None:
+            yield
+            return
+        turn = self._turn
+        if not turn.acquire(timeout=BUSY_S):
+            raise StoreUnavailableError(
+                f"another thread has been writing to {self.place} for {BUSY_S:g} s; wait for it, then repeat"
+            )
+        try:
+            yield
+        finally:
+            turn.release()
 
     def insert_new(self, connection: Connection, table: type[Table], rows: Sequence[Mapping[str, Any]]) -> int:
         """Insert those of ``rows`` whose key is not there; how many that were."""

@@ -10,6 +10,7 @@ from typing import Any
 from codesign_kernel.errors import InvalidInputError
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
+_OWNER = re.compile(r"[0-9a-zA-Z]{1,32}")
 #: Letters of a name at most: what a database's index takes everywhere.
 NAME_LENGTH = 200
 
@@ -80,3 +81,17 @@ def checked_name(name: Any, what: str) -> str:
             f"{what} is 1 to {NAME_LENGTH} printable characters, but got {name!r:.80}; choose another"
         )
     return name
+
+
+def checked_owner(owner: Any) -> str:
+    """``owner`` itself.
+
+    Raises:
+        InvalidInputError: it is not 1 to 32 letters and digits, as a person's subject is.
+    """
+    if not isinstance(owner, str) or not _OWNER.fullmatch(owner):
+        raise InvalidInputError(
+            f"an owner is a person's subject, 1 to 32 letters and digits, but got {owner!r:.80}; "
+            "look the person up first"
+        )
+    return owner

@@ -55,7 +55,7 @@ def upgrade(database: Database) -> str:
         _refuse_newer(database, version(connection))
         if version(connection) == newest:
             return newest
-    with _ALEMBIC, database.write() as connection:
+    with _ALEMBIC, database.write(for_long=True) as connection:
         if database.path is None:
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
         _refuse_newer(database, version(connection))  # another process may have come first

@@ -11,14 +11,17 @@ from typing import Any
 from sqlalchemy import (
     JSON,
     BigInteger,
+    Boolean,
     DateTime,
     Double,
     ForeignKey,
     ForeignKeyConstraint,
     Index,
+    Integer,
     LargeBinary,
     String,
     Text,
+    UniqueConstraint,
 )
 from sqlalchemy.engine import Dialect
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
@@ -127,6 +130,7 @@ class StudyRow(Table):
     objectives: Mapped[Any] = mapped_column(JSON)
     data: Mapped[Any] = mapped_column(JSON)
     provenance_id: Mapped[int] = mapped_column(ForeignKey("codesign_provenance.id"))
+    owner: Mapped[str | None] = mapped_column(String(32), index=True)
 
 
 class StudyRecordRow(Table):
@@ -179,3 +183,115 @@ class CacheRow(Table):
     size: Mapped[int] = mapped_column(BigInteger)
     content: Mapped[bytes] = mapped_column(LargeBinary)
     written_at: Mapped[datetime] = mapped_column(UtcTime)
+    owner: Mapped[str | None] = mapped_column(String(32), index=True)
+
+
+class PersonRow(Table):
+    """Who may sign in. ``subject`` is a random name that says nothing; all that a person owns is filed under it."""
+
+    __tablename__ = "codesign_person"
+    subject: Mapped[str] = mapped_column(String(32), primary_key=True)
+    name: Mapped[str] = mapped_column(String(200), unique=True)
+    role: Mapped[str] = mapped_column(String(16))
+    password: Mapped[str | None] = mapped_column(Text)
+    provider: Mapped[str] = mapped_column(String(32))
+    disabled: Mapped[bool] = mapped_column(Boolean)
+    created_at: Mapped[datetime] = mapped_column(UtcTime)
+    seen_at: Mapped[datetime | None] = mapped_column(UtcTime)
+
+
+def _owner(**options: Any) -> Mapped[str]:
+    return mapped_column(String(32), ForeignKey("codesign_person.subject", ondelete="CASCADE"), **options)
+
+
+class LoginRow(Table):
+    """A browser that is signed in: the digest of its cookie's secret."""
+
+    __tablename__ = "codesign_login"
+    digest: Mapped[str] = _digest(primary_key=True)
+    owner: Mapped[str] = _owner(index=True)
+    created_at: Mapped[datetime] = mapped_column(UtcTime)
+    seen_at: Mapped[datetime] = mapped_column(UtcTime)
+    expires_at: Mapped[datetime] = mapped_column(UtcTime)
+
+
+class TokenRow(Table):
+    """An API token: the digest of its secret, and the capabilities that it carries."""
+
+    __tablename__ = "codesign_token"
+    id: Mapped[str] = mapped_column(String(16), primary_key=True)
+    digest: Mapped[str] = _digest(unique=True)
+    owner: Mapped[str] = _owner(index=True)
+    label: Mapped[str] = mapped_column(String(200))
+    capabilities: Mapped[Any] = mapped_column(JSON)
+    created_at: Mapped[datetime] = mapped_column(UtcTime)
+    expires_at: Mapped[datetime] = mapped_column(UtcTime)
+    revoked_at: Mapped[datetime | None] = mapped_column(UtcTime)
+    used_at: Mapped[datetime | None] = mapped_column(UtcTime)
+
+
+class ConsentRow(Table):
+    """What a person agreed to, or took back: one row a purpose."""
+
+    __tablename__ = "codesign_consent"
+    owner: Mapped[str] = _owner(primary_key=True)
+    purpose: Mapped[str] = mapped_column(String(32), primary_key=True)
+    granted: Mapped[bool] = mapped_column(Boolean)
+    text_version: Mapped[str] = mapped_column(String(32))
+    at: Mapped[datetime] = mapped_column(UtcTime)
+
+
+class JobRow(Table):
+    """Work that somebody asked for: what, how far, and what came of it. Request and result may be encrypted."""
+
+    __tablename__ = "codesign_job"
+    __table_args__ = (
+        UniqueConstraint("owner", "idempotency_key"),
+        Index("codesign_job_owner_at", "owner", "created_at"),
+    )
+    id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    owner: Mapped[str] = _owner()
+    kind: Mapped[str] = mapped_column(String(32))
+    scope: Mapped[str] = mapped_column(String(200))
+    state: Mapped[str] = mapped_column(String(16), index=True)
+    idempotency_key: Mapped[str | None] = mapped_column(String(200))
+    request_digest: Mapped[str] = _digest()
+    request: Mapped[bytes] = mapped_column(LargeBinary)
+    result: Mapped[bytes | None] = mapped_column(LargeBinary)
+    error: Mapped[str] = mapped_column(Text)
+    done: Mapped[float] = mapped_column(Double)
+    message: Mapped[str] = mapped_column(String(400))
+    attempt: Mapped[int] = mapped_column(Integer)
+    created_at: Mapped[datetime] = mapped_column(UtcTime)
+    started_at: Mapped[datetime | None] = mapped_column(UtcTime)
+    finished_at: Mapped[datetime | None] = mapped_column(UtcTime)
+    expires_at: Mapped[datetime | None] = mapped_column(UtcTime, index=True)
+
+
+class JobEventRow(Table):
+    """One step of a job's progress, numbered from 1, so that a reader can go on where it was cut off."""
+
+    __tablename__ = "codesign_job_event"
+    job_id: Mapped[str] = mapped_column(String(32), ForeignKey("codesign_job.id", ondelete="CASCADE"), primary_key=True)
+    number: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    at: Mapped[datetime] = mapped_column(UtcTime)
+    data: Mapped[Any] = mapped_column(JSON)
+
+
+class BelongingRow(Table):
+    """A file that belongs to somebody: an upload, a result, a bundle. Never shared, not even with who has the same."""
+
+    __tablename__ = "codesign_belonging"
+    __table_args__ = (Index("codesign_belonging_owner_at", "owner", "created_at"),)
+    id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    owner: Mapped[str] = _owner()
+    job_id: Mapped[str | None] = mapped_column(
+        String(32), ForeignKey("codesign_job.id", ondelete="CASCADE"), index=True
+    )
+    name: Mapped[str] = mapped_column(String(200))
+    media_type: Mapped[str] = mapped_column(String(100))
+    size: Mapped[int] = mapped_column(BigInteger)
+    digest: Mapped[str] = _digest()
+    content: Mapped[bytes] = mapped_column(LargeBinary)
+    created_at: Mapped[datetime] = mapped_column(UtcTime)
+    expires_at: Mapped[datetime | None] = mapped_column(UtcTime, index=True)

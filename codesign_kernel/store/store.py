@@ -203,6 +203,7 @@ class Store:
         *,
         data: object = None,
         seed: int | None = None,
+        owner: str | None = None,
     ) -> Study:
         """The study of that name, made if it is not there.
 
@@ -212,6 +213,7 @@ class Store:
             objectives: names, or {name: direction}: plain data.
             data: what else is to be kept of it; of the call that makes it.
             seed: likewise.
+            owner: the subject of the person whose it is: nobody else finds it, and another may have one of that name.
 
         Raises:
             InvalidInputError: it is there, and of another space or of other objectives.
@@ -221,22 +223,26 @@ class Store:
 
         def make() -> Study:
             with self._database.write() as connection:
-                insert_study(self._database, connection, name, space_digest, sought, data, Provenance(seed))
-                return study_named(self._database, connection, name)
+                insert_study(self._database, connection, name, space_digest, sought, data, Provenance(seed), owner)
+                return study_named(self._database, connection, name, owner)
 
         return self._database.patiently(make)
 
-    def open_study(self, name: str) -> Study:
-        """The study of that name.
+    def open_study(self, name: str, *, owner: str | None = None) -> Study:
+        """The study of that name, and of that owner.
 
         Raises:
             InvalidInputError: there is none.
         """
         with self._database.read() as connection:
-            return study_named(self._database, connection, name)
+            return study_named(self._database, connection, name, owner)
 
-    def studies(self) -> pd.DataFrame:
-        """One row a study, the newest first: name, space_digest, evaluations, created_at, seed."""
+    def studies(self, *, owner: str | None = None) -> pd.DataFrame:
+        """One row a study, the newest first: name, space_digest, evaluations, created_at, seed.
+
+        Those of ``owner``; without, those that belong to nobody.
+        """
+        own = len(owner) + 2 if owner is not None else 1  # the name begins after the owner's, counted from 1
         count = (
             select(EvaluationRow.study_id, func.count().label("evaluations"))
             .group_by(EvaluationRow.study_id)
@@ -244,7 +250,7 @@ class Store:
         )
         return self._table(
             select(
-                StudyRow.name,
+                func.substr(StudyRow.name, own).label("name"),
                 StudyRow.space_digest,
                 func.coalesce(count.c.evaluations, 0).label("evaluations"),
                 ProvenanceRow.created_at,
@@ -252,11 +258,14 @@ class Store:
             )
             .join(ProvenanceRow, ProvenanceRow.id == StudyRow.provenance_id)
             .outerjoin(count, count.c.study_id == StudyRow.id)
+            .where(StudyRow.owner.is_not_distinct_from(owner))
             .order_by(ProvenanceRow.created_at.desc(), StudyRow.id.desc())
         )
 
     def export_file(self, path: str | os.PathLike[str], study: str | None = None) -> Path:
         """Write one study with the records that it is about, or everything without ``study``, into one file.
+
+        What belongs to somebody is not in it: :meth:`Privacy.export` hands that to its owner.
 
         Raises:
             InvalidInputError: there is no such study.
@@ -317,7 +326,7 @@ class Store:
         """
         with self._database.read() as connection:
             number = connection.execute(
-                select(StudyRow.provenance_id).where(StudyRow.name == study)
+                select(StudyRow.provenance_id).where(StudyRow.name == study, StudyRow.owner.is_(None))
             ).scalar_one_or_none()
             if number is None:
                 raise InvalidInputError(f"the store {self._database.place} has no study {study!r:.60}; see studies()")

@@ -15,7 +15,11 @@ from codesign_kernel.store.schema import CacheRow
 
 
 class Tier(Protocol):
-    """Somewhere that bytes are found again by their key."""
+    """Somewhere that bytes are found again by their key.
+
+    A value may have an owner. The key of one that does is bound to the owner already (:meth:`Cache.of`); a tier is told
+    the owner too, so that it can forget all that is theirs.
+    """
 
     name: str
     #: a value larger than this many bytes is not put here
@@ -23,11 +27,14 @@ class Tier(Protocol):
     #: what it raises when it is lost
     lost: tuple[type[Exception], ...]
 
-    def get(self, key: str) -> bytes | None:
+    def get(self, key: str, owner: str | None = None) -> bytes | None:
         """The bytes, or ``None`` if they are not here."""
 
-    def put(self, key: str, content: bytes) -> None:
+    def put(self, key: str, content: bytes, owner: str | None = None) -> None:
         """Keep the bytes; they may be gone at any time."""
+
+    def erase(self, owner: str) -> int:
+        """Forget all that is the owner's; how many values that were."""
 
 
 class MemoryTier:
@@ -41,9 +48,10 @@ class MemoryTier:
         #: bytes held now
         self.bytes = 0
         self._held: OrderedDict[str, bytes] = OrderedDict()
+        self._owners: dict[str, str] = {}
         self._lock = threading.Lock()
 
-    def get(self, key: str) -> bytes | None:
+    def get(self, key: str, owner: str | None = None) -> bytes | None:
         """The bytes, which are then the ones used last."""
         with self._lock:
             if key not in self._held:
@@ -51,14 +59,28 @@ class MemoryTier:
             self._held.move_to_end(key)
             return self._held[key]
 
-    def put(self, key: str, content: bytes) -> None:
+    def put(self, key: str, content: bytes, owner: str | None = None) -> None:
         """Keep the bytes, and let go of those that were not used for the longest time."""
         with self._lock:
-            self.bytes += len(content) - len(self._held.pop(key, b""))
+            self._forget(key)
             self._held[key] = content
+            self.bytes += len(content)
+            if owner is not None:
+                self._owners[key] = owner
             while self.bytes > self.limit_bytes:
-                _, old = self._held.popitem(last=False)
-                self.bytes -= len(old)
+                self._forget(next(iter(self._held)))
+
+    def erase(self, owner: str) -> int:
+        """Forget all that is the owner's in this process; how many values that were."""
+        with self._lock:
+            keys = [key for key, of in self._owners.items() if of == owner]
+            for key in keys:
+                self._forget(key)
+        return len(keys)
+
+    def _forget(self, key: str) -> None:
+        self.bytes -= len(self._held.pop(key, b""))
+        self._owners.pop(key, None)
 
 
 class RedisTier:
@@ -92,18 +114,30 @@ class RedisTier:
             ) from error
         self._ttl_ms = int(ttl_s * 1000)
 
-    def get(self, key: str) -> bytes | None:
+    def get(self, key: str, owner: str | None = None) -> bytes | None:
         """The bytes under the key of that name."""
-        found = self._redis.get(f"codesign:cache:{key}")
+        found = self._redis.get(_redis_key(key, owner))
         return None if found is None else bytes(found)
 
-    def put(self, key: str, content: bytes) -> None:
+    def put(self, key: str, content: bytes, owner: str | None = None) -> None:
         """Keep the bytes until their time is over, or Redis wants the room."""
-        self._redis.set(f"codesign:cache:{key}", content, px=self._ttl_ms)
+        self._redis.set(_redis_key(key, owner), content, px=self._ttl_ms)
+
+    def erase(self, owner: str) -> int:
+        """Forget every value whose key names the owner, counts of requests too; how many values that were."""
+        count = 0
+        # an owner is a random name of letters and digits: nothing in it means something in a pattern, or is in others
+        for key in self._redis.scan_iter(match=f"*{owner}*", count=1000):
+            count += int(self._redis.unlink(key))
+        return count
 
     def close(self) -> None:
         """Close the connections."""
         self._redis.close()
+
+
+def _redis_key(key: str, owner: str | None) -> str:
+    return f"codesign:cache:{key}" if owner is None else f"codesign:cache:of:{owner}:{key}"
 
 
 class DatabaseTier:
@@ -116,17 +150,22 @@ class DatabaseTier:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def get(self, key: str) -> bytes | None:
+    def get(self, key: str, owner: str | None = None) -> bytes | None:
         """The bytes of the row of that key."""
         with self._database.read() as connection:
             found = connection.execute(select(CacheRow.content).where(CacheRow.key == key)).scalar_one_or_none()
         return None if found is None else bytes(found)
 
-    def put(self, key: str, content: bytes) -> None:
+    def put(self, key: str, content: bytes, owner: str | None = None) -> None:
         """Keep the bytes in a row of their own."""
-        row = {"key": key, "size": len(content), "content": content, "written_at": datetime.now(UTC)}
+        row = {"key": key, "size": len(content), "content": content, "written_at": datetime.now(UTC), "owner": owner}
         with self._database.write() as connection:
             self._database.replace(connection, CacheRow, row)
+
+    def erase(self, owner: str) -> int:
+        """Forget all rows of the owner; how many that were."""
+        with self._database.write() as connection:
+            return connection.execute(delete(CacheRow).where(CacheRow.owner == owner)).rowcount
 
     def trim(self, limit_bytes: int) -> int:
         """Forget the oldest, until ``limit_bytes`` are left; how many values that were."""
