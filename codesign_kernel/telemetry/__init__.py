@@ -1,0 +1,1 @@
+"""What operators see: the structured log, the metrics, the audit trail."""
