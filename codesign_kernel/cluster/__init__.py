@@ -11,6 +11,7 @@ from importlib import import_module
 from types import ModuleType
 from typing import Any
 
+from codesign_kernel.cluster.demand import Demand
 from codesign_kernel.cluster.handle import Cluster
 from codesign_kernel.cluster.policies import MODES, Decision, Limits, Mode, Policy, Snapshot, Threshold
 from codesign_kernel.cluster.predictive import Predictive
@@ -24,6 +25,7 @@ __all__ = [
     "SHAPES",
     "Cluster",
     "Decision",
+    "Demand",
     "Limits",
     "Mode",
     "Moment",

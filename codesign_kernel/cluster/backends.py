@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
-from collections.abc import Callable, Mapping
+import socket
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
 from importlib import import_module
 from typing import Any, NamedTuple
 
@@ -20,6 +24,14 @@ _UNWATCHED = {
     "distributed.admin.system-monitor.gil.enabled": False,
     "distributed.admin.tick.interval": "200ms",
 }
+#: Of Python's own: a process that has loaded Dask once and is copied for each worker, in a tenth of a second instead of
+#: a second of a core each. What macOS loads does not survive being copied.
+_COPIED = {"distributed.worker.multiprocessing-method": "forkserver"}
+#: Loaded by each local worker before it connects. ``silence_logs`` holds until a worker has closed, and a connection to
+#: it that ends after that would be told: in a lesson or somebody's notebook as a line on stderr, now and then.
+_QUIET = "codesign_kernel.cluster.quiet"
+#: Characters of the folder for temporary files, in which its socket lies; an address of one has 107.
+_ROOM = 60
 
 
 class Backend(NamedTuple):
@@ -54,6 +66,36 @@ def security() -> Any:
     return distributed.Security.temporary()
 
 
+@contextlib.contextmanager
+def copied_workers() -> Iterator[None]:
+    """Have local workers started as copies of a process that has loaded Dask, unless this user's Dask says how."""
+    dask = import_module("dask")
+    how = dask.config.get("distributed.worker.multiprocessing-method", "spawn")
+    if how != "spawn" or not sys.platform.startswith("linux") or not _sockets_open():
+        yield
+        return
+    with dask.config.set(_COPIED):
+        yield
+
+
+def _sockets_open() -> bool:
+    """Whether a process can be reached by a socket among the temporary files: in a gateway's cell it cannot."""
+    if len(tempfile.gettempdir()) > _ROOM:
+        return False
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        socket.socket(socket.AF_UNIX) as listener,
+        socket.socket(socket.AF_UNIX) as caller,
+    ):
+        try:
+            listener.bind(path := os.path.join(folder, "s"))
+            listener.listen(1)
+            caller.connect(path)
+        except OSError:
+            return False
+    return True
+
+
 def local(workers: int, options: Mapping[str, Any]) -> Any:
     """Processes of this machine, one thread each, on the loopback interface, over TLS.
 
@@ -68,9 +110,11 @@ def local(workers: int, options: Mapping[str, Any]) -> Any:
         "host": "127.0.0.1",
         "dashboard_address": "127.0.0.1:0",
         "security": security(),
+        "env": dict(os.environ),  # of this process as it is now: what is copied has that of when it began
         # a worker that leaves and is heard of once more is worth no line in somebody's notebook
         "silence_logs": logging.ERROR,
         "config": {**_ROUTES, **_UNWATCHED},  # of workers, those that come later too
+        "preload": [*dask.config.get("distributed.worker.preload"), _QUIET],
         **options,
     }
     with dask.config.set({**_ROUTES, **_UNWATCHED}):

@@ -99,10 +99,19 @@ class DaskExecutor:
         most: workers that there may be; ``PER_WORKER`` times as many batches are in flight, ``AT_LEAST`` at least.
         retries: how often a batch is tried again whose function raised. (What a lost worker had is always run again.)
         batch_s: how long a batch should run (s).
+        in_flight: batches that are in flight at most: so many workers are busy at most, and others' work has the rest.
     """
 
-    def __init__(self, client: distributed.Client, most: int, *, retries: int = 0, batch_s: float = BATCH_S) -> None:
-        self.client, self.retries, self.batch_s = client, retries, batch_s
+    def __init__(
+        self,
+        client: distributed.Client,
+        most: int,
+        *,
+        retries: int = 0,
+        batch_s: float = BATCH_S,
+        in_flight: int | None = None,
+    ) -> None:
+        self.client, self.retries, self.batch_s, self.in_flight = client, retries, batch_s, in_flight
         self.most = most
         #: Seconds that workers spent in the function, over all runs.
         self.busy_s = 0.0
@@ -152,11 +161,10 @@ class DaskExecutor:
 
     def _window(self, item_s: float) -> int:
         """Batches that may be in flight: of one item each, no more than there are workers, before one is measured."""
-        return (
-            max(AT_LEAST, PER_WORKER * self.most)
-            if item_s
-            else max(1, len(self.client.scheduler_info(n_workers=-1)["workers"]))
-        )
+        if not item_s:
+            there = max(1, len(self.client.scheduler_info(n_workers=-1)["workers"]))
+            return min(there, self.in_flight or there)
+        return self.in_flight or max(AT_LEAST, PER_WORKER * self.most)
 
     def _size(self, item_s: float, left: int) -> int:
         """Items of the next batch: ``batch_s`` of them, and fewer towards the end, so that no worker ends alone."""

@@ -97,7 +97,7 @@ class Forecast:
         if not self._history:
             return NOTHING
         model = min(MODELS, key=lambda name: self._long[name])
-        return Outlook(float(np.mean(self._ahead(model))), max(0.0, 1 - self._recent[model]), model)
+        return Outlook(self._made[-1][model], max(0.0, 1 - self._recent[model]), model)
 
 
 def period(loads: np.ndarray) -> int:

@@ -5,19 +5,25 @@ from __future__ import annotations
 import atexit
 import contextlib
 import logging
+import os
 import weakref
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
-from codesign_kernel.cluster.backends import ADDRESSES, BACKENDS, check_backend
+from codesign_kernel.cluster.backends import ADDRESSES, BACKENDS, check_backend, copied_workers
 from codesign_kernel.cluster.policies import Decision, Limits, Policy, check_bounds
 from codesign_kernel.cluster.simulate import Moment, policy
 from codesign_kernel.display import Shown
 from codesign_kernel.errors import ClusterError
+from codesign_kernel.scopes import require, within
 
+#: Names the socket of the gateway's broker, in a cell that has one.
+BROKER = "CODESIGN_BROKER"
 #: How long a scheduler that runs already has for an answer (s).
 CONNECT_S = 5.0
+#: The same for one that was started just now, which is there, on a machine that may have much else to do (s).
+OWN_S = 60.0
 _OPEN: weakref.WeakSet[Cluster] = weakref.WeakSet()
 
 
@@ -41,6 +47,14 @@ class Cluster(Shown):
     ) -> None:
         check_bounds(minimum, maximum)
         check_backend(backend)
+        # here and not in session: a class is made by its name, whoever gives it out
+        require("cluster")
+        within("workers", maximum)
+        if os.environ.get(BROKER):
+            raise ClusterError(
+                "workers speak by TCP, and in an app's kernel there is no network; ask the gateway's workers: "
+                "ck.Client.here().explore(..., workers=4)"
+            )
         decider = policy(mode, minimum, maximum, limits) if isinstance(mode, str) else mode
         self.mode, self.minimum, self.maximum, self.backend = mode, minimum, maximum, backend
         self._closed, self._resources = False, contextlib.ExitStack()
@@ -60,9 +74,11 @@ class Cluster(Shown):
             return
         where = BACKENDS[self.backend]
         self._log = adapter.Log(decider, where.startup_s)
+        if self.backend == "local":
+            stack.enter_context(copied_workers())  # until it is closed: of workers, those that come later too
         dask_cluster = where.make(self.minimum, options)
         stack.callback(_close_quietly, dask_cluster)
-        self.client = dask_cluster.get_client() if self.backend == "gateway" else _client(dask_cluster)
+        self.client = dask_cluster.get_client() if self.backend == "gateway" else _client(dask_cluster, OWN_S)
         stack.callback(_close_quietly, self.client)
         self.address = str(dask_cluster.scheduler_address)
         if where.in_process:
@@ -116,8 +132,12 @@ class Cluster(Shown):
         """Workers that are there."""
         return len(self.client.scheduler_info(n_workers=-1)["workers"])
 
-    def executor(self, *, retries: int = 0) -> Any:
+    def executor(self, *, retries: int = 0, at_once: int | None = None) -> Any:
         """An executor (``run(function, items)``, ``close()``) on these workers; see :class:`DaskExecutor`.
+
+        Args:
+            retries: how often a batch is tried again whose function raised.
+            at_once: workers that it keeps busy at most; all of them without.
 
         Raises:
             ClusterError: the cluster is closed.
@@ -126,6 +146,8 @@ class Cluster(Shown):
 
         if self._closed:
             raise ClusterError("an executor needs a running cluster, but this one is closed; start another")
+        if at_once is not None:
+            return DaskExecutor(self.client, at_once, retries=retries, in_flight=at_once)
         return DaskExecutor(self.client, max(self.maximum, self.workers), retries=retries)
 
     def close(self) -> None:
@@ -149,10 +171,10 @@ class Cluster(Shown):
         return f"<Cluster {self.backend}, {self.mode}, {self.minimum} to {self.maximum}: {state}>"
 
 
-def _client(where: Any, **options: Any) -> Any:
+def _client(where: Any, timeout_s: float, **options: Any) -> Any:
     import distributed
 
-    return distributed.Client(where, set_as_default=False, timeout=CONNECT_S, **options)
+    return distributed.Client(where, set_as_default=False, timeout=timeout_s, **options)
 
 
 def connect(address: str, **options: Any) -> Any:
@@ -165,7 +187,7 @@ def connect(address: str, **options: Any) -> Any:
     level = logs.level
     logs.setLevel(logging.CRITICAL)  # what it would print at length, the error says in a line
     try:
-        return _client(address, **options)
+        return _client(address, CONNECT_S, **options)
     except (OSError, TypeError) as error:
         raise ClusterError(
             f"a scheduler has to answer within {CONNECT_S:g} s, but there is none at {address} ({error}); check that "
