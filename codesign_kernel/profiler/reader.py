@@ -11,6 +11,7 @@ from __future__ import annotations
 import gc
 import json
 import math
+import mmap
 import os
 import resource
 import select
@@ -118,11 +119,29 @@ def _child(request: dict[str, Any], send: int) -> None:
         os._exit(code)
 
 
+def _mapped() -> int:
+    """Bytes of address space that this process has: the least limit under which a page more can be mapped.
+
+    A cell of the gateway has no /proc to look it up in.
+    """
+    page, (soft, hard) = resource.getpagesize(), resource.getrlimit(resource.RLIMIT_AS)
+    low, high = 0, 1 << 47 if hard == resource.RLIM_INFINITY else hard
+    while high - low > page:
+        middle = (low + high) // 2
+        resource.setrlimit(resource.RLIMIT_AS, (middle, hard))
+        try:
+            mmap.mmap(-1, page).close()
+        except (OSError, MemoryError):
+            low = middle
+        else:
+            high = middle
+    resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+    return high
+
+
 def _limit(memory: int, seconds: float) -> None:
-    statm = Path("/proc/self/statm")
-    if statm.exists():
-        mapped = int(statm.read_text().split()[0]) * resource.getpagesize()
-        resource.setrlimit(resource.RLIMIT_AS, (mapped + memory, mapped + memory))
+    most = _mapped() + memory
+    resource.setrlimit(resource.RLIMIT_AS, (most, most))
     cpu = math.ceil(seconds) + 1
     resource.setrlimit(resource.RLIMIT_CPU, (cpu, cpu))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

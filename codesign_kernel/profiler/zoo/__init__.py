@@ -7,6 +7,7 @@ where the publication leaves details open).
 from __future__ import annotations
 
 from collections.abc import Callable
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +16,7 @@ from codesign_kernel.errors import InvalidInputError
 from codesign_kernel.profiler.zoo import llama, tiny, transformers, vision
 
 _Made = tuple[nn.Module, Tensor | tuple[Tensor, ...]]
+_BUILT: WeakKeyDictionary[nn.Module, str] = WeakKeyDictionary()
 
 
 def names() -> tuple[str, ...]:
@@ -36,7 +38,13 @@ def build(name: str, device: str = "meta") -> _Made:
         raise InvalidInputError(f"the zoo has no network {name!r}; it has {', '.join(_ZOO)}")
     with torch.device(device):
         model, example = _ZOO[name]()
+    _BUILT[model] = name
     return model.eval(), example
+
+
+def name_of(model: object) -> str | None:
+    """The name by which ``build`` made a model; None for one that it did not make."""
+    return _BUILT.get(model) if isinstance(model, nn.Module) else None
 
 
 def _on_values(make: Callable[[], nn.Module], *shape: int) -> Callable[[], _Made]:
