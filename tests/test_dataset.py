@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import torch
 from torch import nn
 
 from codesign_kernel.errors import InvalidInputError
-from codesign_kernel.optimize import Dataset, Recipe, accuracy, fit, logits
+from codesign_kernel.optimize import Dataset, Recipe, accuracy, fit, logits, training
 
 
 def parts(rng: np.random.Generator, n: int = 6) -> dict[str, np.ndarray]:
@@ -74,6 +75,22 @@ def test_training_is_repeatable_and_learns() -> None:
     assert np.array_equal(weights[0], weights[1])
     assert not np.array_equal(weights[0], weights[2])
     assert min(scores) > 0.8
+
+
+def test_training_is_that_of_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The optimizer without torch's compiler makes the same bits, decayed and not, and loads no compiler."""
+    data, weights = small(), []
+    for optimizer in (training._AdamW, torch.optim.AdamW):
+        monkeypatch.setattr(training, "_AdamW", optimizer)
+        torch.manual_seed(5)
+        model = nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.BatchNorm1d(3))
+        with monkeypatch.context() as without:
+            if optimizer is not torch.optim.AdamW:
+                without.setitem(sys.modules, "torch._dynamo", None)  # to import it is an error
+            fit(model, data, Recipe(3, weight_decay=0.1, batch=2))
+        weights.append([value.numpy().copy() for value in model.state_dict().values()])
+    for one, other in zip(*weights, strict=True):
+        assert np.array_equal(one, other)
 
 
 def test_training_that_diverges_says_when() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-import os
 import shutil
 from functools import partial
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from keywordcases import SMALL, load_in_process
 
 import codesign_kernel as ck
 from codesign_kernel.cli import main
@@ -29,8 +29,7 @@ from codesign_kernel.optimize import (
     utterances,
 )
 from codesign_kernel.optimize.dataset import PARTS
-
-SMALL: dict[str, Any] = {"words": ("yes", "stop"), "utterances": (40, 8, 12, 10), "voices": 2}
+from codesign_kernel.optimize.networks import NETWORKS
 
 
 @pytest.fixture
@@ -154,17 +153,11 @@ def test_a_disk_that_does_not_keep_is_told(cache: Path, monkeypatch: pytest.Monk
     assert list(cache.iterdir()) == []
 
 
-def _load_in_process(cache: str, ready: Any, sums: Any) -> None:
-    os.environ["CODESIGN_CACHE_DIR"] = cache
-    ready.wait(60)
-    sums.put(float(np.abs(load_keywords(**SMALL).all_x).sum()))
-
-
 @pytest.mark.slow
 def test_processes_that_make_the_same_at_once(tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
     ready, sums = context.Barrier(2), context.Queue()
-    workers = [context.Process(target=_load_in_process, args=(str(tmp_path), ready, sums)) for _ in range(2)]
+    workers = [context.Process(target=load_in_process, args=(str(tmp_path), ready, sums)) for _ in range(2)]
     for worker in workers:
         worker.start()
     found = {sums.get(timeout=90) for _ in workers}
@@ -266,8 +259,9 @@ def test_utterances_on_the_rtl(
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_the_task_is_hard_and_eight_bits_are_enough() -> None:
-    model, data, right = train_keywords()
-    assert 0.87 < right < 0.95
+    """After half of its epochs, which cost it 1.4 points of 90.6 %."""
+    model, data, right = train_keywords(epochs=NETWORKS["keywords"].epochs // 2)
+    assert 0.87 < right < 0.93
     bits = {bits: accuracy(ck.quantize(model, data.calibration_x, bits).predict(data.test_x), data.test_y)
             for bits in (8, 4)}  # fmt: skip
     assert abs(bits[8] - right) < 0.007

@@ -171,7 +171,7 @@ def test_a_model_that_gives_no_classes_is_refused(data):
 
 def test_without_torchao_the_error_names_the_extra(model, data, monkeypatch):
     monkeypatch.delitem(sys.modules, "codesign_kernel.optimize.pt2e", raising=False)
-    monkeypatch.setitem(sys.modules, "torchao.quantization.pt2e", None)
+    monkeypatch.setitem(sys.modules, "torchao.quantization.pt2e.fake_quantize", None)
     with pytest.raises(MissingPackageError, match=r"pip install 'codesign-playground\[optimize\]'"):
         quantize_aware(model, data)
 

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -46,7 +47,6 @@ def _without_its_messages() -> Iterator[None]:
 
 try:
     with _without_its_messages():
-        from torchao.quantization.pt2e import allow_exported_model_train_eval
         from torchao.quantization.pt2e.fake_quantize import FakeQuantizeBase
         from torchao.quantization.pt2e.quantize_pt2e import prepare_qat_pt2e
         from torchao.quantization.pt2e.quantizer import (
@@ -250,7 +250,27 @@ def prepare(
         if node.target in _CONVOLUTIONS:
             of_map, of_weight, of_bias = (_quantizer_of(graph, given) for given in node.args[:3])
             of_bias.factors = (of_map, of_weight)
-    return allow_exported_model_train_eval(graph)
+    graph.training = False
+    graph.train, graph.eval = partial(_train, graph), partial(_train, graph, False)
+    return graph
+
+
+#: Numbers that torchao's own ``train()`` of an exported graph draws, as examples for the patterns that it looks for.
+_DRAWN = 15
+
+
+def _train(graph: fx.GraphModule, mode: bool = True) -> fx.GraphModule:
+    """``train()`` and ``eval()`` of an exported graph, which has none of its own.
+
+    A stack holds neither dropout nor batch normalisation, the only operators that torchao's
+    ``allow_exported_model_train_eval`` switches, so there is nothing to rewrite. That function traces its patterns anew
+    at every call, which takes as long as some epochs of a small network. What it draws is drawn here too, so that a
+    seed trains what it has always trained.
+    """
+    if mode and not graph.training:
+        torch.randn(_DRAWN)
+    graph.training = mode
+    return graph
 
 
 def _quantizer_of(graph: fx.GraphModule, node: Any) -> Any:

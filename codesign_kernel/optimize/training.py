@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import numbers
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -54,6 +55,14 @@ class Recipe:
                 raise InvalidInputError(f"{name} is a finite number {law}, but got {value!r}")
 
 
+class _AdamW(torch.optim.AdamW):
+    """torch's, without what wraps its methods for ``torch.compile``: that loads the compiler, which takes seconds."""
+
+    add_param_group = inspect.unwrap(torch.optim.AdamW.add_param_group)
+    zero_grad = inspect.unwrap(torch.optim.AdamW.zero_grad)
+    step = torch.no_grad()(inspect.unwrap(torch.optim.AdamW.step))
+
+
 def check_recipe(recipe: object) -> None:
     """Refuse what is no :class:`Recipe`."""
     if not isinstance(recipe, Recipe):
@@ -99,7 +108,7 @@ def fit(
     losses: list[float] = []
     with repeatable(seed):
         model.train()
-        optimizer = torch.optim.AdamW(_decayed(model, recipe), lr=recipe.learning_rate)
+        optimizer = _AdamW(_decayed(model, recipe), lr=recipe.learning_rate)
         steps = recipe.epochs * -(-len(x) // recipe.batch)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
         for epoch in range(recipe.epochs):
