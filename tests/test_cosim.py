@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cases import MACHINES, TINY, builds, children, pair, random_inputs, random_layer
+from cases import MACHINES, TINY, children, pair, random_inputs, random_layer
 
 from codesign_kernel.accelerator import Accelerator
 from codesign_kernel.accelerator.isa import RESERVED, RESERVED_OS, Instruction, Op
@@ -25,8 +25,6 @@ from codesign_kernel.lower import lower
 from codesign_kernel.optimize import IntegerNetwork
 from codesign_kernel.rtl import generate_rtl
 from codesign_kernel.session import cosimulate
-
-__all__ = ["builds"]  # a fixture for the whole session
 
 A = TINY["2x2"]
 BY_SIMULATOR = [
@@ -58,8 +56,8 @@ def nothing_left(folder: Path, monkeypatch):
     before, pipes = children(), len(os.listdir("/proc/self/fd"))
     yield
     assert list(temporary.iterdir()) == []
-    assert children() == before
-    assert len(os.listdir("/proc/self/fd")) == pipes
+    assert children() <= before
+    assert len(os.listdir("/proc/self/fd")) <= pipes
 
 
 @pytest.mark.parametrize("name", BY_SIMULATOR)

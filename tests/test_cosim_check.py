@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from cases import TINY, builds, pair, random_inputs, random_layer
+from cases import TINY, pair, random_inputs, random_layer
 from emulator import Emulator
 
 from codesign_kernel.cosim import CosimReport, check, find_simulator
@@ -18,8 +18,6 @@ from codesign_kernel.cost import evaluate
 from codesign_kernel.lower import lower
 from codesign_kernel.optimize import IntegerNetwork
 from codesign_kernel.rtl import RtlBundle, generate_rtl
-
-__all__ = ["builds"]  # a fixture for the whole session
 
 A = TINY["2x2"]
 

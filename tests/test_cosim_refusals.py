@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cases import MACHINES, TINY, builds, children, pair, random_layer
+from cases import MACHINES, TINY, children, pair, random_layer
 
 from codesign_kernel.cache import cached_folder
 from codesign_kernel.cosim import check, find_simulator, simulators, verilated
@@ -18,8 +18,6 @@ from codesign_kernel.errors import CapacityError, InfeasibleDesignError, Invalid
 from codesign_kernel.optimize import IntegerNetwork
 from codesign_kernel.rtl import RtlBundle, generate_rtl
 from codesign_kernel.session import cosimulate
-
-__all__ = ["builds"]  # a fixture for the whole session
 
 A = TINY["2x2"]
 
@@ -36,6 +34,12 @@ class TestChoice:
         assert find_simulator().name == "myhdl"
         monkeypatch.setattr(simulators, "AUTO", ("myhdl",))
         assert find_simulator("auto").name == "myhdl"
+
+    def test_a_machine_that_no_rtl_is_made_of_is_refused(self):
+        from codesign_kernel import SpatialArray
+
+        with pytest.raises(InvalidInputError, match="RTL is generated for nothing else, but got a SpatialArray"):
+            cosimulate(SpatialArray(rows=2, cols=2), pair(), np.zeros((1, 2, 3, 3)), "myhdl")
 
     def test_a_missing_verilator_says_how_to_get_it(self, monkeypatch, tmp_path):
         monkeypatch.setattr(verilated, "_tool", lambda: None)
@@ -192,17 +196,18 @@ class TestCache:
             verilated.build(RtlBundle(A, "top", {"top.v": verilog}))
         assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
         assert list((tmp_path / "verilator").iterdir()) == []
-        assert children() == before
+        assert children() <= before
 
     @pytest.mark.slow
     @pytest.mark.verilator
-    def test_two_builds_of_one_source_at_once(self, builds):
+    def test_two_builds_of_one_source_at_once(self, builds, tmp_path, monkeypatch):
         bundle = generate_rtl(A)
         verilated.build(bundle)
-        before = set((builds / "verilator").iterdir())
+        monkeypatch.setenv("CODESIGN_CACHE_DIR", str(tmp_path))
+        (tmp_path / "verilator-runtime").symlink_to(builds / "verilator-runtime")
         again = bundle.with_verilog(bundle.verilog + "// once more\n")
         with ThreadPoolExecutor(2) as pool:
             first, second = pool.map(verilated.build, [again] * 2)
         assert first == second
         assert [path.name for path in first.parent.iterdir()] == ["core.so"]
-        assert set((builds / "verilator").iterdir()) - before == {first.parent}
+        assert list((tmp_path / "verilator").iterdir()) == [first.parent]

@@ -9,14 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cases import TINY, builds, children, pair, random_inputs
+from cases import TINY, children, pair, random_inputs
 
 import codesign_kernel as ck
 from codesign_kernel.cosim.process import finished
 from codesign_kernel.cosim.verilated import build
 from codesign_kernel.errors import StoppedError
-
-__all__ = ["builds"]  # a fixture for the whole session
 
 A = TINY["2x2"]
 
@@ -26,22 +24,26 @@ def inputs(count: int) -> np.ndarray:
 
 
 def test_a_tool_and_its_children_are_ended(tmp_path: Path) -> None:
-    """A shell that waits for a child, as a compiler's driver does."""
-    before, asked = children(), threading.Event()
-    timer = threading.Timer(0.3, asked.set)
-    timer.start()
+    """A shell that waits for a child, as a compiler's driver does; it is stopped once it has one."""
+    before, told = children(), tmp_path / "child"
     with pytest.raises(StoppedError, match="stopped before its end"):
-        finished(["sh", "-c", "sleep 31.4159 & echo $! > child; wait"], tmp_path, asked.is_set)
-    timer.join()
-    child = int((tmp_path / "child").read_text())
-    assert children() == before
-    end = time.monotonic() + 5
-    while Path(f"/proc/{child}").exists() and "Z" not in Path(f"/proc/{child}/stat").read_text().split()[2]:
+        finished(["sh", "-c", "sleep 314.159 & echo $! > part; mv part child; wait"], tmp_path, told.exists)
+    assert children() <= before
+    end = time.monotonic() + 60
+    while lives(int(told.read_text())):
         assert time.monotonic() < end, "the child of the tool lives on"
         time.sleep(0.02)
     with pytest.raises(StoppedError):
         finished(["true"], tmp_path, lambda: True)
     assert finished(["sh", "-c", "echo told; exit 3"], tmp_path, lambda: False).returncode == 3
+
+
+def lives(pid: int) -> bool:
+    """A zombie, which whoever adopts it may leave lying for a while, does not."""
+    try:
+        return ") Z " not in Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 def stop_after(calls: int) -> Callable[[], bool]:
@@ -71,8 +73,8 @@ def test_a_stopped_simulation_leaves_nothing(simulator: str, tmp_path: Path, mon
     for calls in (0, 3):
         with pytest.raises(StoppedError):
             ck.cosimulate(A, pair(), inputs(50), simulator, stop=stop_after(calls))
-        assert children() == before
-        assert threading.active_count() == threads
+        assert children() <= before
+        assert threading.active_count() <= threads
         assert list(tmp_path.iterdir()) == []
 
 
@@ -88,7 +90,7 @@ def test_a_build_that_is_stopped_is_not_kept(tmp_path: Path, monkeypatch: pytest
     before = children()
     with pytest.raises(StoppedError):
         build(ck.generate_rtl(A), stop=stop_after(2))
-    assert children() == before
+    assert children() <= before
     assert not [path for path in tmp_path.rglob("*") if path.name.startswith((".part", "core"))]
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cases import TINY, builds, children, pair, random_inputs
+from cases import TINY, children, pair, random_inputs
 
 import codesign_kernel as ck
 from codesign_kernel.errors import InvalidInputError, SimulatorError, StoppedError
@@ -23,8 +23,6 @@ codesign_widgets = pytest.importorskip("codesign_widgets")
 from browser import Served, browse, check_looks  # noqa: E402 - behind what they need
 
 from codesign_widgets.cosim_words import binary, lines_of, width_of  # noqa: E402
-
-__all__ = ["builds"]  # a fixture for the whole session
 
 A = TINY["2x2"]
 CHOICES = {"fast": "", "absent": "not found; install it", "slow": ""}
@@ -261,7 +259,8 @@ def test_closing_ends_a_real_job() -> None:
         time.sleep(0.02)
     assert panel.progress["total"] == len(x)
     panel.close()
-    assert (threading.active_count(), children()) == (before, processes)
+    assert threading.active_count() <= before
+    assert children() <= processes
     assert panel.report is None
 
 
@@ -298,7 +297,7 @@ display(shown, once)
 @pytest.mark.browser
 @pytest.mark.icarus
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_the_panel_in_a_browser(pages: Served) -> None:
     """Icarus runs sources that are wrong; MyHDL the model, which is right, and long enough to be cancelled."""
     with browse(
@@ -317,9 +316,7 @@ def test_the_panel_in_a_browser(pages: Served) -> None:
         tab.keyboard.press("Control+a")
         tab.keyboard.type("500")
         tab.keyboard.press("Enter")
-        tab.wait_for_function(
-            "document.querySelector('.ckx-doing').textContent.includes(' of 500 inputs')", timeout=60000
-        )
+        tab.wait_for_function("document.querySelector('.ckx-doing').textContent.includes(' of 500 inputs')")
         assert tab.locator(".ckx-main").is_disabled()
         tab.focus(".ckx-cosim-form button:has-text('Cancel')")
         tab.keyboard.press("Enter")
@@ -327,19 +324,19 @@ def test_the_panel_in_a_browser(pages: Served) -> None:
         assert not tab.locator(".ckx-under").is_visible()
         tab.fill(".ckx-vectors input", "1")
         tab.click(".ckx-main")
-        tab.wait_for_selector(".ckx-verdict.ckx-passed", timeout=60000)
+        tab.wait_for_selector(".ckx-verdict.ckx-passed")
         assert "Proven: the only input" in told()
         tab.focus("[value=myhdl]")
         tab.keyboard.press("ArrowUp")
         assert tab.is_checked("[value=icarus]")
         tab.fill(".ckx-vectors input", "6")
         tab.click(".ckx-main")
-        tab.wait_for_selector(".ckx-found", timeout=60000)
+        tab.wait_for_selector(".ckx-found")
         assert "✗ Not proven: 1 of 6 inputs differs" in told()
         assert "Differ" in tab.inner_text(".ckx-bits")
         assert state() == "Done."
         tab.click("summary:has-text('Each instruction')")
-        assert "HALT" in tab.inner_text(".ckx-cosim .ckx-scroll")
+        tab.wait_for_selector(".ckx-cosim .ckx-scroll:has-text('HALT')")
         tab.wait_for_selector(".ckx-cosim .main-svg")
         check_looks(tab, "cosim")
         # the same panel once more: each view is answered, also if the other one has asked the same
@@ -350,6 +347,7 @@ def test_the_panel_in_a_browser(pages: Served) -> None:
             view.locator("[value=myhdl]").check()
             view.locator(".ckx-vectors input").fill("502")
             view.locator(".ckx-main").click()
-            tab.wait_for_timeout(200)  # one that waits says so after 100 ms
-            tab.wait_for_function("!document.querySelector('.ckx-waiting')", timeout=10000)
+            # one that waits says so after 100 ms; timers of a page go off in their order
+            tab.evaluate("() => new Promise((done) => setTimeout(done, 200))")
+            tab.wait_for_function("!document.querySelector('.ckx-waiting')")
             assert "but got '502'" in view.locator(".ckx-vectors .ckx-error").inner_text()

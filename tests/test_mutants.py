@@ -9,12 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from cases import TINY, builds
+from cases import TINY
 
 from codesign_kernel.cosim.mutants import Mutant, block_pair, canonical, mutants, mutated, settings, with_switch
 from codesign_kernel.rtl import generate_rtl
-
-__all__ = ["builds"]  # a fixture for the whole session
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "benchmarks"))

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cases import builds, machine
+from cases import machine
 from emulator import Emulator
 
 from codesign_kernel.accelerator import Accelerator
@@ -20,8 +20,6 @@ from codesign_kernel.cosim import find_simulator
 from codesign_kernel.cosim.job import Job
 from codesign_kernel.errors import SimulatorError
 from codesign_kernel.rtl import generate_rtl
-
-__all__ = ["builds"]  # a fixture for the whole session
 
 #: Words of the activation memory, and rows of weights; the lower half of the words is read while the upper is written,
 #: and the other way round.

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cases import MACHINES, TINY, builds, pair, random_inputs, runnable
+from cases import MACHINES, TINY, pair, random_inputs, runnable
 
 import codesign_kernel as ck
 from codesign_kernel.cosim.verilated import _tool
@@ -18,8 +18,6 @@ from codesign_kernel.cost import evaluate
 from codesign_kernel.errors import InfeasibleDesignError, InvalidInputError
 from codesign_kernel.lower import lower
 from codesign_kernel.rtl import RtlBundle
-
-__all__ = ["builds"]  # a fixture for the whole session
 
 TOOLS = [
     pytest.param("iverilog", marks=pytest.mark.icarus),
@@ -80,7 +78,7 @@ def written(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("tool", TOOLS)
 class TestSimulators:
     @pytest.mark.slow
-    @pytest.mark.parametrize("name", ["2x2", "4x2", "2x8 os", "4x4 int4", "2x4 int16"])
+    @pytest.mark.parametrize("name", ["2x2", "4x2", "2x8 os", "4x4 int4", "2x2 int16"])
     def test_sound_rtl_passes(self, tool: str, name: str, tmp_path: Path) -> None:
         bundle = bundle_of(name, 2)
         bundle.write(tmp_path)
@@ -170,7 +168,9 @@ def test_verilator_runs_the_bench_too(written: Path, monkeypatch: pytest.MonkeyP
     if shutil.which("verilator") is None:
         monkeypatch.setenv("PATH", f"{tool.root / 'bin'}:{Path(shutil.which('make') or '').parent}", prepend=":")
         monkeypatch.setenv("VERILATOR_ROOT", str(tool.root))
-    flags = "VERILATOR_FLAGS=-CFLAGS -std=c++20 -MAKEFLAGS CFG_CXXFLAGS_PCH_I=-include"
+    # a bench of some hundred cycles runs at once, however little the compiler does
+    make_flags = ("CFG_CXXFLAGS_PCH_I=-include", "OPT_FAST=-O0", "OPT_GLOBAL=-O0")
+    flags = "VERILATOR_FLAGS=-CFLAGS -std=c++20 " + " ".join(f"-MAKEFLAGS {flag}" for flag in make_flags)
     status, said = make("verilator", written, flags)
     cycles = evaluate(pair(), TINY["2x2"]).latency_cycle
     assert (status, verdicts(said)) == (0, [f"PASS 3 vectors, {cycles} cycles each"])

@@ -8,7 +8,7 @@ import shlex
 
 import numpy as np
 import pytest
-from cases import builds, children
+from cases import children
 
 import codesign_kernel as ck
 from codesign_kernel import cli
@@ -18,8 +18,6 @@ from codesign_kernel.optimize import IntegerNetwork
 from codesign_kernel.rtl import generate_rtl
 from codesign_kernel.session import verification, verify
 from codesign_kernel.session.cases import at_its_ends, end_inputs, random_accelerator, random_layer
-
-__all__ = ["builds"]  # a fixture for the whole session
 
 #: Every dataflow in every precision.
 KINDS = len(DATAFLOWS) * len(DATA_BITS)
@@ -86,7 +84,7 @@ def test_two_hundred_networks_on_verilator():
 @pytest.mark.slow
 @pytest.mark.parametrize("simulator", SLOW_SIMULATORS)
 def test_thirty_networks_on_the_others(simulator):
-    report = verify(30, 1, simulator, machines=2 * KINDS)
+    report = verify(30, 1, simulator, machines=KINDS)
     assert report.failure is None, str(report.failure)
     assert (report.agreed, report.passed) == (30, True)
     assert all(report.met[name] >= 1 for name in ("padding", "pool", "relu", "stride", "tiles", "blocks", "banks"))
@@ -179,7 +177,7 @@ def test_an_interrupt_leaves_nothing_behind(capsys, monkeypatch):
 
     with pytest.raises(KeyboardInterrupt):
         verify(4, 2, "icarus", machines=1, progress=stop)
-    assert children() == before
+    assert children() <= before
 
 
 @pytest.mark.parametrize(

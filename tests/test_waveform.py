@@ -7,14 +7,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from cases import TINY, builds, pair, random_inputs
+from cases import TINY, pair, random_inputs
 
 import codesign_kernel as ck
 from codesign_kernel.cosim import waveform
 from codesign_kernel.cosim.waveform import START, parse_waves
 from codesign_kernel.errors import InvalidInputError
-
-__all__ = ["builds"]  # a fixture for the whole session
 
 A = TINY["2x2"]
 HEAD = "$timescale 1 ns $end\n$scope module top $end\n$var wire 1 ! a $end\n$scope module part $end\n"

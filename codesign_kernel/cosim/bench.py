@@ -271,7 +271,7 @@ class IcarusSimulator(Simulator):
             # -n: an interrupt ends vvp, which would else wait for commands on standard input
             command = ["vvp", "-n", "-m", str(vpi), str(folder / "bench.vvp")]
             if job.trace is not None:  # vvp says on standard output that it writes a waveform
-                command = ["sh", "-c", 'exec "$@" >/dev/null', "sh", *command]
+                command = ["sh", "-c", 'exec "$@" >"$0"', str(folder / "said"), *command]
             answer = _simulate(_bench_verilog(host.p, host, command), host)
             if job.trace is not None:
                 write_window(folder / "raw.vcd", _DELTAS * host.started, _DELTAS * PER_CYCLE, job.trace)

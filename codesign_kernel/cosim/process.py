@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 
 from codesign_kernel.cosim.job import Stop, check_stop
@@ -13,6 +14,13 @@ from codesign_kernel.errors import SimulatorError
 
 #: How often it is asked whether to stop (s).
 ASKED_S = 0.1
+
+
+@cache
+def nothing() -> int:
+    """Standard input of a tool that reads none, a file descriptor. DEVNULL is opened for writing too, which not every
+    user may do: the device of some virtual machines is its owner's alone."""
+    return os.open(os.devnull, os.O_RDONLY)
 
 
 def finished(
@@ -27,12 +35,12 @@ def finished(
     environment = {**(os.environ if environment is None else environment), "TMPDIR": str(folder)}
     if stop is None:
         return subprocess.run(
-            command, cwd=folder, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL, env=environment
+            command, cwd=folder, capture_output=True, text=True, check=False, stdin=nothing(), env=environment
         )
     check_stop(stop)
     # a group of its own, because a compiler's driver leaves the compiler behind when it alone is killed
     with subprocess.Popen(
-        command, cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        command, cwd=folder, stdin=nothing(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         env=environment, process_group=0,
     ) as process:  # fmt: skip
         try:

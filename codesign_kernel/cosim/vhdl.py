@@ -16,7 +16,7 @@ import numpy as np
 from codesign_kernel.accelerator.types import ADDRESS_BITS, INSTRUCTION_BITS
 from codesign_kernel.cache import scratch_folder
 from codesign_kernel.cosim.job import COUNTER, Answer, Job, Progress, Simulator, Stop, check_stop
-from codesign_kernel.cosim.process import ASKED_S, call
+from codesign_kernel.cosim.process import ASKED_S, call, nothing
 from codesign_kernel.cosim.testbench import hex_lines
 from codesign_kernel.cosim.waves import write_window
 from codesign_kernel.errors import SimulatorError
@@ -248,7 +248,7 @@ def _started(command: list[str], folder: Path, stop: Stop | None) -> Iterator[su
     in ``complaints``."""
     with open(folder / "complaints", "w") as complaints:
         process = subprocess.Popen(
-            command, cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=complaints, text=True
+            command, cwd=folder, stdin=nothing(), stdout=subprocess.PIPE, stderr=complaints, text=True
         )
         ended = threading.Event()
 

@@ -81,6 +81,11 @@ class Waveform(Shown):
     def __str__(self) -> str:
         return f"cycles {self.first:,} to {self.last:,}: {len(self.signals):,} signals"
 
+    @property
+    def size_bytes(self) -> int:
+        """Of all changes as they are held: a time of 8 bytes, and a character a bit."""
+        return sum(8 + len(text) for told in self._told.values() for _, text in told)
+
     def window(self, first: int, last: int) -> Waveform:
         """The waveform itself: there is no more than what the file holds."""
         return self

@@ -1,9 +1,11 @@
 """Conversion of one accelerator, to be run in a process of its own: MyHDL keeps state between conversions.
 
-``python -m codesign_kernel.rtl.convert TOP`` reads an accelerator's fields as JSON from standard input and writes
-``{"top": name, "files": {name: text}, "memories": [[path, words], ...]}`` as JSON to standard output.
+``python -m codesign_kernel.rtl.convert TOP PARENT`` reads an accelerator's fields as JSON from standard input and
+writes ``{"top": name, "files": {name: text}, "memories": [[path, words], ...]}`` as JSON to standard output. It ends
+when the process with the id PARENT, which started it, does.
 """
 
+import gc
 import json
 import os
 import sys
@@ -69,6 +71,8 @@ def _end_with(parent: int) -> None:
 
 
 if __name__ == "__main__":
-    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+    # told, not asked for: the parent can be gone before this line is reached
+    threading.Thread(target=_end_with, args=(int(sys.argv[2]),), daemon=True).start()
+    gc.disable()  # what is made here is needed to the end; looking for garbage takes a third of the time
     made, stores = convert(Accelerator(**json.load(sys.stdin)), sys.argv[1])
     json.dump({"top": TOPS[sys.argv[1]], "files": made, "memories": stores}, sys.stdout)

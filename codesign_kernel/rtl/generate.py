@@ -108,7 +108,7 @@ class RtlBundle(Shown):
 def _convert(accelerator: Accelerator, top: str = "core") -> RtlBundle:
     try:
         run = subprocess.run(
-            [sys.executable, "-m", "codesign_kernel.rtl.convert", top],
+            [sys.executable, "-m", "codesign_kernel.rtl.convert", top, str(os.getpid())],
             input=json.dumps(asdict(accelerator)),
             capture_output=True,
             text=True,
