@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from codesign_kernel.accelerator.spatial import DATAFLOWS, LIMITS, SPATIAL_FIELDS, SWITCHES, SpatialArray
+from codesign_kernel.accelerator.spatial import DATAFLOWS, LIMITS, SPATIAL_FIELDS, SWITCHES, SpatialArray, spatial_only
 from codesign_kernel.accelerator.types import DATAFLOWS as TEMPLATE_DATAFLOWS
 from codesign_kernel.accelerator.types import FIELDS, WHOLE, Accelerator
 from codesign_kernel.display import Shown
@@ -27,7 +27,7 @@ class Design(Shown):
     def of(cls, parameters: Mapping[str, Any]) -> Design:
         """The design of a row of a sweep: the fields of :class:`Accelerator` among ``parameters``; or those of
         :class:`SpatialArray`, if there are some that only it has."""
-        if any(name in parameters for name in SPATIAL_FIELDS if name not in FIELDS):
+        if spatial_only(parameters):
             return cls(SpatialArray(**{n: _plain(n, parameters[n]) for n in SPATIAL_FIELDS if n in parameters}))
         missing = [name for name in ("rows", "cols") if name not in parameters]
         if missing:

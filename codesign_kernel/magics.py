@@ -80,7 +80,7 @@ class CodesignMagics(Magics):
             model = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.ReLU())
             model, torch.zeros(1, 3, 32, 32)
         """
-        from codesign_kernel.profiler import profile
+        from codesign_kernel.session.scoped import profile
 
         options = parse_argstring(self.codesign_profile, line)
         if options.to is not None and not options.to.isidentifier():
@@ -156,7 +156,7 @@ class CodesignMagics(Magics):
         return catalog(told) if machine is None else getattr(machine, "accelerator", machine)
 
     def _cost(self, found: Profile, machine: Any) -> Any:
-        from codesign_kernel.cost import evaluate
+        from codesign_kernel.session.scoped import evaluate
 
         return evaluate(found, machine)
 

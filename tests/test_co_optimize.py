@@ -1,53 +1,25 @@
-"""One search over network and machine: against every pair there is, cut off and gone on with, and refused."""
+"""One search over network and machine: against every pair there is, and cut off and gone on with."""
 
 from __future__ import annotations
 
 import copy
 import itertools
-import math
-from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-import torch
 from explorecases import Backwards, Interrupt, interrupt_after
+from paircases import QUICK, SPACE, Counting, Task, task
 
 import codesign_kernel as ck
-from codesign_kernel.errors import InfeasibleDesignError, InvalidInputError, MissingPackageError, UnsupportedLayerError
+from codesign_kernel.errors import InfeasibleDesignError, InvalidInputError
 from codesign_kernel.explore import Memory
-from codesign_kernel.optimize import Dataset, Recipe, accuracy, quantize, train_digits
+from codesign_kernel.optimize import Recipe, accuracy
 from codesign_kernel.session.pairs import joint_volume
 from codesign_kernel.units import column_text
 
-OBJECTIVES = {"accuracy": "max", "latency_ms": "min", "energy_uj": "min", "area_mm2": "min"}
-#: 2 x 2 x 2 x 2 x 2 x 2 = 64 machines of two widths, some of which cannot run some networks.
-SPACE = ck.DesignSpace(
-    rows=(4, 8), weight_bits=(4, 8), cols=(4, 8), weight_kib=(1, 4), accumulator_kib=(1, 2), bandwidth_gb_s=(0.8, 1.6)
-)
-#: 2 x 2 x 2 x 3 = 24 combinations, 20 networks: 8 bits are 4 bits in a network of 4.
-NETWORKS = ck.NetworkSpace(
-    bits=(4, 8), epochs=(0,), keep={"conv1": (0.5, 1.0), "conv2": (0.25, 1.0)}, weight_bits={"fc": (8, 2, 4)}
-)
-QUICK = Recipe(1, 4e-3, batch=256)
-
-
-class Task(NamedTuple):
-    model: Any
-    data: Dataset
-
-    def search(self, constraints: Any = None, **arguments: Any) -> ck.CoOptimization:
-        """With a tiny budget, unless told otherwise."""
-        given = {"networks": NETWORKS, "budget": 8, "population": 4, "prune_recipe": QUICK, **arguments}
-        return ck.co_optimize(self.model, given.pop("space", SPACE), given.pop("data", self.data), constraints, **given)
-
-
-@pytest.fixture(scope="module")
-def task() -> Task:
-    model, data, _ = train_digits(seed=0, epochs=3)
-    return Task(model, data)
+__all__ = ["task"]  # a fixture
 
 
 @pytest.fixture(scope="module")
@@ -60,21 +32,6 @@ def known() -> Memory:
 def found(task: Task, known: Memory) -> ck.CoOptimization:
     """A small search, and what the others are compared with."""
     return task.search(store=known)
-
-
-class Counting:
-    """An executor that remembers what it was given."""
-
-    def __init__(self) -> None:
-        self.items: list[Any] = []
-
-    def run(self, function: Callable[[Any], Any], items: Sequence[Any]) -> Iterator[tuple[int, Any]]:
-        for position, item in enumerate(items):
-            self.items.append(item)
-            yield position, function(item)
-
-    def close(self) -> None:
-        """Nothing is held."""
 
 
 def same(one: ck.CoOptimization, other: ck.CoOptimization) -> None:
@@ -273,108 +230,6 @@ def test_what_binds_is_said(task: Task, found: ck.CoOptimization, known: Memory)
 def test_no_machine_can_run_it(task: Task) -> None:
     with pytest.raises(InfeasibleDesignError, match="there is none among"):
         task.search(space=ck.DesignSpace(rows=4, cols=4, weight_bits=(4, 8), instruction_kib=0.06), budget=2)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "told"),
-    [
-        ({"space": ck.SpatialSpace(rows=8, cols=8)}, "takes a DesignSpace"),
-        ({"data": np.zeros(3)}, "data is a Dataset"),
-        ({"networks": [1, 2]}, "networks is a NetworkSpace"),
-        ({"networks": ck.NetworkSpace(bits=(16,))}, "machines of its own width"),
-        ({"networks": ck.NetworkSpace(weight_bits={"conv9": (2, 4)})}, "conv1, conv2, fc"),
-        ({"networks": ck.NetworkSpace(keep={"conv9": (0.5, 1.0)})}, "no layer 'conv9'"),
-        ({"constraints": {"beauty": 1.0}}, "a limit is on"),
-        ({"constraints": {"accuracy": 95.0}}, "0 to 1"),
-        ({"constraints": {"accuracy": (0.2, 0.9)}}, "its least"),
-        ({"constraints": {"area_mm2": (2.0, 1.0)}}, "exchange them"),
-        ({"objectives": ("utilization",)}, "all minimised"),
-        ({"objectives": "latency_ms"}, "all minimised"),
-        ({"objectives": ()}, "all minimised"),
-        ({"budget": 0}, "a budget"),
-        ({"sampler": "oracle"}, "a sampler is one of"),
-        ({"seed": -1}, "a seed"),
-        ({"population": 1}, "a population"),
-        ({"prune_recipe": 3}, "are Recipes"),
-        ({"store": object()}, "store is"),
-    ],
-)
-def test_what_is_refused_before_any_work(task: Task, arguments: dict[str, Any], told: str) -> None:
-    calls = Counting()
-    with pytest.raises(InvalidInputError, match=told):
-        task.search(**{"executor": calls, **arguments})
-    assert not calls.items
-
-
-def test_scores_must_match_the_labels(task: Task) -> None:
-    fewer = replace(task.data, labels=(*task.data.labels, "eleven"))
-    with pytest.raises(InvalidInputError, match="one score for each of the 11 labels"):
-        task.search(data=fewer)
-    torch.manual_seed(0)
-    maps = torch.nn.Conv2d(1, 10, 8)  # ten maps of one pixel, which the cross entropy does not take
-    with pytest.raises(InvalidInputError, match=r"but the model gives \[10, 1, 1\] an input"):
-        task._replace(model=maps).search()
-
-
-def test_exported_programs_are_not_trained(task: Task) -> None:
-    program = torch.export.export(task.model, (torch.zeros(2, *task.data.input_shape),))
-    with pytest.raises(InvalidInputError, match=r"model is a torch.nn.Module, but got ExportedProgram"):
-        task._replace(model=program).search()
-
-
-def test_without_torchao_nothing_is_trained_first(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("codesign_kernel.session.co_optimize.find_spec", lambda name: None)
-    with pytest.raises(MissingPackageError, match=r"torchao, which is not installed; pip install .*epochs=\(0,\)"):
-        task.search(networks=ck.NetworkSpace(epochs=(0, 2)))
-
-
-def test_channels_that_cannot_go_are_refused(task: Task) -> None:
-    with pytest.raises(UnsupportedLayerError, match="'fc' cannot be pruned"):
-        task.search(networks=ck.NetworkSpace(keep={"fc": (0.5, 1.0)}))
-
-
-@pytest.mark.parametrize(
-    ("choices", "told"),
-    [
-        ({"bits": (3,)}, "bits has one or more"),
-        ({"bits": ()}, "bits has one or more"),
-        ({"bits": (8, 8)}, "bits has one or more"),
-        ({"epochs": (-1,)}, "epochs has"),
-        ({"epochs": (0.5,)}, "epochs has"),
-        ({"epochs": (math.nan, 2.0)}, "epochs has"),
-        ({"bits": (8.0,)}, "bits has one or more"),
-        ({"keep": {"a": (0.0, 1.0)}}, "keep.a has"),
-        ({"keep": {"a": "all"}}, "keep.a has"),
-        ({"weight_bits": {"a": (3,)}}, "weight_bits.a has"),
-    ],
-)
-def test_choices_that_are_none(choices: dict[str, Any], told: str) -> None:
-    with pytest.raises(InvalidInputError, match=told):
-        ck.NetworkSpace(**choices)
-
-
-def test_numbers_of_networks() -> None:
-    assert NETWORKS.size == 24
-    several: dict[Any, set[int]] = {}
-    for number in range(NETWORKS.size):
-        chosen = NETWORKS.candidate(number)
-        several.setdefault(chosen, set()).add(NETWORKS.canonical(number))
-        assert NETWORKS.number(**NETWORKS.values(number)) == number
-        assert NETWORKS.candidate(NETWORKS.canonical(number)) == chosen
-    assert len(several) == 20
-    assert all(len(numbers) == 1 for numbers in several.values()), "one number for one network"
-    whole, *_, least = (NETWORKS.candidate(number) for number in NETWORKS.first()[:3])
-    assert whole == (8, 0, (), ())
-    assert least == (8, 0, (("conv1", 0.5), ("conv2", 0.25)), (("fc", 2),))
-    with pytest.raises(InvalidInputError, match="numbered 0 to 23"):
-        NETWORKS.values(24)
-
-
-def test_what_is_chosen_where_nothing_is_said(task: Task) -> None:
-    network = quantize(task.model, task.data.calibration_x)
-    space = ck.NetworkSpace.of(task.model, task.data, network, bits=(4, 8))
-    names = ["bits", "epochs", "keep.conv1", "keep.conv2", "weight_bits.conv1", "weight_bits.conv2", "weight_bits.fc"]
-    assert [*space.choices] == names
 
 
 def test_advice_in_words(found: ck.CoOptimization) -> None:

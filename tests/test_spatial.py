@@ -19,7 +19,7 @@ from spatialcases import all_mappings, alone, any_array, any_conv, any_layer
 import codesign_kernel as ck
 from codesign_kernel.accelerator.spatial import SpatialArray
 from codesign_kernel.cost import systolic_cycles
-from codesign_kernel.cost.compiled import STAYS
+from codesign_kernel.cost.compiled import STAYS, best_by_capacity, every_mapping
 from codesign_kernel.cost.search import Table
 from codesign_kernel.cost.tiles import Access
 from codesign_kernel.errors import InfeasibleDesignError
@@ -198,6 +198,17 @@ def test_one_tile_computes_as_scale_sim_counts(seed: int) -> None:
     # the one load and the one store hide behind nothing
     assert (layer.load_cycle, layer.store_cycle) == (1, 1)
     assert cost.latency_cycle == layer.compute_cycle + 2
+
+
+def test_it_is_compiled_once() -> None:
+    """Whether maps are kept, and in what type their bits are counted: another type would be compiled anew."""
+    layer, machine = Layer("conv", "conv2d", B=2, K=4, C=3, OY=5, OX=5), any_array(random.Random(1))
+    ck.evaluate(alone(layer), machine)
+    tables = [all_mappings(layer, machine, in_kept=in_kept, out_kept=True) for in_kept in (False, True)]
+    assert [table.kept.in_bit > 0 for table in tables] == [False, True]
+    assert {type(table.kept.out_bit) for table in tables} == {int}
+    assert len(every_mapping.signatures) == 1
+    assert len(best_by_capacity.signatures) == 1
 
 
 def test_a_convolution_is_its_im2col_product() -> None:

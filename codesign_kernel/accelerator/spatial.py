@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from numbers import Integral, Real
@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from codesign_kernel.accelerator.types import FREQUENCY_MHZ, LARGEST, NODE_NM, MemoryLevel
+from codesign_kernel.accelerator.types import FIELDS, FREQUENCY_MHZ, LARGEST, NODE_NM, MemoryLevel
 from codesign_kernel.display import Shown
 from codesign_kernel.errors import InvalidInputError
 from codesign_kernel.units import BIT_PER_KIB
@@ -197,6 +197,11 @@ def buffer_words(machine: Any) -> dict[str, Any]:
 
 #: Fields that a batch has as arrays, in order: everything but the texts; ``dataflow`` as its place in ``DATAFLOWS``.
 SPATIAL_FIELDS = tuple(f.name for f in fields(SpatialArray) if f.name not in ("name", "source", "dram"))
+
+
+def spatial_only(names: Container[str]) -> bool:
+    """Whether one of these parameters is one that only a :class:`SpatialArray` has."""
+    return any(name in names for name in SPATIAL_FIELDS if name not in FIELDS)  # a row of a table iterates its values
 
 
 @dataclass(frozen=True)

@@ -239,15 +239,18 @@ def mappings(
     """
     from codesign_kernel.cost.compiled import every_mapping
 
-    sizes = tuple(np.unique(capacity[:, axis]) for axis in range(3))
+    # of one type each, whatever a caller counts in: numba compiles anew for every combination, which takes seconds
+    sizes = tuple(np.unique(capacity[:, axis]).astype(np.float64) for axis in range(3))
+    maps = float(kept.in_bit), float(kept.out_bit)
     if np.prod([len(axis) for axis in sizes]) > TABLE_FACTOR * len(capacity):
         every, sizes = True, tuple(axis[-1:] for axis in sizes)
     found = families(nest, engine)
     parts = [
-        every_mapping(*family.all_loops(), family.shape, engine, kept.in_bit, kept.out_bit, shared, sizes, every)
+        every_mapping(*family.all_loops(), family.shape, engine, *maps, bool(shared), sizes, bool(every))
         for family in found
     ]
     which = [np.column_stack([part[0], np.full(len(part[0]), number)]) for number, part in enumerate(parts)]
     costs, needs = (np.concatenate([part[at] for part in parts]) for at in (1, 2))
     evaluated = sum(part[3] for part in parts)
-    return Table(found, engine, kept, np.concatenate(which), costs[:, :2], costs[:, [2, 0]], needs, evaluated)
+    first = np.ascontiguousarray(costs[:, :2])
+    return Table(found, engine, kept, np.concatenate(which), first, costs[:, [2, 0]], needs, evaluated)

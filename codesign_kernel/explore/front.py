@@ -126,7 +126,7 @@ def exact_front(
         InvalidInputError: the state under ``name`` is of another space.
         EvaluationError: see :meth:`Goal.judge`.
     """
-    pieces = _pieces(space, chunk)
+    pieces = pieces_of(space, chunk)
     state = _State(len(pieces), goal)
     if recorder is not None:
         state.resume(recorder.state(name))
@@ -162,7 +162,7 @@ def _following(progress: Progress | None, space: DesignSpace, goal: Goal) -> Any
     return Following.of(progress, space, goal, space.size)
 
 
-def _pieces(space: DesignSpace, chunk: int) -> list[Piece]:
+def pieces_of(space: DesignSpace, chunk: int) -> list[Piece]:
     """All blocks in order of their designs."""
     pieces, start = [], 0
     for choices in itertools.product(*grid_choices(space, chunk)):

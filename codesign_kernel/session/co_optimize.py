@@ -18,7 +18,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from codesign_kernel.design import DesignSpace, SpatialSpace
+from codesign_kernel.design import DesignSpace
 from codesign_kernel.errors import InvalidInputError, MissingPackageError
 from codesign_kernel.explore import Executor, Provenance, Recorder, Serial
 from codesign_kernel.explore.goal import Goal
@@ -29,9 +29,11 @@ from codesign_kernel.optimize import Dataset, IntegerNetwork, quantize
 from codesign_kernel.optimize.channels import check_model
 from codesign_kernel.session.candidates import NetworkSpace, Training, digest_of_arrays
 from codesign_kernel.session.code import digest_of_code
+from codesign_kernel.session.goals import OBJECTIVES, goal_of
 from codesign_kernel.session.joint_search import JointSearch, Progress
-from codesign_kernel.session.machines import COLUMNS, Machines
+from codesign_kernel.session.machines import Machines
 from codesign_kernel.session.pairs import ACCURACY, CoOptimization
+from codesign_kernel.session.scoped import scoped
 
 #: Networks that a search evaluates where the user does not say.
 BUDGET = 64
@@ -44,10 +46,9 @@ NETWORK_CODE = ("workload", "accelerator", "optimize", "session/candidates")
 MACHINE_CODE = (
     "workload", "accelerator", "mapping", "numerics", "cost", "design", "pareto", "explore", "session/machines",
 )  # fmt: skip
-#: What is minimised where nothing is said; accuracy is sought beside it.
-OBJECTIVES = ("latency_ms", "energy_uj", "area_mm2")
 
 
+@scoped("co_optimize")
 def co_optimize(
     model: Any,
     space: DesignSpace,
@@ -133,31 +134,6 @@ def co_optimize(
         chosen, seed, budget, space_digest(space), search.trained, time.perf_counter() - started, versions_of(PACKAGES)
     )
     return search.result(space, data, stopped, told, digests)
-
-
-def goal_of(space: Any, objectives: Sequence[str], constraints: Mapping[str, Any] | None) -> tuple[Goal, Machines]:
-    """The goal of pairs, and the machines with theirs.
-
-    Raises:
-        InvalidInputError: one of the three is none, or they contradict one another.
-    """
-    if not isinstance(space, DesignSpace) or isinstance(space, SpatialSpace):
-        raise InvalidInputError(
-            "co_optimize takes a DesignSpace, whose accelerators can be generated and co-simulated, but got "
-            f"{type(space).__name__}"
-        )
-    cheap = tuple(column for column in COLUMNS if column != "utilization")
-    wrong = [objectives] if isinstance(objectives, str) else [o for o in objectives if o not in cheap]
-    if wrong or not len(objectives):
-        raise InvalidInputError(f"objectives are of {', '.join(cheap)}, all minimised, but got {objectives!r}")
-    goal = Goal.of({ACCURACY: "max", **dict.fromkeys(objectives, "min")}, constraints)
-    for column, (least, most) in goal.limits.items():
-        if column not in (ACCURACY, *COLUMNS):
-            raise InvalidInputError(f"a limit is on {', '.join((ACCURACY, *COLUMNS))}, but got {column!r}")
-        if column == ACCURACY and (most is not None or not 0 <= (least or 0) <= 1):
-            raise InvalidInputError(f"a limit on accuracy is its least, 0 to 1, but got {(least, most)}")
-    limits = {column: limit for column, limit in goal.limits.items() if column != ACCURACY}
-    return goal, Machines(space, Goal(dict.fromkeys(objectives, "min"), limits))
 
 
 def _checked(model: Any, data: Any, machines: Machines) -> IntegerNetwork:

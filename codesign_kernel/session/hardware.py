@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from codesign_kernel.cost import Cost, evaluate
 from codesign_kernel.errors import InvalidInputError
 from codesign_kernel.profiler import profile
+from codesign_kernel.session.scoped import scoped
 from codesign_kernel.session.widths import with_channels
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ METRICS: dict[str, Callable[[Cost], float]] = {
 }
 
 
+@scoped("hardware_loss")
 def hardware_loss(
     model: Any,
     example: Any,

@@ -21,7 +21,7 @@ from codesign_kernel.optimize import Dataset, accuracy
 from codesign_kernel.pareto import pareto_front
 from codesign_kernel.session.candidates import NetworkSpace, Trained, Training, weights_bit
 from codesign_kernel.session.machines import Machines, Swept
-from codesign_kernel.session.pairs import ACCURACY, CoOptimization, joint_volume, why_none
+from codesign_kernel.session.pairs import ACCURACY, CoOptimization, PairsSoFar, joint_volume, why_none
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -135,6 +135,9 @@ class JointSearch:
         if self.reference is None:
             self._refer()
         self._record(fresh)
+        stands = getattr(progress, "stands", None)
+        if stands is not None and self._legal():
+            stands(PairsSoFar(self.machines.space, self.goal, self._front(None)))
         return going
 
     def _work(
@@ -231,7 +234,8 @@ class JointSearch:
         floor = self.goal.limits.get(ACCURACY, (None, None))[0] or 0.0
         return [n for n, found in self.swept.items() if len(found.numbers) and self.made[n].accuracy >= floor]
 
-    def _front(self, data: Dataset) -> pd.DataFrame:
+    def _front(self, data: Dataset | None) -> pd.DataFrame:
+        """The front, measured on the test part of ``data`` too, where it is given."""
         import pandas as pd
 
         legal = self._legal()
@@ -249,14 +253,10 @@ class JointSearch:
         for number, pairs in front.groupby("network", sort=False):
             network = self.made[int(number)].network
             assert network is not None
-            score = accuracy(network.predict(data.test_x), data.test_y)
             designs = pairs["design"].to_numpy()
-            own = {
-                "network": int(number),
-                "design": designs,
-                ACCURACY: pairs[ACCURACY].to_numpy(),
-                "test_accuracy": score,
-            }
+            own = {"network": int(number), "design": designs, ACCURACY: pairs[ACCURACY].to_numpy()}
+            if data is not None:
+                own["test_accuracy"] = accuracy(network.predict(data.test_x), data.test_y)
             machine = self.machines.rows(network.workload, designs)
             parts_of = {**own, **self.networks.values(int(number)), **machine}
             rows.append(pd.DataFrame(parts_of, index=pairs.index))

@@ -17,12 +17,13 @@ from codesign_kernel.explore.goal import Goal
 from codesign_kernel.explore.volume import hypervolume
 from codesign_kernel.optimize import IntegerNetwork
 from codesign_kernel.pareto import knee, losses
-from codesign_kernel.session.candidates import Candidate, NetworkSpace
 from codesign_kernel.session.machines import Reach
 from codesign_kernel.units import column_text, column_word, three_digits
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from codesign_kernel.session.candidates import Candidate, NetworkSpace
 
 Array = NDArray[Any]
 #: The objective and limit that a network has, not a machine.
@@ -73,6 +74,39 @@ class Advice(NamedTuple):
 
     def __str__(self) -> str:
         return "\n".join((self.why, self.cheaper_why, self.accurate_why))
+
+
+@dataclass(frozen=True, eq=False)
+class PairsSoFar:
+    """A joint search as far as it has come; ``progress.stands(...)`` is handed it after each generation, where the
+    ``progress`` of :func:`codesign_kernel.co_optimize` has such a method.
+
+    Attributes:
+        space, goal: as for :class:`CoOptimization`.
+        front: one row a pair that no other beats, as there, but for the accuracy on the test part, which is looked at
+            once, in the end.
+    """
+
+    space: DesignSpace
+    goal: Goal
+    front: pd.DataFrame
+
+    @property
+    def objectives(self) -> dict[str, str]:
+        """``{column: "min" | "max"}``."""
+        return self.goal.objectives
+
+    @property
+    def knee(self) -> pd.Series:
+        """The most balanced pair so far."""
+        return knee(self.front, self.objectives)
+
+    @property
+    def history(self) -> pd.DataFrame:
+        """Empty: volumes are measured when the search is done."""
+        import pandas as pd
+
+        return pd.DataFrame()
 
 
 @dataclass(frozen=True, eq=False)

@@ -20,6 +20,8 @@ from codesign_kernel.files import check_file
 from codesign_kernel.lower import lower
 from codesign_kernel.optimize.integer import IntegerNetwork
 from codesign_kernel.rtl import RtlBundle, generate_rtl
+from codesign_kernel.session.generation import check_generated
+from codesign_kernel.session.scoped import scoped
 from codesign_kernel.workload import Workload
 
 if TYPE_CHECKING:
@@ -32,6 +34,7 @@ Progress = Callable[[int, int, str], None]
 SPATIAL_CHUNK = 1 << 20
 
 
+@scoped("sweep")
 def sweep(
     workload: Any,
     space: DesignSpace,
@@ -80,6 +83,7 @@ def sweep(
     return explore_sweep(space, evaluate_columns, indices=indices, progress=between, chunk=SPATIAL_CHUNK)
 
 
+@scoped("record_waves")
 def record_waves(
     design: Any,
     network: IntegerNetwork,
@@ -129,6 +133,7 @@ def _check_bundle(bundle: object, design: Any) -> None:
         raise InvalidInputError(f"bundle is an RtlBundle of the design, but got {bundle!r}; generate_rtl makes one")
 
 
+@scoped("cosimulate")
 def cosimulate(
     design: Any,
     network: IntegerNetwork,
@@ -172,6 +177,7 @@ def cosimulate(
         raise InvalidInputError(
             f"cosimulate takes an IntegerNetwork, but got {type(network).__name__}; call quantize first"
         )
+    check_generated(design, "cosimulate")
     chosen = find_simulator(simulator)
     waves = None if vcd is None else Path(vcd)
     if waves is not None:

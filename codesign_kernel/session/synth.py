@@ -24,6 +24,7 @@ from codesign_kernel.cache import scratch_folder
 from codesign_kernel.errors import InvalidInputError, SynthesisError
 from codesign_kernel.rtl import generate_rtl
 from codesign_kernel.rtl.generate import PREFIX
+from codesign_kernel.session.scoped import scoped
 from codesign_kernel.session.watched import run_watched
 from codesign_kernel.session.worst_slack import fmax
 
@@ -131,6 +132,7 @@ class Synthesis:
         return sum(memory.words * memory.word_bit for memory in self.memories)
 
 
+@scoped("synthesise")
 def synthesise(
     design: Any, *, liberty: Sequence[str | Path] = (), target: str = "generic", progress: Progress | None = None
 ) -> Synthesis:

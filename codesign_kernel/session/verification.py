@@ -21,6 +21,8 @@ from codesign_kernel.lower import Program
 from codesign_kernel.optimize.integer import IntegerNetwork
 from codesign_kernel.optimize.layer import IntegerLayer
 from codesign_kernel.rtl import generate_rtl
+from codesign_kernel.scopes import current, within
+from codesign_kernel.session.asked import predicted_cycles
 from codesign_kernel.session.cases import (
     at_its_ends,
     draw,
@@ -30,6 +32,7 @@ from codesign_kernel.session.cases import (
     random_inputs,
     random_network,
 )
+from codesign_kernel.session.scoped import scoped
 
 Array = np.ndarray[Any, Any]
 Progress = Callable[[int, int, str], None]
@@ -215,6 +218,7 @@ def _check_arguments(cases: int, seed: int, machines: int, only: int | None) -> 
             raise InvalidInputError(f"{name} is an integer of at least {low}, but got {value!r}")
 
 
+@scoped("verify")
 def verify(
     cases: int = 200,
     seed: int = 0,
@@ -252,13 +256,16 @@ def verify(
     tell = progress or (lambda done, total, message: None)
     started, totals, met = time.perf_counter(), Counter[str](), Counter[str]()
     ran: dict[int, Accelerator] = {}
-    failure = None
+    failure, cycles = None, 0
     for done, case in enumerate(chosen):
         number = case % machines
         if number not in ran:
             tell(done, len(chosen), f"building accelerator {len(ran) + 1}")
             ran[number] = _machine(seed, number, small)
         program, inputs = drawn_case(seed, case, ran[number], small)
+        if current() is not None:
+            cycles += predicted_cycles(program.network, ran[number], len(inputs), program.batch)
+            within("simulated_cycles", cycles)
         report, what = _run(program, inputs, runner)
         if report is None or what:
             repeat = _repeat(seed, case, machines, runner.name)

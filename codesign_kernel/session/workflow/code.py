@@ -9,7 +9,9 @@ _NETWORKS = ("workload", "accelerator", "optimize")
 _COSTS = ("workload", "accelerator", "mapping", "numerics", "cost", "design")
 _EXPLORING = (*_COSTS, "pareto", "explore", "session/explore")
 _SILICON = (*_COSTS, "optimize", "lower", "rtl", "cosim", "session/generation")
-_JOINT = tuple(f"session/{name}" for name in ("co_optimize", "joint_search", "candidates", "machines", "pairs"))
+_JOINT = tuple(
+    f"session/{name}" for name in ("co_optimize", "goals", "joint_search", "candidates", "machines", "pairs")
+)
 #: Step -> the rooms whose files decide over it, beside this one: with every room, all that it imports. A room without a
 #: folder is a file.
 ROOMS = {
@@ -23,8 +25,8 @@ ROOMS = {
     "cosimulate": _SILICON,
     "report": (*_SILICON, "profiler", "pareto", "explore", "figures", "units"),
 }
-#: They say how a result is told, where it lies or what it is called, not which it is.
-TELLING = ("cache", "display", "errors", "files", "session/code", "units")
+#: They say how a result is told, where it lies or what it is called, not which it is; or whether it may be made.
+TELLING = ("cache", "display", "errors", "files", "scopes", "session/asked", "session/code", "session/scoped", "units")
 
 
 def code_of(step: str) -> str:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from codesign_kernel.errors import CodesignError, InvalidInputError
+from codesign_kernel.session.scoped import scoped
 from codesign_kernel.session.workflow.checks import check_before, check_named
 from codesign_kernel.session.workflow.code import code_of
 from codesign_kernel.session.workflow.product import Job, Product, Progress
@@ -21,6 +22,7 @@ from codesign_kernel.store import Record, Store, digest_of
 Place = Store | str | os.PathLike[str] | None
 
 
+@scoped("run_workflow")
 def run_workflow(
     workflow: str | os.PathLike[str] | Mapping[str, Any],
     *,

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
+from codesign_kernel.scopes import within
 from codesign_kernel.session.workflow import kept
 from codesign_kernel.session.workflow.product import Job, Product
 from codesign_kernel.units import quantity
@@ -16,7 +17,7 @@ IMAGES = 100
 
 def profile(job: Job) -> Product:
     """Operations, parameters and bytes of the network as it is given."""
-    from codesign_kernel.profiler import profile as profile_of
+    from codesign_kernel.session.scoped import profile as profile_of
 
     ((kind, name), *_) = job.workflow.network.items()
     if job.workflow.path is not None:
@@ -74,6 +75,7 @@ def optimise(job: Job) -> Product:
 def generate(job: Job) -> Product:
     """The chosen accelerator as Verilog and VHDL, with a test bench where vectors are asked for."""
     from codesign_kernel.rtl import generate_rtl as sources_of
+    from codesign_kernel.session.asked import bytes_of
     from codesign_kernel.session.generation import generate_rtl
 
     vectors, top = job.settings["vectors"], job.settings["top"]
@@ -82,6 +84,7 @@ def generate(job: Job) -> Product:
         bundle = generate_rtl(job.design, job.network, job.dataset.test_x[:vectors])
     else:
         bundle = sources_of(job.design, top)
+    within("artefact_bytes", bytes_of(bundle.texts))
     body = {
         "told": f"{bundle.in_words}, digest {bundle.digest[:12]}",
         "digest": bundle.digest,
@@ -100,10 +103,12 @@ def cosimulate(job: Job) -> Product:
     from codesign_kernel.cost import evaluate
     from codesign_kernel.optimize import accuracy
     from codesign_kernel.rtl import generate_rtl
+    from codesign_kernel.session.asked import predicted_cycles
     from codesign_kernel.session.demo import FEW_IMAGES, SLOW
 
     runner, data = find_simulator(job.settings["simulator"]), job.dataset
     count = job.settings["images"] or (FEW_IMAGES if runner.name in SLOW else IMAGES)
+    within("simulated_cycles", predicted_cycles(job.network, job.design, count))
     # what simulators drive is the core; the bus around it is proven elsewhere
     core = job.workflow.steps["generate"]["top"] == "core"
     bundle = job.bundle if core else generate_rtl(job.design)
