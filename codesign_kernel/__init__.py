@@ -18,6 +18,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:  # what _HOME says, in the words that type checkers and editors read
     from codesign_kernel import accelerator, figures
     from codesign_kernel.accelerator import Accelerator, MemoryLevel, SpatialArray
+    from codesign_kernel.client import Client
     from codesign_kernel.cluster import Cluster, cluster
     from codesign_kernel.cosim import CosimReport, Recording, Waveform, read_waves
     from codesign_kernel.cosim.simulators import simulators
@@ -50,14 +51,17 @@ if TYPE_CHECKING:  # what _HOME says, in the words that type checkers and editor
     from codesign_kernel.session.candidates import NetworkSpace
     from codesign_kernel.session.co_optimize import co_optimize
     from codesign_kernel.session.explore import explore
+    from codesign_kernel.session.operations import operations
     from codesign_kernel.session.pairs import CoOptimization
     from codesign_kernel.session.workflow import WorkflowResult, run_workflow
     from codesign_kernel.store import Store
     from codesign_kernel.workload import Layer, Workload
 
+#: Functions of rooms that know nothing of scopes come through ``session.scoped``, which checks this process's scope.
 _HOME = {
     "Accelerator": "accelerator",
     "ArrayTrace": "cosim.wavefront",
+    "Client": "client",
     "Cluster": "cluster",
     "Cost": "cost",
     "CoOptimization": "session.pairs",
@@ -81,28 +85,29 @@ _HOME = {
     "WorkflowResult": "session.workflow",
     "Workload": "workload",
     "accelerator": "accelerator",
-    "array_trace": "cosim.wavefront",
-    "check_block": "rtl",
+    "array_trace": "session.scoped",
+    "check_block": "session.scoped",
     "compare": "explore",
     "cluster": "cluster",
     "co_optimize": "session.co_optimize",
     "cosimulate": "session",
-    "evaluate": "cost",
+    "evaluate": "session.scoped",
     "explore": "session.explore",
     "figures": "figures",
-    "fusion_report": "optimize",
+    "fusion_report": "session.scoped",
     "generate_rtl": "session",
     "hardware_loss": "session",
     "knee": "pareto",
     "pareto_front": "pareto",
-    "profile": "profiler",
-    "prune": "optimize",
-    "quantize": "optimize",
-    "read_waves": "cosim",
+    "operations": "session.operations",
+    "profile": "session.scoped",
+    "prune": "session.scoped",
+    "quantize": "session.scoped",
+    "read_waves": "session.scoped",
     "record_waves": "session",
     "run_workflow": "session.workflow",
-    "quantize_aware": "optimize",
-    "sensitivity": "optimize",
+    "quantize_aware": "session.scoped",
+    "sensitivity": "session.scoped",
     "simulators": "cosim.simulators",
     "sweep": "session",
     "verify": "session",
@@ -114,6 +119,7 @@ _MODULES = frozenset({"accelerator", "cluster", "figures", "zoo"})
 __all__ = [
     "Accelerator",
     "ArrayTrace",
+    "Client",
     "Cluster",
     "CoOptimization",
     "CosimReport",
@@ -151,6 +157,7 @@ __all__ = [
     "generate_rtl",
     "hardware_loss",
     "knee",
+    "operations",
     "pareto_front",
     "profile",
     "prune",

@@ -93,14 +93,14 @@ class TestProcess:
         os.close(read)
         with os.fdopen(write, "w") as gone:
             command = [sys.executable, "-m", "codesign_kernel.cli", "doctor"]
-            done = subprocess.run(command, cwd=ROOT, stdout=gone, stderr=subprocess.PIPE, text=True, timeout=60)
+            done = subprocess.run(command, cwd=ROOT, stdout=gone, stderr=subprocess.PIPE, text=True, timeout=100)
         assert (done.returncode, done.stderr) == (141, "")
 
     @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs Linux's full device")
     def test_a_full_disk_is_one_line(self) -> None:
         command = [sys.executable, "-m", "codesign_kernel.cli", "doctor"]
         with open("/dev/full", "w") as full:
-            done = subprocess.run(command, cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
+            done = subprocess.run(command, cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True, timeout=100)
         assert done.returncode == 2
         assert one_line(done.stderr)
         assert "No space left" in done.stderr

@@ -10,14 +10,18 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from codesign_kernel.cli.audit import audit_answer
 from codesign_kernel.cli.co_optimize import co_optimize_answer
 from codesign_kernel.cli.evaluate import evaluate_answer
 from codesign_kernel.cli.explore import explore_answer
 from codesign_kernel.cli.fuse import fuse_answer
+from codesign_kernel.cli.keeping import backup_answer, keys_answer, privacy_answer, restore_answer
 from codesign_kernel.cli.output import Answer, plain, rows_text, table_text
 from codesign_kernel.cli.parser import DESIGN_OPTIONS, TRAINED_TASKS
+from codesign_kernel.cli.people import token_answer, user_answer
 from codesign_kernel.cli.progress import Progress
 from codesign_kernel.cli.run import run_answer
+from codesign_kernel.cli.serve import serve_answer
 from codesign_kernel.cli.synth import synth_answer
 from codesign_kernel.errors import InvalidInputError
 from codesign_kernel.files import check_file, check_folder, write_whole
@@ -49,7 +53,8 @@ def demo(args: argparse.Namespace, progress: Progress) -> Answer:
 
 def _profile(name: str, progress: Progress) -> Profile:
     """The profile of a network of the zoo, of a file, or of one that ``demo`` and ``cosim`` train."""
-    from codesign_kernel.profiler import profile, zoo
+    from codesign_kernel.profiler import zoo
+    from codesign_kernel.session.scoped import profile
 
     file = name.endswith((".onnx", ".pt2"))
     if not file and name not in TRAINED_TASKS and name not in zoo.names():
@@ -66,7 +71,7 @@ def _profile(name: str, progress: Progress) -> Profile:
 def _untrained_profile(network: str) -> Profile:
     """The profile of a network that is trained here, before that."""
     from codesign_kernel.optimize.networks import NETWORKS
-    from codesign_kernel.profiler import profile
+    from codesign_kernel.session.scoped import profile
 
     task = NETWORKS[network]
     return profile(*task.untrained(), name=task.data)
@@ -234,8 +239,8 @@ def _trained(
     images: int, design: Design, seed: int, progress: Progress, network: str = "cnn"
 ) -> tuple[IntegerNetwork, Any, float]:
     """A network, trained and quantised for ``design``; its first test inputs; its accuracy before that."""
-    from codesign_kernel.cost import evaluate
-    from codesign_kernel.optimize import NETWORKS, load_digits, load_keywords, quantize, train_digits, train_keywords
+    from codesign_kernel.optimize import NETWORKS, load_digits, load_keywords, train_digits, train_keywords
+    from codesign_kernel.session.scoped import evaluate, quantize
 
     spoken = NETWORKS[network].data == "keywords"
     available = len((load_keywords(progress=progress) if spoken else load_digits()).test_x)
@@ -330,6 +335,11 @@ def verify(args: argparse.Namespace, progress: Progress) -> Answer:
     return Answer(rows_text(rows), report.to_dict(), report.passed)
 
 
+def serve(args: argparse.Namespace, progress: Progress) -> Answer:
+    """``codesign serve``: the gateway."""
+    return serve_answer(args)
+
+
 def doctor(args: argparse.Namespace, progress: Progress) -> Answer:
     """``codesign doctor``: what is installed, and how to get the rest."""
     from codesign_kernel.session.doctor import doctor as examine
@@ -353,9 +363,17 @@ COMMANDS: dict[str, Callable[[argparse.Namespace, Progress], Answer]] = {
     "explore": explore,
     "co-optimize": co_optimize_answer,
     "run": run,
+    "serve": serve,
     "rtl": rtl,
     "synth": synth,
     "cosim": cosim,
     "verify": verify,
+    "user": user_answer,
+    "token": token_answer,
+    "audit": audit_answer,
+    "privacy": privacy_answer,
+    "keys": keys_answer,
+    "backup": backup_answer,
+    "restore": restore_answer,
     "doctor": doctor,
 }

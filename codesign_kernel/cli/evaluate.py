@@ -22,7 +22,7 @@ def evaluate_answer(profile: Profile, args: argparse.Namespace) -> Answer:
         InvalidInputError: there is no such machine, or it has a model of its own that gives no such table.
     """
     from codesign_kernel.accelerator import Accelerator, SpatialArray, catalog
-    from codesign_kernel.cost import evaluate
+    from codesign_kernel.session.scoped import evaluate
 
     machine = catalog(args.machine)
     if isinstance(machine, Accelerator):

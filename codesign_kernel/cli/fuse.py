@@ -11,8 +11,8 @@ from codesign_kernel.units import quantity
 
 def fuse_answer(args: argparse.Namespace) -> Answer:
     """Operator by operator what became of it, and the traffic of maps before and after."""
-    from codesign_kernel.optimize import fusion_report
     from codesign_kernel.optimize.networks import NETWORKS
+    from codesign_kernel.session.scoped import fusion_report
 
     network = TRAINED_TASKS.get(args.network, args.network)
     report = fusion_report(*NETWORKS[network].untrained(), bits=args.bits)

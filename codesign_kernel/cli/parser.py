@@ -8,6 +8,10 @@ from pathlib import Path
 from typing import NamedTuple, NoReturn
 
 from codesign_kernel import __version__
+from codesign_kernel.cli.gateway_parser import add_audit, add_serve
+from codesign_kernel.cli.keeping_parser import add_backup, add_keys, add_privacy, add_restore
+from codesign_kernel.cli.numbers import count, seed, window
+from codesign_kernel.cli.people_parser import add_token, add_user
 
 TARGETS = ("generic", "ice40", "ecp5", "xilinx")
 #: The networks that are trained here, as in ``optimize.networks.NETWORKS``.
@@ -74,33 +78,6 @@ class OneLineParser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {' '.join(message.split())} (see {self.prog} --help)\n")
 
 
-def _whole(text: str, low: int, high: int) -> int:
-    try:
-        value = int(text)
-    except ValueError:
-        value = low - 1
-    if not low <= value <= high:
-        bounds = f"of {low} to {high}" if high < 2**31 else f">= {low}"
-        raise argparse.ArgumentTypeError(f"must be an integer {bounds}, but got {text!r}")
-    return value
-
-
-def _count(text: str) -> int:
-    return _whole(text, 1, 2**31)
-
-
-def _seed(text: str) -> int:
-    return _whole(text, 0, 2**31 - 1)
-
-
-def _window(text: str) -> tuple[int, int]:
-    """``A:B`` as two cycles."""
-    first, colon, last = text.partition(":")
-    if not (colon and first.isdecimal() and last.isdecimal() and int(first) <= int(last)):
-        raise argparse.ArgumentTypeError(f"is FIRST:LAST, two cycles in order, but got {text!r}")
-    return int(first), int(last)
-
-
 def _objectives(text: str) -> dict[str, str]:
     """``latency_ms,utilization:max`` as {column: "min" | "max"}."""
     objectives = {}
@@ -155,8 +132,8 @@ def _add_explore(parser: argparse.ArgumentParser) -> None:
         "--best", type=_objective, metavar="COLUMN", help="recommend the best of this objective (default: the knee)"
     )
     parser.add_argument("--sampler", choices=SAMPLERS, default="auto", help="default: exact where no --budget is given")
-    parser.add_argument("--budget", type=_count, metavar="N", help="designs that a sampler looks at (default 10000)")
-    parser.add_argument("--seed", type=_seed, default=0, metavar="N", help="of the sampler (default 0)")
+    parser.add_argument("--budget", type=count, metavar="N", help="designs that a sampler looks at (default 10000)")
+    parser.add_argument("--seed", type=seed, default=0, metavar="N", help="of the sampler (default 0)")
     parser.add_argument(
         "--spatial", action="store_true", help="explore spatial arrays, each layer with its best mapping"
     )
@@ -174,13 +151,13 @@ def _add_co_optimize(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--best", choices=PAIR_OBJECTIVES, help="recommend the best of this (default: the knee)")
     parser.add_argument("--sampler", choices=PAIR_SAMPLERS, default="auto", help="of networks (default tpe)")
-    parser.add_argument("--budget", type=_count, default=32, metavar="N", help="networks to evaluate (default 32)")
-    parser.add_argument("--epochs", type=_count, metavar="N", help="of the model's own training")
+    parser.add_argument("--budget", type=count, default=32, metavar="N", help="networks to evaluate (default 32)")
+    parser.add_argument("--epochs", type=count, metavar="N", help="of the model's own training")
     parser.add_argument(
-        "--tuning", type=_seed, default=2, metavar="N",
+        "--tuning", type=seed, default=2, metavar="N",
         help="epochs of quantisation-aware training for each network; 0 quantises after training (default 2)",
     )  # fmt: skip
-    parser.add_argument("--seed", type=_seed, default=0, metavar="N", help="of training and sampler (default 0)")
+    parser.add_argument("--seed", type=seed, default=0, metavar="N", help="of training and sampler (default 0)")
     parser.add_argument(
         "--store", metavar="PATH", help="a file of SQLite or a URL that keeps every network; the search goes on from it"
     )
@@ -217,25 +194,25 @@ def _add_cosim(parser: argparse.ArgumentParser) -> None:
         "--network", choices=TRAINED_NETWORKS, default="cnn",
         help="keywords: a DS-CNN that learns spoken words; the others learn digits (default cnn)",
     )  # fmt: skip
-    parser.add_argument("--images", type=_count, default=16, metavar="N", help="test inputs to run (default 16)")
+    parser.add_argument("--images", type=count, default=16, metavar="N", help="test inputs to run (default 16)")
     parser.add_argument(
         "--asm", type=Path, metavar="FILE", help="write the program: each instruction with its predicted cycles"
     )
     parser.add_argument(
         "--vcd", type=Path, metavar="FILE", help="write the waveform of the first image that differs, else of the first"
     )
-    parser.add_argument("--window", type=_window, metavar="A:B", help="cycles of the waveform (default: all)")
-    parser.add_argument("--seed", type=_seed, default=0, metavar="N", help="of the training (default 0)")
+    parser.add_argument("--window", type=window, metavar="A:B", help="cycles of the waveform (default: all)")
+    parser.add_argument("--seed", type=seed, default=0, metavar="N", help="of the training (default 0)")
     _add_design(parser)
 
 
 def _add_verify(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--cases", type=_count, default=200, metavar="N", help="networks to run (default 200)")
-    parser.add_argument("--seed", type=_seed, default=0, metavar="N", help="of everything random (default 0)")
+    parser.add_argument("--cases", type=count, default=200, metavar="N", help="networks to run (default 200)")
+    parser.add_argument("--seed", type=seed, default=0, metavar="N", help="of everything random (default 0)")
     parser.add_argument(
-        "--machines", type=_count, default=12, metavar="N", help="accelerators that the cases run on (default 12)"
+        "--machines", type=count, default=12, metavar="N", help="accelerators that the cases run on (default 12)"
     )
-    parser.add_argument("--case", type=_seed, metavar="K", help="run this case alone, as a failure says")
+    parser.add_argument("--case", type=seed, metavar="K", help="run this case alone, as a failure says")
     parser.add_argument("--out", type=Path, metavar="FILE.json", help="write the result, as --json prints it")
 
 
@@ -244,10 +221,10 @@ def _add_demo(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", type=Path, default=Path("demo_out"), metavar="DIR", help="where results go (default demo_out)"
     )
-    parser.add_argument("--seed", type=_seed, default=0, metavar="N", help="of the training (default 0)")
+    parser.add_argument("--seed", type=seed, default=0, metavar="N", help="of the training (default 0)")
     parser.add_argument(
         "--images",
-        type=_count,
+        type=count,
         metavar="N",
         help="images to prove in RTL (default: as many as the simulator is good for)",
     )
@@ -337,10 +314,12 @@ def build_parser() -> argparse.ArgumentParser:
     _add_co_optimize(command("co-optimize", "search network and accelerator together, with measured accuracy"))
     _add_run(command("run", "run a workflow from its file: each step once, and on from where it was cut off"))
 
+    add_serve(command("serve", "serve the apps to people in their browsers, each kernel confined"))
+
     rtl = command("rtl", "write the Verilog and VHDL of an accelerator")
     rtl.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the files go")
     rtl.add_argument(
-        "--vectors", type=_count, metavar="N", help="add a self-checking test bench: the digits network, N test images"
+        "--vectors", type=count, metavar="N", help="add a self-checking test bench: the digits network, N test images"
     )
     _add_design(rtl)
 
@@ -356,5 +335,12 @@ def build_parser() -> argparse.ArgumentParser:
             "--simulator", choices=SIMULATORS, default="auto", help="default: verilator where it runs, else myhdl"
         )
 
+    add_user(command("user", "say who may sign in at the gateway, and with which role"))
+    add_token(command("token", "make, list and revoke API tokens of the gateway"))
+    add_audit(command("audit", "check the gateway's audit trail, or read it"))
+    add_privacy(command("privacy", "give back or erase what a gateway keeps about a person"))
+    add_keys(command("keys", "see or change the keys that a gateway encrypts with"))
+    add_backup(command("backup", "write everything that a gateway keeps into one file, while it runs"))
+    add_restore(command("restore", "put a backup into an empty place"))
     command("doctor", "list what is installed, and how to get what is not")
     return parser
