@@ -164,15 +164,7 @@ def _axes(info: CausesInfo) -> dict[str, Any]:
             "nticks": 6,
             "tickformat": "~s",
         },
-        "yaxis": {
-            "tickvals": list(range(len(info.bars))),
-            "ticktext": [theme.plain(bar.name) for bar in info.bars],
-            "range": [len(info.bars) - 0.4, -0.6],
-            "showgrid": False,
-            "ticks": "",
-            "showline": False,
-            "ticklabelstandoff": 6,
-        },
+        "yaxis": theme.rows([theme.plain(bar.name) for bar in info.bars]),
     }
 
 

@@ -226,7 +226,7 @@ def _axes(info: LayersInfo) -> dict[str, Any]:
             "nticks": 5,
             "tickformat": "~s",
         },
-        "yaxis": _rows([theme.plain(bar.name) for bar in info.bars]),
+        "yaxis": theme.rows([theme.plain(bar.name) for bar in info.bars]),
         "xaxis2": {
             "domain": [0.76, 1],
             "anchor": "y2",
@@ -235,22 +235,10 @@ def _axes(info: LayersInfo) -> dict[str, Any]:
             "range": [0, reach],
         },
         "yaxis2": {
-            **_rows([part_words(name) for name, _ in info.parts]),
+            **theme.rows([part_words(name) for name, _ in info.parts]),
             "anchor": "x2",
             "domain": [max(0, 1 - len(info.parts) / len(info.bars)), 1],
         },
-    }
-
-
-def _rows(names: Sequence[str]) -> dict[str, Any]:
-    return {
-        "tickvals": list(range(len(names))),
-        "ticktext": list(names),
-        "range": [len(names) - 0.4, -0.6],
-        "showgrid": False,
-        "ticks": "",
-        "showline": False,
-        "ticklabelstandoff": 6,
     }
 
 

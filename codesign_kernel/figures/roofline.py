@@ -304,6 +304,12 @@ def _mark_edge(figure: go.Figure, edge: float, right: float) -> None:
     )
 
 
+def left_out(without_macs: int) -> str:
+    """What a roofline says of the operators that it does not draw."""
+    what = "1 operator without MACs is" if without_macs == 1 else f"{without_macs} operators without MACs are"
+    return f"{what} not drawn."
+
+
 def _caption(info: RooflineInfo) -> str:
     wait = f"{percent(info.waiting)} of these layers' cycles wait for the external memory"
     if info.behind:
@@ -322,7 +328,7 @@ def _caption(info: RooflineInfo) -> str:
         what = "1 layer moves" if inside == 1 else f"{inside} layers move"
         parts.append(f"{what} nothing over the external memory: drawn at the right edge, its intensity has no bound.")
     if info.without_macs:
-        parts.append(f"{info.without_macs} operators without MACs are not drawn.")
+        parts.append(left_out(info.without_macs))
     if len(info.points) > _LABELS:
         parts.append("Only slow layers are named.")
     return " ".join(parts)

@@ -115,6 +115,31 @@ def plot_decisions(decisions: Sequence[Step]) -> go.Figure:
     return decisions_figure(decisions_info(decisions))
 
 
+def mark_steps(figure: go.Figure, steps: Sequence[Step], unit_s: float) -> None:
+    """Add a triangle up or down to ``figure`` for each step, in the colour of its signal, over time in ``unit_s``."""
+    few = len(steps) < 60
+    for signal in dict.fromkeys(step.signal for step in steps):
+        words, colour = SIGNALS.get(signal, (signal, theme.LIGHT["muted"]))
+        own = [step for step in steps if step.signal == signal]
+        figure.add_scatter(
+            x=theme.lists([step.time_s / unit_s for step in own]),
+            y=[step.target for step in own],
+            mode="markers",
+            name=words,
+            marker={
+                "symbol": ["triangle-up" if step.target > step.workers else "triangle-down" for step in own],
+                "size": 12 if few else 6,
+                "color": colour,
+                "line": {"color": theme.LIGHT["ground"], "width": 1 if few else 0},
+            },
+            customdata=[
+                f"{quantity(step.time_s, 's')}: {step.workers} → {step.target} workers, {theme.plain(step.reason)}"
+                for step in own
+            ],
+            hovertemplate="%{customdata}<extra></extra>",
+        )
+
+
 def decisions_figure(info: DecisionsInfo) -> go.Figure:
     """The figure for ``info``: a triangle up or down at each step, in the colour of its signal."""
     last_s = info.steps[-1].time_s
@@ -128,26 +153,7 @@ def decisions_figure(info: DecisionsInfo) -> go.Figure:
         hoverinfo="skip",
         showlegend=False,
     )
-    for signal in info.by_signal:
-        words, colour = SIGNALS.get(signal, (signal, theme.LIGHT["muted"]))
-        steps = [step for step in info.steps if step.signal == signal]
-        figure.add_scatter(
-            x=theme.lists([step.time_s / by for step in steps]),
-            y=[step.target for step in steps],
-            mode="markers",
-            name=words,
-            marker={
-                "symbol": ["triangle-up" if step.target > step.workers else "triangle-down" for step in steps],
-                "size": 12 if len(info.steps) < 60 else 6,
-                "color": colour,
-                "line": {"color": theme.LIGHT["ground"], "width": 1 if len(info.steps) < 60 else 0},
-            },
-            customdata=[
-                f"{quantity(step.time_s, 's')}: {step.workers} → {step.target} workers, {theme.plain(step.reason)}"
-                for step in steps
-            ],
-            hovertemplate="%{customdata}<extra></extra>",
-        )
+    mark_steps(figure, info.steps, by)
     figure.update_layout(
         xaxis={"title": {"text": f"Time since the start ({unit})"}, "rangemode": "tozero"},
         yaxis={"title": {"text": "Workers asked for"}, "rangemode": "tozero"},

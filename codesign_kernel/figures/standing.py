@@ -107,7 +107,8 @@ def standing_info(found: Found, x: str, y: str) -> StandingInfo:
     order = sorted((place for place, at in enumerate(kept.tolist()) if edge[at]), key=lambda p: spots[p][:2])
     knee_place = int(np.searchsorted(kept, knee_at))
     best = [min, max][ways[x] == "max"](spot.x for spot in spots), [min, max][ways[y] == "max"](s.y for s in spots)
-    one = "1 design is" if len(front) == 1 else f"{len(front):,} designs are"
+    kind = "pair" if "network" in front else "design"
+    one = f"1 {kind} is" if len(front) == 1 else f"{len(front):,} {kind}s are"
     return StandingInfo(
         x, y, (_scale(x, whole[:, 0], ways[x]), _scale(y, whole[:, 1], ways[y])), spots, tuple(order), knee_place,
         len(front), f"{one} on the front: {_best(x, ways[x])} {value_text(x, best[0])}, {_best(y, ways[y])} "
@@ -158,8 +159,8 @@ def standing_figure(info: StandingInfo) -> go.Figure:
         "yshift": 12, "xanchor": "left", "font": {"color": theme.LIGHT["text"]},
     }  # fmt: skip
     figure.update_layout(
-        xaxis=theme.axis(across, [spot.x * across.factor for spot in info.spots]),
-        yaxis=theme.axis(up, [spot.y * up.factor for spot in info.spots]),
+        xaxis=_axis(info.x, across, [spot.x * across.factor for spot in info.spots]),
+        yaxis=_axis(info.y, up, [spot.y * up.factor for spot in info.spots]),
         annotations=[label],
         showlegend=False,
     )
@@ -175,6 +176,16 @@ def standing_figure(info: StandingInfo) -> go.Figure:
         height=380,
         narrow={"height": 340},
     )
+
+
+def _axis(column: str, shown: Scale, values: list[float]) -> dict[str, Any]:
+    """From nought for what is paid; accuracies lie close to one another, and have the axis to themselves."""
+    found = theme.axis(shown, values)
+    if column in _SHARES:
+        low, high = min(values), max(values)
+        margin = max(0.5, 0.15 * (high - low))
+        found |= {"range": [low - margin, min(100.5, high + margin)]}
+    return found
 
 
 def _place(value: float, scale_: Scale) -> float:

@@ -289,6 +289,19 @@ def axis(scale: Scale, values: Sequence[float], matter: Sequence[float] = ()) ->
     return layout | {"type": "log", "tickvals": ticks, "ticktext": [f"{tick:,.10g}" for tick in ticks]}
 
 
+def rows(names: Sequence[str]) -> dict[str, Any]:
+    """The vertical axis of bars that lie, one a name (already :func:`plain`), the first on top."""
+    return {
+        "tickvals": list(range(len(names))),
+        "ticktext": list(names),
+        "range": [len(names) - 0.4, -0.6],
+        "showgrid": False,
+        "ticks": "",
+        "showline": False,
+        "ticklabelstandoff": 6,
+    }
+
+
 def lists(values: Sequence[float]) -> list[float]:
     """Numbers rounded to six digits: enough for a picture, and a third of the page's weight."""
     return [float(f"{value:.6g}") for value in values]

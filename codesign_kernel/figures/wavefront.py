@@ -42,7 +42,9 @@ class Traced(Protocol):
 
 
 class WavefrontInfo(NamedTuple):
-    """finding, subtitle: what the trace shows. cycles: a sentence for each. busy: elements that multiply, by cycle.
+    """finding, subtitle: what the trace shows. cycles: a sentence for each, what happens. why: another, why it does.
+
+    busy: elements that multiply, by cycle.
 
     best: the first of the cycles in which most elements multiply.
     """
@@ -50,6 +52,7 @@ class WavefrontInfo(NamedTuple):
     finding: str
     subtitle: str
     cycles: tuple[str, ...]
+    why: tuple[str, ...]
     busy: tuple[int, ...]
     best: int
 
@@ -66,7 +69,7 @@ def wavefront_info(trace: Traced) -> WavefrontInfo:
         "elements (PE) of the generated RTL, simulated cycle by cycle"
     )
     told = tuple(_sentence(trace, cycle) for cycle in range(trace.cycles))
-    return WavefrontInfo(finding, subtitle, told, tuple(busy.tolist()), int(busy.argmax()))
+    return WavefrontInfo(finding, subtitle, told, _reasons(trace), tuple(busy.tolist()), int(busy.argmax()))
 
 
 def wavefront_bytes(trace: Traced) -> tuple[dict[str, tuple[str, int, tuple[int, ...]]], bytes]:
@@ -101,6 +104,54 @@ def _names(matrix: str, places: Iterable[tuple[int, int]], verb: Sequence[str], 
 def _places(one: np.ndarray, other: np.ndarray) -> list[tuple[int, int]]:
     named = (one >= 0) & (other >= 0)
     return list(zip(one[named].tolist(), other[named].tolist(), strict=True))
+
+
+#: What is done before the first product, by dataflow.
+_FIRST = {
+    "ws": "The weights come first: a row of them is shifted in from the top in each cycle, and waits in its PEs.",
+    "is": "The inputs come first: a row of them is shifted in from the top in each cycle, and waits in its PEs.",
+    "os": "The first operands are on their way to the corner; each row and each column gets its own a cycle later.",
+}
+_STAY = {
+    "ws": "the weights stay, inputs move right and sums move down",
+    "is": "the inputs stay, weights move right and sums move down",
+    "os": "the sums stay, inputs move right and weights move down",
+}
+
+
+def _reasons(trace: Any) -> tuple[str, ...]:
+    """Why each cycle looks as it does: how far the wave of products is."""
+    active = trace.active
+    begun = np.logical_or.accumulate(active, axis=0)
+    left = np.logical_or.accumulate(active[::-1], axis=0)[::-1]
+    ever, total = begun[-1], trace.rows * trace.cols
+    never = total - int(ever.sum())
+    told = []
+    for t in range(trace.cycles):
+        busy = int(active[t].sum())
+        fresh = int((active[t] & ~begun[t - 1]).sum()) if t else busy
+        done = int((ever & ~left[t]).sum())
+        if not begun[t].any():
+            told.append(_FIRST[trace.dataflow])
+        elif not left[t].any():
+            told.append("All products are made; what follows is the way of the last sums out of the array.")
+        elif fresh and busy == fresh and not begun[t - 1].any():
+            told.append("The first product: the corner begins, and the wave goes out from it, a PE a cycle each way.")
+        elif fresh:
+            begin = "PE begins, one cycle after its" if fresh == 1 else "PEs begin, one cycle after their"
+            told.append(f"Filling: {fresh} {begin} neighbours on the left and above.")
+        elif done:
+            idle = "PE has" if done == 1 else "PEs have"
+            told.append(f"Emptying: {done} {idle} made the last product; the wave runs out at the far corner.")
+        elif busy == total:
+            told.append(f"Every PE works, {total} products a cycle: {_STAY[trace.dataflow]}.")
+        elif busy == total - never:
+            told.append(f"All PEs that the matrices reach work; {never} never do, for the array is larger than they.")
+        else:
+            wait = total - never - busy
+            waits = "PE waits" if wait == 1 else "PEs wait"
+            told.append(f"{wait} {waits} for the next part of the matrices, which begins at the corner.")
+    return tuple(told)
 
 
 def _sentence(trace: Any, t: int) -> str:

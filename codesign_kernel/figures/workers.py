@@ -9,8 +9,7 @@ import plotly.graph_objects as go
 
 from codesign_kernel.errors import InvalidInputError
 from codesign_kernel.figures import theme
-from codesign_kernel.figures.scaling import SIGNALS, Step
-from codesign_kernel.units import quantity
+from codesign_kernel.figures.scaling import Step, mark_steps
 
 
 class Seen(Protocol):
@@ -92,26 +91,7 @@ def workers_figure(info: WorkersInfo) -> go.Figure:
         line={"shape": "hv", "color": theme.LIGHT["text"], "width": 2},
         hovertemplate="%{y} asked for<extra></extra>",
     )
-    for signal in dict.fromkeys(step.signal for step in info.steps):
-        words, colour = SIGNALS.get(signal, (signal, theme.LIGHT["muted"]))
-        steps = [step for step in info.steps if step.signal == signal]
-        figure.add_scatter(
-            x=theme.lists([step.time_s / by for step in steps]),
-            y=[step.target for step in steps],
-            mode="markers",
-            name=words,
-            marker={
-                "symbol": ["triangle-up" if step.target > step.workers else "triangle-down" for step in steps],
-                "size": 12 if len(info.steps) < 60 else 6,
-                "color": colour,
-                "line": {"color": theme.LIGHT["ground"], "width": 1 if len(info.steps) < 60 else 0},
-            },
-            customdata=[
-                f"{quantity(step.time_s, 's')}: {step.workers} → {step.target} workers, {theme.plain(step.reason)}"
-                for step in steps
-            ],
-            hovertemplate="%{customdata}<extra></extra>",
-        )
+    mark_steps(figure, info.steps, by)
     top = max(info.maximum if info.maximum <= 64 else 0, *(max(seen.planned, seen.arrived) for seen in info.moments))
     figure.update_layout(
         xaxis={"title": {"text": f"Time since the start ({unit})"}},
