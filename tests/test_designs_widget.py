@@ -16,7 +16,7 @@ from codesign_kernel.errors import InfeasibleDesignError, InvalidInputError
 
 codesign_widgets = pytest.importorskip("codesign_widgets")
 
-from browser import Served, browse, check_looks  # noqa: E402 - behind what they need
+from browser import Served, browse, check_looks, settle  # noqa: E402 - behind what they need
 
 from codesign_kernel.units import column_text  # noqa: E402
 
@@ -277,19 +277,19 @@ def test_columns_of_texts_are_limited_by_their_words() -> None:
 def told(tab: Any, place: str, words: str) -> None:
     """Wait until the first element at ``place`` holds ``words``."""
     asked = "([place, words]) => document.querySelector(place).innerText.includes(words)"
-    tab.wait_for_function(asked, arg=[place, words], timeout=15_000)
+    tab.wait_for_function(asked, arg=[place, words])
 
 
 @pytest.mark.browser
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_the_page_brushes_walks_and_pins(pages: Served, tmp_path: Any) -> None:
     frame = made()["designs"]
     front = ck.pareto_front(frame, OBJECTIVES)
     with browse(pages.page("explorer", CELL), ".ckx-explorer[data-drawn]") as tab:
         title = ".ckx-explorer .ck-title"
         assert tab.inner_text(title).startswith(f"{len(front):,} of {frame.feasible.sum():,} designs"), "two roads"
-        tab.wait_for_timeout(300)
+        settle(tab)
 
         # a box in the scatter; what it leaves stands in the fields too
         box = tab.locator(".ckx-scatter").bounding_box()
@@ -299,6 +299,7 @@ def test_the_page_brushes_walks_and_pins(pages: Served, tmp_path: Any) -> None:
         tab.mouse.up()
         tab.mouse.move(5, 5)
         told(tab, ".ckx-explorer .ck-subtitle", "Limits leave")
+        settle(tab)  # a box on its way is told too
         latency, energy = (tab.get_by_label(f"Most {name}").last for name in ("Latency (ms)", "Energy (µJ)"))
         assert float(latency.input_value()) > 0
         assert float(energy.input_value()) > 0

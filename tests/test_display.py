@@ -112,7 +112,7 @@ def shown(result: Any, **asked: Any) -> dict[str, Any]:
 
 def test_every_public_result_shows_itself(results: dict[str, Any]) -> None:
     public = {name for name in ck.__all__ if isinstance(getattr(ck, name), type)}
-    plain = {"Layer", "MemoryLevel", "Store", "SpatialSpace"}  # a part, a handle; a space is a DesignSpace
+    plain = {"Layer", "MemoryLevel", "Store", "Client", "SpatialSpace"}  # a part, two handles; a space is a DesignSpace
     assert public - plain <= {*FORMS}, f"without a card: {public - plain - {*FORMS}}"
     assert issubclass(ck.SpatialSpace, Shown)
     untried = {*FORMS} - {*results} - {"Cluster", "Examination", "NetworkSpace"}

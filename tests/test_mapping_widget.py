@@ -312,7 +312,7 @@ MappingViewer({"ResNet-18": ck.profile("resnet18").workload}, machines, ck.evalu
 
 @pytest.mark.browser
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_loops_and_levels_are_linked_in_a_browser(pages: Served) -> None:
     with browse(pages.page("mapping", CELL), ".ckx-mapping .ckx-box") as tab:
         a, b = (tab.get_by_role("region", name=f"Mapping {side}", exact=True) for side in "AB")

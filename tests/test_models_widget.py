@@ -21,7 +21,7 @@ from codesign_kernel.profiler.lifetime import activations
 
 codesign_widgets = pytest.importorskip("codesign_widgets")
 
-from browser import Served, browse, check_looks  # noqa: E402 - behind what they need
+from browser import Served, browse, check_looks, settle  # noqa: E402 - behind what they need
 
 HOSTILE = "<img src=x onerror=alert(1)>"
 
@@ -310,14 +310,14 @@ SEEN = """() => {
 def selected(tab: Any, name: str, place: int) -> None:
     """Every view has this layer, the only one."""
     one = f"(name) => {{ const s = ({SEEN})(); return s.detail === name && s.marks[0]?.[0] === {place}; }}"
-    tab.wait_for_function(one, arg=name, timeout=10_000)
+    tab.wait_for_function(one, arg=name)
     seen = tab.evaluate(SEEN)
     assert seen == {"graph": [name], "table": [name], "detail": name, "slider": name, "marks": [[place, place]]}
 
 
 @pytest.mark.browser
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_the_page_links_its_views_in_a_browser(pages: Served) -> None:
     with browse(pages.page("models", CELL), ".ckx-models .ck-plot .main-svg") as tab:
         names = "() => [...document.querySelectorAll('.ckx-layers tbody .ckx-label')].map((e) => e.title)"
@@ -341,6 +341,7 @@ def test_the_page_links_its_views_in_a_browser(pages: Served) -> None:
         selected(tab, "conv1", 0)
         bar = tab.locator(".ckx-models .ck-plot .point").nth(7)
         bar.scroll_into_view_if_needed()
+        settle(tab)
         box = bar.bounding_box()
         # between the panels, above the bar: a column is enough to hit
         tab.mouse.move(box["x"] + box["width"] / 2, box["y"] + 2)

@@ -311,8 +311,8 @@ def test_a_joint_search_is_counted_and_then_shown(found: Exploration) -> None:
     go_on.set()
     assert shown.wait(20) is pairs
     assert shown.answer["told"] == "Done: the budget is spent."
-    assert (shown.answer["x"], shown.answer["y"]) == ("accuracy", "latency_ms")
-    assert shown.answer["front"]["layout"]["xaxis"]["title"]["text"] == "Accuracy (%), higher is better"
+    assert (shown.answer["x"], shown.answer["y"]) == ("latency_ms", "accuracy")
+    assert shown.answer["front"]["layout"]["yaxis"]["title"]["text"] == "Accuracy (%), higher is better"
     assert shown.answer["best"][1]["values"][0] == "90\u00a0%"
     assert (shown.answer["growth"], shown.answer["barred"]) == (None, [])
     shown.close()
@@ -358,16 +358,16 @@ def tab(pages: Served) -> Iterator[Any]:
 
 @pytest.mark.browser
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_it_is_followed_in_a_browser(tab: Any) -> None:
     tab.get_by_role("button", name="Start").click()
-    tab.wait_for_selector(".ckx-monitor[data-state=running] .ck-plot .main-svg", timeout=60_000)
+    tab.wait_for_selector(".ckx-monitor[data-state=running] .ck-plot .main-svg")
     tab.get_by_role("button", name="Cancel").click()
-    tab.wait_for_selector(".ckx-monitor[data-state=stopped]", timeout=60_000)
+    tab.wait_for_selector(".ckx-monitor[data-state=stopped]")
     resume = tab.get_by_role("button", name="Resume")
     resume.focus()
     tab.keyboard.press("Enter")
-    tab.wait_for_selector(".ckx-monitor[data-state=done]", timeout=60_000)
+    tab.wait_for_selector(".ckx-monitor[data-state=done]")
     assert "720" in tab.inner_text(".ckx-tiles")
     across = tab.get_by_label("Across")
     across.focus()
@@ -377,3 +377,18 @@ def test_it_is_followed_in_a_browser(tab: Any) -> None:
     assert tab.locator(".ckx-best tbody tr").count() == 4
     assert "Weights do not fit" in tab.inner_text(".ckx-barred")
     check_looks(tab, "monitor")
+
+
+@pytest.mark.parametrize(("confined", "told"), [(True, "(ValueError)"), (False, "(ValueError: /srv/secret)")])
+def test_an_app_does_not_tell_the_words_of_a_foreign_error(
+    monkeypatch: pytest.MonkeyPatch, confined: bool, told: str
+) -> None:
+    def run(progress: Any, stop: Any) -> Any:
+        raise ValueError("/srv/secret")
+
+    monkeypatch.setattr("codesign_widgets.monitor.current", lambda: object() if confined else None)
+    shown = codesign_widgets.ExplorationMonitor(run)
+    shown.start()
+    assert shown.wait(20) is None
+    assert shown.answer["failure"] == f"The exploration failed {told}."
+    shown.close()

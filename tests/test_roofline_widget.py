@@ -20,7 +20,7 @@ from codesign_kernel.units import quantity
 
 codesign_widgets = pytest.importorskip("codesign_widgets")
 
-from browser import Served, browse, check_looks  # noqa: E402 - behind what they need
+from browser import Served, browse, check_looks, settle  # noqa: E402 - behind what they need
 
 from codesign_widgets.page import text_of  # noqa: E402
 from codesign_widgets.roofline import controls_of  # noqa: E402
@@ -272,7 +272,7 @@ def _same_numbers(tab: Any) -> None:
 
 @pytest.mark.browser
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_the_roof_moves_at_once_in_a_browser(pages: Served) -> None:
     with browse(pages.page("roofline", CELL), ".ckx-roofline [role=option]") as tab:
         _same_numbers(tab)
@@ -299,6 +299,7 @@ def test_the_roof_moves_at_once_in_a_browser(pages: Served) -> None:
         slider.focus()
         tab.keyboard.press("ArrowRight")
         assert tab.get_by_role("spinbutton", name="Rows").input_value() == "32"
+        settle(tab)  # the layers go where the answer has them
         tab.locator("[role=option][tabindex='0']").focus()
         tab.keyboard.press("Home")
         assert tab.inner_text(".ckx-readout b") == "stem.conv"
@@ -320,6 +321,7 @@ def test_the_roof_moves_at_once_in_a_browser(pages: Served) -> None:
 
         # the same as a table
         tab.get_by_text("The layers as a table").click()
+        tab.wait_for_selector(".ckx-table tbody tr")
         assert tab.locator(".ckx-table tbody tr").count() == tab.locator("[role=option]").count()
 
         # what is not possible stands beside its control

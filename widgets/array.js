@@ -72,6 +72,7 @@ function render({ model, el }) {
     const done = look.pe && trace.step(t, ...look.pe);
     const mine = look.pe ? ` PE ${look.pe[0]}, ${look.pe[1]}: ${done ? `${product(done)}; ${sumText(done)}` : "no multiplication"}.` : "";
     ui.sentence.textContent = (look.compare ? shown().map((label) => `${setup.labels[label]}: ${traces[label].busy[look.cycle] ?? 0} of ${traces[label].rows * traces[label].cols} PEs multiply.`).join(" ") : trace.cycles[t]) + mine + whereIs(trace, look.follow, t);
+    ui.why.textContent = look.compare ? "" : trace.why[t];
     matrices.show(trace, t, look.follow);
     follows.show(trace, look.pe, t, look.follow);
     history.show(trace, JSON.stringify([look.label, model.get("answer").seq]), look.pe, t);
@@ -183,20 +184,28 @@ function render({ model, el }) {
   };
 
   const readSizes = () => Object.fromEntries(Object.entries(ui.fields).map(([name, field]) => [name, field.value.trim() === "" ? null : Number(field.value)]));
+  const typed = Object.fromEntries(Object.entries(ui.fields).map(([name, field]) => [name, typing(field)]));
   const take = (answer) => {
     ui.error.textContent = answer.error ? answer.error.text : "";
     for (const [name, field] of Object.entries(ui.fields)) {
       const wrong = answer.error?.control === name;
       field.setAttribute("aria-invalid", String(wrong));
       field.parentElement.classList.toggle("ckx-wrong", wrong);
-      if (!answer.error) field.value = String(answer.sizes[name] ?? "");
+      if (!answer.error && !typed[name]()) field.value = String(answer.sizes[name] ?? "");
     }
-    if (answer.error) return;
+    ui.own.frame.classList.toggle("ckx-wrong", answer.error?.control === "own");
+    if (answer.error) {
+      own = answer.own ?? null;
+      return;
+    }
+    own = answer.own ?? null;
     traces = Object.fromEntries(Object.entries(answer.traces).map(([label, packed]) => [label, unpack(packed)]));
     if (!traces[look.label]) look.label = Object.keys(traces)[0];
     arrange();
+    if (!own && setup.live) ui.own.fill(current());
   };
-  const talk = conversation(model, root, () => ({ sizes: readSizes(), labels: wanted() }), (answer, more) => more || take(answer));
+  let own = model.get("answer").own ?? null; // the matrices that the reader typed
+  const talk = conversation(model, root, () => ({ sizes: readSizes(), own, labels: wanted() }), (answer, more) => more || take(answer));
   const want = () => {
     if (wanted().every((label) => traces[label])) arrange();
     else talk.ask();
@@ -226,8 +235,18 @@ function render({ model, el }) {
     look.speed = Number(ui.speed.value);
     keep();
   });
-  Object.values(ui.fields).forEach((field) => field.addEventListener("change", talk.ask));
+  for (const [name, field] of Object.entries(ui.fields)) {
+    field.addEventListener("change", () => {
+      if (!["rows", "cols"].includes(name)) own = null; // another size of matrix is another matrix
+      talk.ask();
+    });
+  }
+  ui.own.use.addEventListener("click", () => {
+    own = ui.own.texts();
+    talk.ask();
+  });
   ui.other.addEventListener("click", () => {
+    own = null;
     ui.fields.seed.value = String((Number(ui.fields.seed.value) + 1) % 10000);
     talk.ask();
   });

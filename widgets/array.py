@@ -25,6 +25,8 @@ SIZES: Mapping[str, tuple[str, int]] = {
 SPEEDS = (0.5, 1, 2, 4, 8)
 #: Matrices are drawn from -9 to 9: a number and its sum fit their element.
 LARGEST = 9
+#: Of numbers that a reader types, and characters of a matrix of them.
+LARGEST_OWN, _LONGEST = 99, 2_000
 #: A number of cycles that no trace has.
 _HUGE = 10**9
 
@@ -47,6 +49,7 @@ class ArrayAnimator(Page):
 
     Attributes:
         traces: {label: trace} of what is shown and was shown with these sizes. sizes: those chosen.
+        own: {"a": text, "b": text} where the reader typed the matrices, else None.
         view: what the reader looks at: label, compare, cycle, pe ([row, column] or None), speed, names,
             follow (["a", row, column], or of "b" or "c", or None).
     """
@@ -72,6 +75,7 @@ class ArrayAnimator(Page):
         self._packed: dict[str, dict[str, Any]] = {}
         self._source: Source | None = None
         self.sizes: dict[str, int] = {}
+        self.own: dict[str, str] | None = None
         labels = DATAFLOWS
         if callable(source):
             if dataflow not in DATAFLOWS:
@@ -107,21 +111,26 @@ class ArrayAnimator(Page):
             if not isinstance(label, str) or label not in self._labels:
                 raise InvalidInputError(f"the traces are {', '.join(self._labels)}, but got {str(label)[:40]!r}")
         if self._source is not None:
-            self._trace(self._source, _sizes(asked.get("sizes")), wanted)
-        return {"sizes": dict(self.sizes), "traces": dict(self._packed)}
+            own = asked.get("own")
+            a, b, sizes = _typed(own, asked.get("sizes")) if own else _drawn(asked.get("sizes"))
+            self._trace(self._source, a, b, sizes, {name: own[name] for name in "ab"} if own else None, wanted)
+        return {"sizes": dict(self.sizes), "own": self.own, "traces": dict(self._packed)}
 
     def blame(self, message: str, asked: dict[str, Any]) -> str:
-        """The size that the message names."""
+        """The size or the matrix that the message names."""
+        if message.startswith(("A:", "B:", "matrices")):
+            return "own"
         return next((name for name, (label, _) in SIZES.items() if message.startswith(label)), "")
 
-    def _trace(self, source: Source, sizes: dict[str, int], wanted: list[str]) -> None:
-        """Have what is wanted traced; traces of the same sizes are kept, and none is lost if one fails."""
-        fresh = sizes != self.sizes
-        a, b = _matrices(sizes)
+    def _trace(
+        self, source: Source, a: np.ndarray, b: np.ndarray, sizes: dict[str, int], own: Any, wanted: list[str]
+    ) -> None:
+        """Have what is wanted traced; traces of the same matrices are kept, and none is lost if one fails."""
+        fresh = sizes != self.sizes or own != self.own
         missing = [label for label in wanted if fresh or label not in self.traces]
         made = {label: source(a, b, label, sizes["rows"], sizes["cols"]) for label in missing}
         if fresh:
-            self.traces, self._packed, self.sizes = {}, {}, sizes
+            self.traces, self._packed, self.sizes, self.own = {}, {}, sizes, own
         for label, trace in made.items():
             self._keep(label, trace)
 
@@ -194,8 +203,46 @@ def _sizes(asked: Any) -> dict[str, int]:
     return {name: asked[name] for name in SIZES}
 
 
-def _matrices(sizes: Mapping[str, int]) -> tuple[np.ndarray, np.ndarray]:
+def _drawn(asked: Any) -> tuple[np.ndarray, np.ndarray, dict[str, int]]:
+    """A and B of random numbers, and the sizes that were asked for."""
+    sizes = _sizes(asked)
     generator = np.random.default_rng(sizes["seed"])
     shapes = (sizes["m"], sizes["k"]), (sizes["k"], sizes["n"])
     a, b = (generator.integers(-LARGEST, LARGEST + 1, shape) for shape in shapes)
-    return a, b
+    return a, b, sizes
+
+
+def _typed(own: Any, asked: Any) -> tuple[np.ndarray, np.ndarray, dict[str, int]]:
+    """A and B as a reader typed them; they give the sizes of the matrices.
+
+    Raises:
+        InvalidInputError: they are no matrices, too large, or cannot be multiplied.
+    """
+    if not isinstance(own, dict) or not all(isinstance(own.get(name), str) for name in "ab"):
+        raise InvalidInputError("matrices of your own are two texts, with a row of numbers in each line")
+    a, b = (_matrix(name.upper(), own[name]) for name in "ab")
+    if a.shape[1] != b.shape[0]:
+        raise InvalidInputError(
+            f"B: has a row for each column of A, which has {a.shape[1]}, but has {b.shape[0]}; add or remove some"
+        )
+    shape = {"m": a.shape[0], "k": a.shape[1], "n": b.shape[1]}
+    return a, b, _sizes({**asked, **shape} if isinstance(asked, dict) else asked)
+
+
+def _matrix(name: str, text: str) -> np.ndarray:
+    most = SIZES["m"][1]
+    lines = [line.replace(",", " ").split() for line in text[:_LONGEST].splitlines() if line.strip()]
+    if not lines or len(lines) > most or len(lines[0]) > most:
+        raise InvalidInputError(f"{name}: has 1 to {most} rows and columns; put each row on a line of its own")
+    for at, line in enumerate(lines, 1):
+        if len(line) != len(lines[0]):
+            raise InvalidInputError(
+                f"{name}: all rows are as long as the first, of {len(lines[0])}, but row {at} has {len(line)} numbers"
+            )
+        for word in line:
+            digits = word.removeprefix("-").removeprefix("−")
+            if not (digits.isascii() and digits.isdigit() and len(digits) <= 3 and int(digits) <= LARGEST_OWN):
+                raise InvalidInputError(
+                    f"{name}: has whole numbers from -{LARGEST_OWN} to {LARGEST_OWN}, but row {at} has {word[:12]!r}"
+                )
+    return np.array([[int(word.replace("−", "-")) for word in line] for line in lines])

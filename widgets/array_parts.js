@@ -97,6 +97,23 @@ function sizeFields(setup, id) {
   return { fields, groups };
 }
 
+// Two texts, a row of numbers a line, folded away until they are wanted.
+function ownMatrices(id) {
+  const area = (name, words) => make("textarea", { id: `${id}-own-${name}`, rows: 6, spellcheck: false, "aria-label": words, "aria-describedby": `${id}-error` });
+  const a = area("a", "Matrix A, a row of numbers in each line");
+  const b = area("b", "Matrix B, a row of numbers in each line");
+  const use = make("button", { type: "button", className: "ckx-button" }, "Multiply these");
+  const frame = make("details", { className: "ckx-own-numbers" }, make("summary", {}, "Your own matrices"), make("div", { className: "ckx-row" }, make("label", {}, make("span", {}, "A"), a), make("label", {}, make("span", {}, "B"), b), use));
+  // what is shown, to be changed
+  const fill = (trace) => {
+    for (const [name, node] of [["a", a], ["b", b]]) {
+      const [rows, cols] = trace.places[name][2];
+      node.value = Array.from({ length: rows }, (_, r) => Array.from(trace.arrays[name].slice(r * cols, (r + 1) * cols)).join(" ")).join("\n");
+    }
+  };
+  return { frame, a, b, use, fill, texts: () => ({ a: a.value, b: b.value }) };
+}
+
 function arrayLayout(setup, id) {
   const labels = Object.entries(setup.labels);
   const { fields, groups } = sizeFields(setup, id);
@@ -115,9 +132,10 @@ function arrayLayout(setup, id) {
   const names = toggle("Names", "Which element of A, B and C each number is");
   const other = make("button", { type: "button", className: "ckx-button" }, "Other numbers");
   const error = make("p", { className: "ckx-error", id: `${id}-error`, role: "alert" });
+  const own = ownMatrices(id);
   const form = make("form", { className: "ckx-array-form", "aria-label": "What is computed, and on what" });
   form.append(make("div", { className: "ckx-row" }, ...(labels.length > 1 ? [flows, compare.label] : []), names.label));
-  if (setup.live) form.append(make("div", { className: "ckx-row ckx-all-sizes" }, ...groups, other));
+  if (setup.live) form.append(make("div", { className: "ckx-row ckx-all-sizes" }, ...groups, other), own.frame);
   form.append(error);
   form.addEventListener("submit", (event) => event.preventDefault());
   const buttons = {
@@ -141,13 +159,14 @@ function arrayLayout(setup, id) {
   const title = make("h3", { className: "ck-title" });
   const subtitle = make("p", { className: "ck-subtitle" });
   const sentence = make("p", { className: "ckx-sentence" });
+  const why = make("p", { className: "ckx-why" });
   const legend = make("ul", { className: "ckx-legend" });
   const arrays = make("div", { className: "ckx-arrays" });
   const png = make("button", { type: "button" }, "PNG");
   const csv = make("button", { type: "button" }, "CSV");
   const save = make("div", { className: "ck-save" }, png, csv);
-  const stageSide = make("div", { className: "ckx-stage" }, legend, arrays, sentence, player, make("div", { className: "ckx-below" }, make("p", { className: "ckx-hint" }, KEYS), save));
-  return { radios, compare: compare.box, names: names.box, fields, other, error, form, buttons, slider, speed, clock, plot, title, subtitle, sentence, legend, arrays, png, csv, stageSide };
+  const stageSide = make("div", { className: "ckx-stage" }, legend, arrays, sentence, why, player, make("div", { className: "ckx-below" }, make("p", { className: "ckx-hint" }, KEYS), save));
+  return { radios, compare: compare.box, names: names.box, fields, other, own, error, form, buttons, slider, speed, clock, plot, title, subtitle, sentence, why, legend, arrays, png, csv, stageSide };
 }
 
 function csvOf(trace) {

@@ -18,8 +18,9 @@ function controlRow(control, id, changed) {
     make("span", { className: "ckx-hidden", id: `${id}-help` }, help),
     error,
   );
+  const typed = typing(field);
   const show = (value) => {
-    field.value = String(value);
+    if (!typed()) field.value = String(value);
     range.value = String(nearest(value));
     range.setAttribute("aria-valuetext", `${value} ${unit}`);
   };

@@ -47,6 +47,7 @@ class CosimPanel(Page):
         choices: {simulator: why it does not run here, or ""}, as :func:`codesign_kernel.simulators` gives it.
         most: inputs that there are. vectors: how many of them to run at first.
         report: what is shown before the first job, of a co-simulation that ran elsewhere.
+        begin: start the first job at once.
 
     Attributes:
         report: of the last job that came to its end, or as given; ``None`` without, and while a job runs.
@@ -72,6 +73,7 @@ class CosimPanel(Page):
         most: int,
         vectors: int | None = None,
         report: Report | None = None,
+        begin: bool = False,
     ) -> None:
         able = [name for name, missing in choices.items() if not missing]
         if not able:
@@ -90,7 +92,7 @@ class CosimPanel(Page):
         self._shown_s = 0.0
         self.report = report
         self.setup = {"choices": self._choices, "most": most}
-        self.tell(0, {"do": "look"})
+        self.tell(0, {"do": "run", **self._chosen} if begin else {"do": "look"})
 
     @property
     def busy(self) -> bool:

@@ -112,8 +112,8 @@ def _tells(series: Any, name: str, names: Sequence[str]) -> bool:
 
 
 def encode(series: Any, result: bool) -> dict[str, Any]:
-    """A column as binary: {"kind": "codes", "values": sorted, "data": uint8 a design}, or {"kind": "numbers",
-    "data": float64 a design}; a ``result`` is of numbers always, as they change.
+    """A column as binary: {"kind": "codes", "values": sorted, "data": uint8 a design}, or ``as_numbers``; a ``result``
+    is of numbers always, as they change.
 
     Raises:
         InvalidInputError: texts of more than ``FEW`` kinds.
@@ -121,13 +121,22 @@ def encode(series: Any, result: bool) -> dict[str, Any]:
     if series.dtype.kind in "iuf":
         numbers = series.to_numpy(dtype=float, na_value=np.nan)
         if result or not _few(numbers) or not np.isfinite(numbers).all():
-            return {"kind": "numbers", "data": numbers.tobytes()}
+            return as_numbers(numbers)
         values, codes = np.unique(numbers, return_inverse=True)
         return {"kind": "codes", "values": values.tolist(), "data": codes.astype(np.uint8).tobytes()}
     kinds, codes = np.unique(series.astype(str).to_numpy(dtype=str), return_inverse=True)
     if len(kinds) > FEW:
         raise InvalidInputError(f"a column of texts has at most {FEW} kinds, but {series.name!r} has {len(kinds)}")
     return {"kind": "codes", "values": [str(kind) for kind in kinds], "data": codes.astype(np.uint8).tobytes()}
+
+
+def as_numbers(numbers: Any) -> dict[str, Any]:
+    """{"kind": "numbers", "data": float64 a design}, or where that loses nothing {"kind": "singles", float32}."""
+    with np.errstate(over="ignore"):
+        singles = numbers.astype(np.float32)
+    if np.array_equal(singles.astype(np.float64), numbers, equal_nan=True):
+        return {"kind": "singles", "data": singles.tobytes()}
+    return {"kind": "numbers", "data": numbers.tobytes()}
 
 
 def _few(numbers: Any) -> bool:

@@ -41,7 +41,7 @@ function conditionForm(setup, id, changed) {
     const select = make("select", { id: `${id}-${name}` }, ...values.map((value) => make("option", { value }, value)));
     const error = make("p", { className: "ckx-error", role: "alert" });
     select.addEventListener("change", () => changed(name, select.value));
-    parts.unshift(make("div", { className: "ckx-network" }, make("label", { for: `${id}-${name}` }, name), select, error));
+    parts.unshift(make("div", { className: "ckx-network" }, make("label", { for: `${id}-${name}` }, name[0].toUpperCase() + name.slice(1)), select, error));
     rows[name] = { show: (value) => (select.value = value), complain: (text) => (error.textContent = text) };
   }
   return { rows, parts };

@@ -11,7 +11,7 @@ import traitlets
 from codesign_kernel.errors import CodesignError, InfeasibleDesignError, InvalidInputError
 from codesign_kernel.figures.words import design_words, phrases
 from codesign_widgets.controls import Control, check
-from codesign_widgets.design_columns import Column, choose, describe, encode, span
+from codesign_widgets.design_columns import Column, as_numbers, choose, describe, encode, span
 from codesign_widgets.design_words import against, knee_words, limits_words, told
 from codesign_widgets.page import Page, script_of, sentence, style_of
 
@@ -336,7 +336,7 @@ def _check_frame(frame: Any, directions: Mapping[str, str], columns: Sequence[st
 def _labels(frame: Any) -> dict[str, Any]:
     """What the designs are called: numbers as binary, or texts."""
     if frame.index.dtype.kind in "iu":
-        return {"kind": "numbers", "data": frame.index.to_numpy(dtype=float).tobytes()}
+        return as_numbers(frame.index.to_numpy(dtype=float))
     return {"kind": "texts", "values": [str(label) for label in frame.index]}
 
 

@@ -3,15 +3,18 @@
 
 const bytesOf = (view) => view.buffer.slice(view.byteOffset, view.byteOffset + view.byteLength);
 
+// Numbers come in the fewest bytes that hold them as they are.
+const numbersOf = (sent) => (sent.kind === "singles" ? Float64Array.from(new Float32Array(bytesOf(sent.data))) : new Float64Array(bytesOf(sent.data)));
+
 // One column: value(i) of design i; place[i] is where it lies on its axis, 0 to 1, and below 0 where it has no number.
 function columnOf(about, sent, ends) {
-  const column = { ...about, kind: sent.kind, ends, ticks: undefined };
+  const column = { ...about, kind: sent.kind === "singles" ? "numbers" : sent.kind, ends, ticks: undefined };
   if (sent.kind === "codes") {
     column.values = sent.values;
     column.codes = new Uint8Array(bytesOf(sent.data));
     column.value = (i) => column.values[column.codes[i]];
   } else {
-    column.numbers = new Float64Array(bytesOf(sent.data));
+    column.numbers = numbersOf(sent);
     column.value = (i) => column.numbers[i];
     const [low, high] = ends.length ? ends : [0, 1];
     column.log = low > 0 && high > 100 * low;
@@ -90,7 +93,7 @@ function tableOf(setup, fixed, moving) {
   }
   const table = { count: setup.count, columns, setup, orders: new Map() };
   const named = fixed[""];
-  const numbers = named.kind === "numbers" ? new Float64Array(bytesOf(named.data)) : null;
+  const numbers = named.kind === "texts" ? null : numbersOf(named);
   table.label = (i) => (numbers ? String(numbers[i]) : named.values[i]);
   settle(table);
   return table;

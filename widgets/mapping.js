@@ -173,6 +173,7 @@ function render({ model, el }) {
     ["level", "operand", "direction", "A bit", "A pJ", "B bit", "B pJ"],
     ...model.get("answer").rows.map((row) => [row.level, row.operand, row.direction, row.a?.bits, row.a?.pj, row.b?.bits, row.b?.pj]),
   ];
+  const typed = Object.fromEntries(Object.entries(sides).map(([name, ui]) => [name, typing(ui.text)]));
   const choices = (answer) => {
     const known = setup.machines[answer.machine];
     network.select.value = answer.network;
@@ -185,7 +186,7 @@ function render({ model, el }) {
       const { goal, dataflow, text } = answer[name].choice;
       ui.goal.value = goal;
       ui.flow.value = dataflow;
-      if (goal === "asked") ui.text.value = text;
+      if (goal === "asked" && !typed[name]()) ui.text.value = text;
       for (const option of ui.goal.options) option.disabled = !known.chooses && !["latency", "none"].includes(option.value);
       ui.goal.title = known.chooses ? "" : "A generated accelerator has one mapping";
     }

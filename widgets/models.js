@@ -41,7 +41,7 @@ function partsOf(setup, id) {
 
 function layoutOf(ui, graph, table) {
   const many = ui.other.options.length > 2;
-  const models = make("div", { className: "ckx-choices" }, field("Model", ui.model), ...(many ? [field("Compare with", ui.other), ui.swap] : []), field("Show", ui.measure), ui.errors.model, ui.errors.measure);
+  const models = make("div", { className: "ckx-choices" }, ...(many ? [field("Model", ui.model), field("Compare with", ui.other), ui.swap] : []), field("Show", ui.measure), ui.errors.model, ui.errors.measure);
   const left = make("div", { className: "ckx-pane" }, make("div", { className: "ckx-choices" }, field("Graph of", ui.level), make("div", { className: "ckx-zoom" }, ui.less, ui.more, ui.fit)), graph, ui.legend);
   const tools = make("div", { className: "ckx-choices" }, field("Table of", ui.by), field("Operator", ui.op), field("Filter", ui.text), ui.wide, ui.save);
   const right = make("div", { className: "ckx-pane" }, tools, table, ui.count);
@@ -87,7 +87,6 @@ function drawDetail(section, { first, second, measures, item, go }) {
 class Explorer {
   constructor(model, el, id) {
     this.model = model;
-    this.setup = model.get("setup");
     this.chosen = { ...model.get("chosen") };
     this.told = model.get("answer");
     this.marked = new Set(); // layers of the first model
@@ -112,6 +111,11 @@ class Explorer {
       () => ({ model: this.chosen.model, other: this.chosen.other, measure: this.chosen.measure }),
       (answer, more) => this.showAnswer(answer, more),
     );
+  }
+
+  // not kept: a network may come while the page stands, and its choice be told before it
+  get setup() {
+    return this.model.get("setup");
   }
 
   get first() {
@@ -355,4 +359,4 @@ function render({ model, el }) {
   };
 }
 
-export default { render };
+export default { render: renewed(render) };

@@ -66,6 +66,20 @@ class ModelExplorer(Page):
         self.chosen = {**_DEFAULTS, "model": first.name, **_start(first)}
         self.tell(0, {"model": first.name, "other": "", "measure": "macs"})
 
+    def add(self, label: str, profile: Profiled, keep: int = 4) -> None:
+        """Show another profile first; of the others the ``keep - 1`` that came last stay to compare it with."""
+        info = _named(models.model_info(profile), label)
+        others = [known for name, known in self._models.items() if name != label]
+        self._models = {label: info, **{known.name: known for known in others[: keep - 1]}}
+        chosen = {**self.chosen, "model": label, "other": "", "open": [], "op": "", "text": "", **_start(info)}
+        with self.hold_sync():
+            self.setup = {
+                **self.setup,
+                "models": {n: {**_page(one), "start": _start(one)} for n, one in self._models.items()},
+            }
+            self.chosen = chosen
+            self.tell(None, {name: chosen[name] for name in ("model", "other", "measure")})
+
     @property
     def selected(self) -> str | None:
         """The name of the layer, or the path of the module, that is selected."""

@@ -41,6 +41,7 @@ function axisSelect(id, label) {
 function pageOf(id, setup) {
   const button = (text) => make("button", { type: "button", className: "ckx-button" }, text);
   const start = button("Start");
+  start.classList.add("ckx-main");
   const cancel = button("Cancel");
   const buttons = make("div", { className: "ckx-buttons", hidden: !setup.actions }, start, cancel);
   const state = make("p", { className: "ckx-state", role: "status" });
@@ -59,8 +60,10 @@ function pageOf(id, setup) {
   const head = make("div", { className: "ckx-head" }, make("div", { className: "ckx-bar" }), state, bar, doing, buttons, error, tiles);
   const left = make("div", { className: "ckx-main" }, axes, wrong, shells.front);
   const right = make("div", { className: "ckx-side" }, shells.growth, barred.frame);
-  const root = make("div", { className: "ckx ckx-monitor" }, head, make("div", { className: "ckx-columns" }, left, right), best.frame, shells.workers, decisions.frame);
-  return { root, start, cancel, state, doing, bar, error, wrong, tiles, shells, x, y, axes, best, barred, decisions };
+  const columns = make("div", { className: "ckx-columns" }, left, right);
+  const advice = make("section", { className: "ckx-advice", hidden: true });
+  const root = make("div", { className: "ckx ckx-monitor" }, head, advice, columns, best.frame, shells.workers, decisions.frame);
+  return { root, start, cancel, state, doing, bar, error, wrong, tiles, shells, x, y, axes, best, barred, decisions, advice, columns };
 }
 
 function render({ model, el }) {
@@ -105,6 +108,9 @@ function render({ model, el }) {
       ui.shells[name].hidden = !answer[name];
       if (answer[name]) views[name].show(answer[name]);
     }
+    ui.advice.hidden = answer.advice.length === 0;
+    ui.advice.replaceChildren(make("h3", {}, "What to take"), ...answer.advice.map((line) => make("p", {}, line)));
+    ui.columns.classList.toggle("ckx-alone", !answer.growth && answer.barred.length === 0);
     const columns = answer.objectives.map(([, words]) => words);
     ui.best.show([...BEST_HEADS, ...columns], answer.best.map(({ which, design, values }) => [which, design, ...values]));
     ui.barred.show(["Reason", "Designs"], answer.barred);

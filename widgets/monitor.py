@@ -11,6 +11,7 @@ from typing import Any
 
 from codesign_kernel.errors import CodesignError, InvalidInputError
 from codesign_kernel.figures import searched, standing, theme, workers
+from codesign_kernel.scopes import current
 from codesign_kernel.units import column_word, quantity, three_digits
 from codesign_widgets.page import Page, script_of, sentence, style_of
 from codesign_widgets.watch import Watched, decision_rows
@@ -62,6 +63,9 @@ class ExplorationMonitor(Page):
         source: ``run(progress, stop)``, which hands both on to ``ck.explore``; or what it gave before.
         cluster: where it is evaluated: its workers and its decisions are shown too.
         interval_s: the least time between two pictures (s).
+        found: what is known before the first start, of the form of a Standing; it is shown until there is more.
+        advise: from a result to words: what to take of it.
+        known: what ``found`` is, in a sentence.
 
     Attributes:
         result: what ``run`` gave last; None before. state: a key of ``TOLD``.
@@ -74,7 +78,15 @@ class ExplorationMonitor(Page):
     _thread: threading.Thread | None = None
     _stop: threading.Event | None = None
 
-    def __init__(self, source: Run | Any, cluster: Watched | None = None, interval_s: float = 1.0) -> None:
+    def __init__(
+        self,
+        source: Run | Any,
+        cluster: Watched | None = None,
+        interval_s: float = 1.0,
+        found: Any = None,
+        advise: Callable[[Any], object] | None = None,
+        known: str = "",
+    ) -> None:
         if not 0 <= interval_s < float("inf"):
             raise InvalidInputError(f"pictures come every 0 s or more, but interval_s is {interval_s!r}; give seconds")
         finished = hasattr(source, "front") and hasattr(source, "objectives")
@@ -89,7 +101,8 @@ class ExplorationMonitor(Page):
         self._cluster, self._interval_s = cluster, interval_s
         self.result: Any = source if finished else None
         self.state = "done" if finished else "ready"
-        self._found: Any = self.result  # what is drawn: a Standing, later the result
+        self._advise, self._advice, self._known = advise, "", known
+        self._found: Any = self.result or found  # what is drawn: a Standing, later the result
         self._message = ""
         self._progress: tuple[int, int, str] = (0, 0, "")
         self._pace: deque[tuple[float, int]] = deque()
@@ -115,7 +128,7 @@ class ExplorationMonitor(Page):
                 raise InvalidInputError(f"one exploration runs at a time, and this one is {self.state}; wait for it")
             self._stop = threading.Event()
             self._pace.clear()
-            self.state, self._message, self._due_s = "running", "", 0.0
+            self.state, self._message, self._due_s, self._advice = "running", "", 0.0, ""
             self._progress, self._began_s = (0, 0, ""), time.monotonic()
             self._thread = threading.Thread(
                 target=self._explore, args=(self._run, self._stop), name="exploration", daemon=True
@@ -170,7 +183,7 @@ class ExplorationMonitor(Page):
         if not names:
             return self._axes
         if x == "" and y == "":
-            x, y = self._axes if self._axes[0] in names else (*names, "")[:2]
+            x, y = self._axes if set(self._axes) <= set(names) else self._usual(names)
         if not isinstance(x, str) or not isinstance(y, str) or x not in names or (len(names) > 1 and y not in names):
             raise InvalidInputError(
                 f"the objectives here are {', '.join(names)}, but got {str(x)[:40]!r} and {str(y)[:40]!r}"
@@ -179,13 +192,22 @@ class ExplorationMonitor(Page):
             raise InvalidInputError(f"a picture has two different objectives, but got {x} twice")
         return x, y
 
+    def _usual(self, names: list[str]) -> tuple[str, str]:
+        """The first two objectives, what is to be large upwards."""
+        first, second = (*names, "")[:2]
+        ways = self._found.objectives
+        swapped = second and ways[first] == "max" and ways[second] == "min"
+        return (second, first) if swapped else (first, second)
+
     def _show(self) -> None:
         """A picture of now, for the page that is there; drawing has to leave time for what is drawn."""
         with self._turn:
             if self._closed:
                 return
             began = time.monotonic()
-            self.tell(None, {"action": "look", "x": self._axes[0], "y": self._axes[1]})
+            known = self._found is None or set(self._axes) <= set(self._found.objectives)
+            x, y = self._axes if known else ("", "")  # the next search may have other objectives
+            self.tell(None, {"action": "look", "x": x, "y": y})
             ended = time.monotonic()
             self._due_s = ended + max(self._interval_s, REST * (ended - began))
 
@@ -199,12 +221,16 @@ class ExplorationMonitor(Page):
         try:
             self.result = self._found = run(_Told(self), stop.is_set)
             stopped = getattr(self.result, "stopped", "") == "stopped"
+            if self._advise is not None:
+                self._advice = str(self._advise(self.result))
             state, message = ("stopped" if stopped else "done"), ""
         except CodesignError as error:
             message = str(error)
         except Exception as error:  # the outermost edge of a thread
             _LOG.exception("an exploration failed")
-            message = f"the exploration failed ({type(error).__name__}: {error})"
+            # in an app its words are nobody's business: they may tell of the server
+            told = type(error).__name__ if current() is not None else f"{type(error).__name__}: {error}"
+            message = f"the exploration failed ({told})"
         finally:
             with self._turn:
                 self.state, self._message = state, message
@@ -228,6 +254,7 @@ class ExplorationMonitor(Page):
             "tiles": self._tiles(),
             **self._pictures(),
             "best": _best(found),
+            "advice": self._advice.splitlines(),
             "barred": _barred(found),
             "workers": self._workers(),
             "decisions": [] if self._cluster is None else decision_rows([*self._cluster.decisions]),
@@ -247,7 +274,8 @@ class ExplorationMonitor(Page):
 
     def _words(self) -> str:
         ended = ENDED.get(getattr(self.result, "stopped", ""), "") if self.state == "done" else ""
-        return ended or TOLD[self.state]
+        before = self._known if self.state == "ready" else ""
+        return ended or before or TOLD[self.state]
 
     def _pictures(self) -> dict[str, Any]:
         found, specs = self._found, {"front": None, "growth": None}
@@ -268,7 +296,7 @@ class ExplorationMonitor(Page):
         else:
             pace = self._speed()
             left = f"{_lasting((total - done) / pace)} left" if pace and self.state == "running" else ""
-        if not done and found is None:
+        if not done and (found is None or (told is None and self.state == "ready")):
             return []  # there is nothing to say yet
         tiles = [
             {"label": "Looked at", "value": f"{done:,}", "note": f"of {total:,} at most" if total else ""},

@@ -84,6 +84,20 @@ function followTheme(root, changed) {
   };
 }
 
+// Whether somebody types in a field: an answer to what was asked before does not take that back. Returns a function.
+function typing(field) {
+  let typed = false;
+  field.addEventListener("input", () => {
+    typed = true;
+  });
+  for (const kind of ["change", "blur"]) {
+    field.addEventListener(kind, () => {
+      typed = false;
+    });
+  }
+  return () => typed;
+}
+
 // One question at a time: what is asked meanwhile is asked once, when the answer is there. question() gives its fields;
 // root turns to ckx-waiting after a tenth of a second. answered(answer) is called for each; asked means that another
 // question is on its way, so that what the answer says is out of date. Returns { ask, stop }.
@@ -141,9 +155,26 @@ function drawTiles(list, tiles) {
   );
 }
 
+// A page that is drawn anew when its setup changes: another network to choose from, another machine.
+function renewed(draw) {
+  return ({ model, el }) => {
+    let stop = draw({ model, el });
+    const again = () => {
+      stop?.();
+      el.replaceChildren();
+      stop = draw({ model, el });
+    };
+    model.on("change:setup", again);
+    return () => {
+      model.off("change:setup", again);
+      stop?.();
+    };
+  };
+}
+
 async function plotlyFor(model) {
   const bundle = await model.widget_manager.get_model(model.get("bundle").replace("IPY_MODEL_", ""));
-  for (let tries = 0; !globalThis.codesignPlotly && tries < 200; tries += 1) await new Promise((done) => setTimeout(done, 50));
+  for (let tries = 0; !globalThis.codesignPlotly && tries < 1200; tries += 1) await new Promise((done) => setTimeout(done, 50));
   if (!bundle || !globalThis.codesignPlotly) throw new Error("Plotly did not arrive; reload the page");
   return globalThis.codesignPlotly;
 }

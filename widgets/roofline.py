@@ -10,6 +10,7 @@ import traitlets
 
 from codesign_kernel.errors import InvalidInputError
 from codesign_kernel.figures import roofs
+from codesign_kernel.figures.roofline import left_out
 from codesign_kernel.units import quantity
 from codesign_widgets.controls import Control, check
 from codesign_widgets.page import Page, script_of, style_of
@@ -106,6 +107,17 @@ class Roofline(Page):
         }
         self.tell(0, {"network": self.network, "machine": self.machine, "parameters": dict(self.parameters)})
 
+    def add(self, label: str, network: Any, keep: int = 4) -> None:
+        """Show another network first (a workload, or what has one); of the others the ``keep - 1`` that came last stay.
+
+        What cannot be evaluated on this machine stands in ``answer["error"]``.
+        """
+        others = [(name, known) for name, known in self._networks.items() if name != label]
+        self._networks = {label: getattr(network, "workload", network), **dict(others[: keep - 1])}
+        with self.hold_sync():
+            self.setup = {**self.setup, "networks": list(self._networks)}
+            self.choose(network=label)
+
     def defaults(self, machine: str) -> dict[str, float]:
         """The parameters that the machine called ``machine`` has."""
         return {control.name: control.default for control in self._controls[machine]}
@@ -169,10 +181,9 @@ class Roofline(Page):
 
 def _drawn(cost: Any, info: roofs.RoofsInfo) -> dict[str, Any]:
     """What the page draws of ``info``, as plain JSON."""
-    left_out = f"{info.without_macs} operators without MACs are not drawn." if info.without_macs else ""
     return {
         "finding": info.finding,
-        "left_out": left_out,
+        "left_out": left_out(info.without_macs) if info.without_macs else "",
         "latency": quantity(cost.latency_s, "s"),
         "cycles": f"{cost.latency_cycle:,} cycles",
         "layers": [

@@ -125,20 +125,27 @@ function wavePane(app, setup, id) {
     if (!signal || half < 2 * range[0] || half > 2 * (range[1] + 1)) return "";
     return valueText(signal, changeAt(signal.times, half), one.radix);
   };
+  // a row stays the same node: waves that arrive while it is pressed take no click away
+  const rows = new Map();
+  const rowOf = (number) => {
+    const [scope, name, width] = run.signals[number];
+    const label = width > 1 ? `${name}[${width - 1}:0]` : name;
+    const row = make("div", { role: "option", className: "ckx-signal", title: `${scope}.${label}` }, make("span", { className: "ckx-name" }, label), make("span", { className: "ckx-value" }));
+    row.addEventListener("click", () => choose(number));
+    rows.set(number, row);
+    return row;
+  };
   const drawNames = () => {
     const held = ui.names.contains(document.activeElement);
     ui.names.style.setProperty("--row", `${rowHeight()}px`);
     ui.names.style.setProperty("--top", `${LANE.axis + (run.instructions.length ? LANE.run : 0)}px`);
-    ui.names.replaceChildren(
-      ...app.view.signals.map((one) => {
-        const [scope, name, width] = run.signals[one.id];
-        const label = width > 1 ? `${name}[${width - 1}:0]` : name;
-        const row = make("div", { role: "option", className: "ckx-signal", title: `${scope}.${label}`, "aria-selected": String(one.id === selected) }, make("span", { className: "ckx-name" }, label), make("span", { className: "ckx-value" }, valueOf(one)));
-        row.tabIndex = one.id === selected ? 0 : -1;
-        row.addEventListener("click", () => choose(one.id));
-        return row;
-      }),
-    );
+    const wanted = app.view.signals.map(({ id: number }) => rows.get(number) ?? rowOf(number));
+    app.view.signals.forEach((one, at) => {
+      wanted[at].setAttribute("aria-selected", String(one.id === selected));
+      wanted[at].tabIndex = one.id === selected ? 0 : -1;
+      wanted[at].lastChild.textContent = valueOf(one);
+    });
+    if (wanted.length !== ui.names.children.length || wanted.some((row, at) => row !== ui.names.children[at])) ui.names.replaceChildren(...wanted);
     if (held) ui.names.querySelector("[tabindex='0']")?.focus();
   };
   const choose = (number, focus = true) => {
