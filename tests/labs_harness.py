@@ -24,7 +24,8 @@ How a lab is written (``notebooks/labs/labN_NAME.ipynb``, the instructor's versi
 - A cell prints nothing to stderr: nbgrader counts that as a failure.
 
 How wrong answers are given: ``tests/labs_answers/labN.py`` has ``WRONG``, at least three of :class:`Wrong`, each a
-student who understood one or more things wrongly, the rest of the submission being the solution.
+student who understood one or more things wrongly, the rest of the submission being the solution. The figures of a lab
+and whatever else takes no part in the grading are run for the solution only.
 
 How it runs: ``labs_harness.py`` as a program reads jobs from its standard input, one JSON object a line, and answers
 each with one line; nbgrader and its event loops live in that process. :class:`Grader` is its client.
@@ -38,7 +39,9 @@ import io
 import json
 import logging
 import os
+import runpy
 import subprocess
+import symtable
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -101,6 +104,11 @@ class Grader:
         job = {"do": "grade", "course": str(course), "lab": lab, "submissions": dict(submissions), "timeout": timeout}
         return {name: Graded(**graded) for name, graded in self._ask(job).items()}
 
+    def course(self, *arguments: str) -> tuple[int, str]:
+        """Run the program ``course.py`` with ``arguments``: (exit status, what it said)."""
+        status, told = self._ask({"do": "course", "arguments": arguments})
+        return int(status), str(told)
+
     def _ask(self, job: Mapping[str, Any]) -> Any:
         assert self.process.stdin is not None
         assert self.process.stdout is not None
@@ -114,7 +122,7 @@ class Grader:
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         self.process.stdin.close()
-        self.process.wait(timeout=30)
+        self.process.wait(timeout=60)
         self.process.stdout.close()
 
 
@@ -126,6 +134,37 @@ def filled(release: Any, answers: Mapping[str, str]) -> str:
         if grade_id in answers:
             cell["source"] = answers[grade_id]
     return json.dumps(notebook)
+
+
+def without_asides(submission: str) -> str:
+    """``submission`` without the code cells that take no part in the grading: figures, and looks at what was found.
+
+    A cell of nbgrader's stays, and so does any other that gives a name to one that stays.
+    """
+    notebook = json.loads(submission)
+    code = {place: cell for place, cell in enumerate(notebook["cells"]) if cell["cell_type"] == "code"}
+    about = {place: names("".join(cell["source"])) for place, cell in code.items()}
+    kept = {place for place, cell in code.items() if "nbgrader" in cell["metadata"]}
+    while True:
+        wanted = set().union(*(about[place][1] for place in kept))
+        more = {place for place, (given, _) in about.items() if given & wanted} - kept
+        if not more:
+            break
+        kept |= more
+    cells = [cell for place, cell in enumerate(notebook["cells"]) if place in kept or place not in code]
+    return json.dumps({**notebook, "cells": cells})
+
+
+def names(source: str) -> tuple[set[str], set[str]]:
+    """The names that a cell gives to those behind it, and those that it takes from others."""
+    top = symtable.symtable(source, "cell", "exec")
+    given = {one.get_name() for one in top.get_symbols() if one.is_assigned() or one.is_imported()}
+    taken = {one.get_name() for one in top.get_symbols() if one.is_referenced()}
+    inner = [*top.get_children()]
+    for table in inner:
+        inner += table.get_children()
+        taken |= {one.get_name() for one in table.get_symbols() if one.is_global() and one.is_referenced()}
+    return given, taken - given
 
 
 def release(job: Mapping[str, Any]) -> str:
@@ -164,6 +203,20 @@ def grade(job: Mapping[str, Any]) -> dict[str, Any]:
                 cells = {one.name: one.score for notebook in submission.notebooks for one in notebook.grades}
                 grades[name] = {"score": submission.score, "cells": cells, **complaints(path)}
     return grades
+
+
+def course(job: Mapping[str, Any]) -> tuple[int, str]:
+    """See :meth:`Grader.course`. It runs as the main program, but here, where nbgrader and its kernels are warm."""
+    program, told = str(LABS / "course.py"), io.StringIO()
+    before, sys.argv = sys.argv, [program, *job["arguments"]]
+    try:
+        with contextlib.redirect_stdout(told):
+            runpy.run_path(program, run_name="__main__")
+    except SystemExit as end:
+        return 1, f"{told.getvalue()}{end.code}\n"
+    finally:
+        sys.argv = before
+    return 0, told.getvalue()
 
 
 def complaints(path: Path) -> dict[str, Any]:
@@ -213,7 +266,7 @@ def answer_all() -> None:
     for line in sys.stdin:
         with contextlib.redirect_stdout(io.StringIO()):
             job = json.loads(line)
-            answer = {"release": release, "grade": grade}[job["do"]](job)
+            answer = {"release": release, "grade": grade, "course": course}[job["do"]](job)
         print(json.dumps(answer), file=answers, flush=True)
 
 

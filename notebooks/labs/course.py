@@ -17,14 +17,13 @@ import os
 import shutil
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import nbformat
-from nbgrader.converters import GenerateAssignment
-from nbgrader.coursedir import CourseDirectory
-from nbgrader.validator import Validator
-from traitlets.config import Config
-from traitlets.config.loader import PyFileConfigLoader
+# nbgrader takes seconds to load: what needs it loads it, so that a wrong name is refused at once
+if TYPE_CHECKING:
+    from nbformat import NotebookNode
+    from nbgrader.coursedir import CourseDirectory
+    from traitlets.config import Config
 
 HERE = Path(__file__).resolve().parent
 SETTINGS = "nbgrader_config.py"
@@ -41,6 +40,10 @@ def labs() -> list[str]:
 
 def settings(folder: Path, **more: dict[str, Any]) -> tuple[CourseDirectory, Config]:
     """nbgrader's course directory and settings for ``folder``; ``more`` are settings by class name."""
+    from nbgrader.coursedir import CourseDirectory
+    from traitlets.config import Config
+    from traitlets.config.loader import PyFileConfigLoader
+
     programs = str(Path(sys.executable).parent)  # nbgrader asks a program of its environment, alembic, by name
     if programs not in os.environ["PATH"].split(os.pathsep):
         os.environ["PATH"] = os.pathsep.join([programs, os.environ["PATH"]])
@@ -52,6 +55,8 @@ def settings(folder: Path, **more: dict[str, Any]) -> tuple[CourseDirectory, Con
 
 def lay_out(folder: Path, names: list[str]) -> None:
     """Make ``source/`` and the student versions of ``names`` in ``release/``, in place of older ones."""
+    from nbgrader.converters import GenerateAssignment
+
     for name in names:
         source = folder / "source" / name
         source.mkdir(parents=True, exist_ok=True)
@@ -63,7 +68,7 @@ def lay_out(folder: Path, names: list[str]) -> None:
         GenerateAssignment(coursedir=course, config=config, force=True).start()
 
 
-def secrets(notebook: nbformat.NotebookNode) -> list[str]:
+def secrets(notebook: NotebookNode) -> list[str]:
     """The lines of an instructor's notebook that only the instructor may see, but for those that tell nothing."""
     found = []
     for cell in notebook.cells:
@@ -80,6 +85,8 @@ def secrets(notebook: nbformat.NotebookNode) -> list[str]:
 
 def leaks(instructor: Path, student: Path) -> list[str]:
     """What of the solutions and hidden tests of one notebook stands in the other, and marks that were left there."""
+    import nbformat
+
     shown = nbformat.read(student, as_version=4)
     text = "\n".join(cell.source for cell in shown.cells)
     open_lines = {line.strip() for line in text.splitlines()}
@@ -90,6 +97,8 @@ def leaks(instructor: Path, student: Path) -> list[str]:
 
 def failures(folder: Path, name: str) -> list[str]:
     """What fails when the instructor's version of ``name`` is run and checked as ``nbgrader validate`` does."""
+    from nbgrader.validator import Validator
+
     _, config = settings(folder)
     told = Validator(config=config).validate(str(folder / "source" / name / f"{name}.ipynb"))
     return [f"{kind}: {cell['source'][:80]}\n{cell.get('error', '')}" for kind, cells in told.items() for cell in cells]

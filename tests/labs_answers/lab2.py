@@ -31,10 +31,12 @@ WRONG = (
             "bound_by": "def bound_by(intensity, peak, bandwidth):\n"
             "    return 'compute' if intensity >= bandwidth / peak else 'memory'\n",
             "least_batch": "def least_batch(K, C, ridge):\n    return ridge\n",
+            "peak_rate": "def peak_rate(rows, cols, frequency_mhz):\n    print(rows * cols * frequency_mhz * 1e6)\n",
             "challenge": "pes, buffer_kib, kept = 256, 2, set()\n",
         },
-        ("test_bound_by", "test_least_batch", "test_challenge"),
+        ("test_bound_by", "test_least_batch", "test_peak_rate", "test_challenge"),
         {
+            "test_peak_rate": "end it with `return`, not `print`",
             "test_bound_by": "Is your ridge peak / bandwidth?",
             "test_least_batch": "inputs and outputs have to be moved, too",
             "test_challenge": "which layers are memory bound",

@@ -8,6 +8,12 @@ def fetches(order, M, K, N):
     return {"W": K * N, "I": M * K, "O": M * N}
 """
 
+#: Averages, rounded down.
+WHOLE = """
+def reuse(layer):
+    return {name: layer.macs // size for name, size in zip("WIO", (layer.weights, layer.inputs, layer.outputs))}
+"""
+
 #: As if the array were always as large as the matrices.
 ONE_TILE = """
 def edge_words(M, K, N, R, C, dataflow):
@@ -17,9 +23,13 @@ def edge_words(M, K, N, R, C, dataflow):
 WRONG = (
     Wrong(
         "everything_kept",
-        {"fetches": EVERYTHING_KEPT, "edge_words": ONE_TILE},
-        ("test_fetches", "test_edge_words"),
-        {"test_fetches": "There is one register for each operand", "test_edge_words": "not just once"},
+        {"fetches": EVERYTHING_KEPT, "edge_words": ONE_TILE, "reuse": WHOLE},
+        ("test_fetches", "test_edge_words", "test_reuse"),
+        {
+            "test_fetches": "There is one register for each operand",
+            "test_edge_words": "not just once",
+            "test_reuse": "divide with /",
+        },
     ),
     Wrong(
         "outermost_loop_and_words",
