@@ -10,6 +10,17 @@ PYTHON   ?= $(shell for python in python3.11 python3 python; do \
 
 BIN     := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
+# A visitor's kernel may not write: what is not compiled before it starts, each of them compiles anew.
+COMPILE := $(BIN)/python -m compileall -q -j 0 codesign_kernel widgets
+# The first evaluation has numba compile the search for mappings, for 12 s; the tests would do it in several processes.
+NUMBA   := $(BIN)/python -c 'import codesign_kernel as ck; from codesign_kernel.session import catalogue; \
+	ck.evaluate(catalogue.network("lenet5").workload, ck.accelerator.catalog("edge_tpu"))'
+
+# Tests wait for browsers, servers and clusters: one worker more than there are processors keeps them busy.
+WORKERS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
+
+# Empty: compiled code is kept, also where the environment says otherwise. The tests start hundreds of processes.
+export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -29,13 +40,14 @@ labs: $(VENV)/.all ## make the course's student versions and check them; they ar
 lab: $(VENV)/.all ## open the lessons in JupyterLab
 	$(BIN)/jupyter lab --ip=127.0.0.1 notebooks
 
-# Other extensions of JupyterLab's look for parts that Voila's page does not have.
-apps: $(VENV)/.all ## serve the apps with Voila on this machine only (PORT=number)
-	JUPYTER_PATH=widgets $(BIN)/voila voila_apps --template=codesign --Voila.ip=127.0.0.1 --port=$(PORT) --no-browser \
-		--VoilaConfiguration.extension_allowlist="['@voila-dashboards/widgets-manager8', '@jupyter-widgets/jupyterlab-manager', 'anywidget']"
+apps: $(VENV)/.all ## serve the apps on this machine only, each visitor's kernel confined (PORT=number)
+	@$(COMPILE)
+	$(BIN)/codesign serve --port $(PORT) --apps voila_apps
 
 test: $(VENV)/.all system-packages lint ## format, lint, types and every test
-	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
+	@$(COMPILE)
+	$(NUMBA) & \
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 lint: $(VENV)/.all ## format, lint and types only
 	$(BIN)/ruff check .
@@ -70,24 +82,28 @@ $(BIN)/python: | check-python
 
 # Stamps: a target reinstalls only when what it installs from has changed.
 $(VENV)/.core: pyproject.toml constraints.txt | $(BIN)/python
-	$(INSTALL) -e .
+	$(INSTALL) -e ".[serve]"
 	@touch $@
 
 $(VENV)/.all: pyproject.toml constraints.txt | $(BIN)/python
 	$(INSTALL) -e ".[all]"
 	@touch $@ $(VENV)/.core
 
-# What the tests run besides Python. Without the right to install them, the tests that need them skip and say why.
+# What the tests run besides Python. Without the right to install them, the tests that need them skip and say why. What
+# this release of Debian or Ubuntu does not have must not keep the others out.
 system-packages:
-	@missing=; for package in $$(cat tests/apt.txt); do \
-		dpkg -s "$$package" 2>/dev/null | grep -q '^Status: install ok installed' || missing="$$missing $$package"; \
-	done; \
+	@lacking() { for package in $$(cat tests/apt.txt); do \
+		dpkg -s "$$package" 2>/dev/null | grep -q '^Status: install ok installed' || printf ' %s' "$$package"; \
+	done; }; \
+	missing=$$(lacking); \
 	if [ -z "$$missing" ]; then :; \
 	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-		export DEBIAN_FRONTEND=noninteractive; \
-		{ apt-get update && apt-get install -y --no-install-recommends $$missing; } || \
-			echo "Could not be installed, so some tests will be skipped (in CI they fail):$$missing"; \
+		apt-get update; \
+		known=$$(for package in $$missing; do apt-cache show "$$package" >/dev/null 2>&1 && echo "$$package"; done); \
+		DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $$known; \
+		missing=$$(lacking); [ -z "$$missing" ] || \
+			echo "Could not be installed, so tests that need it will be skipped (in CI they fail):$$missing"; \
 	else \
-		echo "Some tests will be skipped for want of:$$missing. On Debian or Ubuntu:" \
+		echo "Tests that need one of these will be skipped:$$missing. On Debian or Ubuntu:" \
 			"sudo apt-get install --no-install-recommends$$missing"; \
 	fi
