@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import pytest
 
 from codesign_kernel.accelerator import Accelerator
 from codesign_kernel.errors import CapacityError
@@ -65,18 +64,6 @@ MACHINES = {
 }
 
 
-@pytest.fixture(scope="session", autouse=True)
-def builds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """What simulators build goes into one folder for the whole session, and not into the user's cache."""
-    if os.environ.get("CODESIGN_CACHE_DIR"):
-        yield Path(os.environ["CODESIGN_CACHE_DIR"])
-        return
-    folder = tmp_path_factory.mktemp("compiled models")  # paths have spaces at times
-    os.environ["CODESIGN_CACHE_DIR"] = str(folder)
-    yield folder
-    del os.environ["CODESIGN_CACHE_DIR"]
-
-
 def pair() -> IntegerNetwork:
     """Two layers that fit the smallest machine: padding, ReLU, pooling, several taps and tiles."""
     rng = np.random.default_rng(0)
@@ -98,5 +85,8 @@ def runnable(accelerator: Accelerator, seed: int, count: int, plain: bool = Fals
 
 def children() -> set[int]:
     """Processes that this one has started and that are still there."""
-    tasks = Path("/proc/self/task")
-    return {int(pid) for task in tasks.iterdir() for pid in (task / "children").read_text().split()}
+    found: set[int] = set()
+    for task in Path("/proc/self/task").iterdir():
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # a thread that has just ended
+            found.update(map(int, (task / "children").read_text().split()))
+    return found

@@ -19,7 +19,7 @@ def codesign(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str
     """The command in a process of its own."""
     command = [sys.executable, "-m", "codesign_kernel.cli", *arguments]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "120"}
-    options = {"timeout": 60, **options}
+    options = {"timeout": 100, **options}
     return subprocess.run(command, capture_output=True, text=True, env=environment, **options)
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import re
+import sys
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,12 +16,19 @@ from codesign_kernel.session.doctor import doctor
 
 if TYPE_CHECKING:
     from browser import Served
+    from gateway import Gate
     from servers import Postgres, Redis
+
+# Several workers share the processors: threads of one that wait for each other, busily, take them from the rest. This
+# stands before anything that loads numpy or torch, and holds for every program that a test starts.
+for _threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(_threads, "1")
 
 #: Marker -> the check of `codesign doctor` that must be good for the test to run.
 NEEDS = {
     "browser": "chromium",
     "icarus": "icarus",
+    "nginx": "nginx with modsecurity",
     "ghdl": "ghdl",
     "postgres": "postgresql",
     "redis": "redis server",
@@ -30,7 +39,8 @@ NEEDS = {
 
 #: Words by which a skip gives away that a program of tests/apt.txt or a package of constraints.txt is missing.
 PROGRAMS = re.compile(
-    r"\b(icarus|iverilog|vvp|ghdl|verilator|chromium|playwright|browser|perl|make|g\+\+|postgres|redis)", re.IGNORECASE
+    r"\b(icarus|iverilog|vvp|ghdl|verilator|chromium|playwright|browser|perl|make|g\+\+|postgres|redis|nginx)",
+    re.IGNORECASE,
 )
 
 
@@ -59,10 +69,31 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """No garbage is looked for while the tests are collected, nor ever again among what collecting them has made.
+
+    That are over a million objects (torch, servers, every test), which live to the end: walking them takes half a
+    second, and MyHDL's and Dask's tests alone have the heap walked hundreds of times.
+    """
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+        gc.freeze()
+
+
+@pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
     _fail_in_ci(report, {marker.name for marker in item.iter_markers()})
     return report
+
+
+def pytest_sessionfinish() -> None:
+    """The browser that tests share ends with them."""
+    if "browser" in sys.modules:
+        sys.modules["browser"].chromium.stop()
 
 
 @pytest.hookimpl(wrapper=True)
@@ -84,6 +115,21 @@ def _programs_are_there(request: pytest.FixtureRequest, machine: dict[str, tuple
     for marker, name in NEEDS.items():
         if request.node.get_closest_marker(marker) and not machine[name][0]:
             pytest.skip(f"{name}: {machine[name][1]}")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def builds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """What generators and simulators build goes into one folder, shared by the workers of a run and kept out of the
+    user's cache: an accelerator that several files test is converted and compiled once."""
+    if os.environ.get("CODESIGN_CACHE_DIR"):
+        yield Path(os.environ["CODESIGN_CACHE_DIR"])
+        return
+    own = tmp_path_factory.getbasetemp()
+    shared = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+    folder = shared / "compiled models"  # paths have spaces at times
+    os.environ["CODESIGN_CACHE_DIR"] = str(folder)
+    yield folder
+    del os.environ["CODESIGN_CACHE_DIR"]
 
 
 @pytest.fixture(scope="session")
@@ -111,6 +157,27 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
     with voila(tmp_path_factory.mktemp("pages"), tmp_path_factory.mktemp("voila")) as served:
         yield served
+
+
+@pytest.fixture(scope="session")
+def gate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gate]:
+    """A gateway that tests share, with the identity ``token`` and two small apps, ``slider`` and ``console``."""
+    from gateway import gateway, write_app
+
+    folder = tmp_path_factory.mktemp("gate")
+    (folder / "apps").mkdir()
+    write_app(folder / "apps", "slider", SLIDER)
+    write_app(folder / "apps", "console", SLIDER, open_to="admin")
+    # more places than tests take: a page that a test leaves keeps its kernel for minutes
+    with gateway(folder, warm_kernels=0, max_kernels=12) as running:
+        yield running
+
+
+#: An app whose page is ready when `#out` is there; moving the slider changes its text.
+SLIDER = """import ipywidgets as w
+slider, out = w.IntSlider(max=100), w.HTML("<b id=out>size 0</b>")
+slider.observe(lambda change: setattr(out, "value", f"<b id=out>size {change.new}</b>"), "value")
+w.VBox([slider, out])"""
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])

@@ -79,13 +79,23 @@ class Server:
             for child in children:
                 with suppress(psutil.NoSuchProcess):
                     child.kill()
-            psutil.wait_procs(children, PATIENCE_S)
+            deadline_s = time.monotonic() + PATIENCE_S
+            while any(map(_lives, children)) and time.monotonic() < deadline_s:
+                time.sleep(0.02)
 
     def command(self) -> list[str]:
         raise NotImplementedError
 
     def answers(self) -> bool:
         raise NotImplementedError
+
+
+def _lives(process: psutil.Process) -> bool:
+    """Whether it holds anything: a zombie, which whoever adopts it may leave lying for seconds, does not."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 class Postgres(Server):

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from cases import MACHINES, builds, machine, random_inputs, random_layer, random_network
+from cases import MACHINES, machine, random_inputs, random_layer, random_network
 from emulator import Emulator
 from loopnest import walk as walked
 
@@ -19,8 +19,6 @@ from codesign_kernel.lower import Program, lower
 from codesign_kernel.optimize import IntegerNetwork
 from codesign_kernel.rtl import generate_rtl
 from codesign_kernel.session.cases import random_plain
-
-__all__ = ["builds"]  # a fixture for the whole session
 
 
 def linear(name: str, k: int, c: int, **settings):

@@ -20,6 +20,7 @@ def test_a_bare_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing installed: every check but Python's fails, and says what to do."""
     monkeypatch.setenv("PATH", "")
     monkeypatch.setattr(doctor, "POSTGRESQL", ROOT / "no such folder")
+    monkeypatch.setattr(doctor, "NGINX", dict.fromkeys(doctor.NGINX, ROOT / "no such folder"))
 
     def missing(name: str) -> None:
         raise doctor.metadata.PackageNotFoundError(name)
@@ -77,7 +78,7 @@ def test_doctor_answers_where_nothing_is_installed() -> None:
     """Before the install, or after half of one: the command must not need what it looks for."""
     blocked = "import sys; sys.modules.update(dict.fromkeys(['numpy', 'pandas', 'torch', 'myhdl', 'plotly']))"
     command = f"{blocked}; from codesign_kernel.cli import main; sys.exit(main(['doctor', '--json']))"
-    done = subprocess.run([sys.executable, "-c", command], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", command], cwd=ROOT, capture_output=True, text=True, timeout=100)
     assert (done.returncode, done.stderr) == (0, "")
     assert json.loads(done.stdout)["fit"] is True
 

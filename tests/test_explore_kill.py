@@ -35,7 +35,8 @@ for needed in ("distributed", "optuna", "pymoo"):
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 ROOT = Path(__file__).parent.parent
 
-#: A client: explores into a study, on two workers if told so, and says how far it is.
+#: A client: explores into a study, on two workers if told so, and says how far it is. From 40 designs on it takes its
+#: time, ``pause_s`` a design, so that whoever kills it then finds it at work, however late he comes.
 CLIENT = """
 import contextlib, sys
 sys.path.insert(0, "tests")
@@ -43,10 +44,13 @@ import codesign_kernel as ck
 from explorecases import Logged, explored, recorder_of
 
 def told(done, total, message):
+    if done >= 40:
+        evaluate.pause_s = float(pause_s)
     print(done, flush=True)
 
 if __name__ == "__main__":
     url, sampler, log, pause_s, workers, seed = sys.argv[1:]
+    evaluate = Logged(log, 0.005)
     with contextlib.ExitStack() as stack:
         store = stack.enter_context(ck.Store(url))
         executor = None
@@ -55,8 +59,7 @@ if __name__ == "__main__":
         print("ready", flush=True)
         sys.stdin.readline()
         explored(
-            sampler, Logged(log, float(pause_s)), executor=executor, recorder=recorder_of(store, sampler),
-            progress=told, seed=int(seed),
+            sampler, evaluate, executor=executor, recorder=recorder_of(store, sampler), progress=told, seed=int(seed)
         )
 """
 
@@ -97,7 +100,7 @@ def test_the_client_is_killed_in_the_middle(
 ) -> None:
     path = tmp_path / "store.db"
     url = str(path) if database == "sqlite" else request.getfixturevalue("postgres").new_store()
-    running = client(tmp_path, url, sampler, 0.01, workers)
+    running = client(tmp_path, url, sampler, 0.3, workers)
     family = psutil.Process(running.pid)
     assert running.stdin is not None
     assert running.stdout is not None

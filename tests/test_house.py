@@ -32,7 +32,8 @@ FLOORS = {
     "pareto": 2,
     "scopes": 2,
     "telemetry": 2,
-    "cluster": 2,
+    "uploads": 2,
+    "cluster": 3,
     "profiler": 3,
     "optimize": 3,
     "mapping": 3,
@@ -41,13 +42,14 @@ FLOORS = {
     "design": 5,
     "lower": 5,
     "assembly": 6,
+    "client": 6,
     "cosim": 6,
     "explore": 6,
     "store": 6,
     "figures": 6,
     "session": 7,
     "server": 8,
-    "cli": 8,
+    "cli": 9,
     "magics": 8,
 }
 
@@ -80,7 +82,7 @@ HOMES = {
     "dask_jobqueue": {"cluster"},
     "dask_kubernetes": {"cluster"},
     "dask_gateway": {"cluster"},
-    "cryptography": {"cluster"},
+    "cryptography": {"cluster", "store"},
     "myhdl": {"rtl", "cosim"},
     "numba": {"cost"},
     "pyosys": {"session"},
@@ -96,10 +98,18 @@ HOMES = {
     "anywidget": {"widgets"},
     "voila": {"server"},
     "jupyter_server": {"server"},
+    "jupyter_client": {"server"},
+    "jupyterhub": {"server"},
+    "limits": {"server"},
+    "tornado": {"server"},
+    "argon2": {"server"},
+    "prometheus_client": {"telemetry"},
+    "opentelemetry": {"telemetry"},
+    "httpx": {"client"},
 }
 
 #: Widgets are given data and callables: of the kernel they know the figures and the ground floor.
-WIDGETS_MAY = {"figures", "units", "errors"}
+WIDGETS_MAY = {"figures", "units", "errors", "scopes"}
 
 ROOTS_OF_HEAVY = {*HOMES, "pandas", "numpy", "scipy", "matplotlib"}
 
@@ -261,14 +271,14 @@ def test_pandas_loads_when_it_is_needed() -> None:
 
 COLD = """
 import json, sys, time
-start = time.perf_counter()
+start = time.process_time()
 {statement}
-print(json.dumps([time.perf_counter() - start, sorted({{name.split(".")[0] for name in sys.modules}})]))
+print(json.dumps([time.process_time() - start, sorted({{name.split(".")[0] for name in sys.modules}})]))
 """
 
 
 def cold(statement: str) -> tuple[float, set[str]]:
-    """Seconds that ``statement`` takes in a fresh interpreter, and the top-level modules loaded afterwards."""
+    """Processor seconds that ``statement`` takes in a fresh interpreter, and top-level modules loaded afterwards."""
     command = [sys.executable, "-c", COLD.format(statement=statement)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=60)
     seconds, modules = json.loads(done.stdout)

@@ -42,9 +42,9 @@ def road(make: tworoads.Make, language: str, folder: Path) -> str:
             tworoads.convert(make, language, folder)
         except REFUSALS:
             refused = True
-        gc.collect()
-    if refused:
-        return "refused"
+        if refused:
+            gc.collect()
+            return "refused"
     tried = tworoads.vectors(make()[1])
     try:
         reference = tworoads.in_myhdl(make, tried)

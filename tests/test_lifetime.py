@@ -92,7 +92,7 @@ def test_views_hold_what_they_look_at() -> None:
 
 def test_resnet18_peaks_at_its_first_normalisation() -> None:
     """64 x 112 x 112 values twice: 12.85 MB at 4 bytes, and nothing else is alive there."""
-    result = profile("resnet18")
+    result = profile(*zoo.build("resnet18"))
     assert result.peak_activation_bytes == 2 * 64 * 112 * 112 * 4
     live = live_bytes(result.activations, len(result.operators))
     assert live.index(result.peak_activation_bytes) == 1
@@ -102,7 +102,7 @@ def test_resnet18_peaks_at_its_first_normalisation() -> None:
 
 def test_caches_are_alive_throughout_a_decoding_step() -> None:
     """2 x 32 caches of 2047 tokens come in, and as many of 2048 go out, in half precision."""
-    result = profile("llama_7b_decode")
+    result = profile(*zoo.build("llama_7b_decode"))
     one = 32 * 128 * 2
     assert 64 * 2048 * one <= result.peak_activation_bytes <= 65 * 2048 * one + (1 << 20)
 

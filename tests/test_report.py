@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Literal
 
 import pytest
+from browser import new_tab, settle
 from loops import checked, loop
 
 from codesign_kernel import figures
@@ -81,21 +81,21 @@ def test_a_table_and_a_download_escape_what_comes_in() -> None:
 
 @pytest.mark.slow
 @pytest.mark.browser
+@pytest.mark.timeout(600)
 def test_the_report_in_a_browser(tmp_path: Path) -> None:
-    chromium = shutil.which("chromium")
-    playwright = pytest.importorskip("playwright.sync_api")
     file = tmp_path / "report.html"
     file.write_text(figures.render_report(loop()), encoding="utf-8")
-    with playwright.sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
+    problems: list[str] = []
+    with new_tab() as tab:
+        tab.emulate_media(color_scheme="dark")
+        tab.on("console", lambda m: problems.append(m.text) if m.type in ("error", "warning") else None)
+        tab.on("pageerror", lambda e: problems.append(str(e)))
+        tab.on("request", lambda r: problems.append(r.url) if r.url.startswith(("http", "ws")) else None)
         for width in (1280, 390):
-            tab = browser.new_page(viewport={"width": width, "height": 800}, color_scheme="dark")
-            problems: list[str] = []
-            tab.on("console", lambda m, p=problems: p.append(m.text) if m.type in ("error", "warning") else None)
-            tab.on("pageerror", lambda e, p=problems: p.append(str(e)))
-            tab.on("request", lambda r, p=problems: p.append(r.url) if r.url.startswith(("http", "ws")) else None)
+            tab.set_viewport_size({"width": width, "height": 800})
             tab.goto(file.as_uri())
             tab.wait_for_function("document.querySelectorAll('.ck-plot .main-svg').length >= 4")
+            settle(tab)
             assert tab.evaluate("document.documentElement.scrollWidth") == width
             assert not problems
         with tab.expect_download() as saved:
@@ -103,25 +103,24 @@ def test_the_report_in_a_browser(tmp_path: Path) -> None:
         lines = Path(saved.value.path()).read_text(encoding="utf-8").splitlines()
         assert lines[0] == "series,x,y,x axis,y axis,design or note"
         assert sum(line.startswith("front,") for line in lines) == 6  # three designs in two panels
-        browser.close()
 
 
 @pytest.mark.slow
 @pytest.mark.browser
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_a_table_shows_that_it_scrolls(tmp_path: Path, theme: Literal["light", "dark"]) -> None:
-    playwright = pytest.importorskip("playwright.sync_api")
     file = tmp_path / "report.html"
     file.write_text(figures.render_report(loop()), encoding="utf-8")
-    with playwright.sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-gpu"])
-        tab = browser.new_page(viewport={"width": 390, "height": 800}, color_scheme=theme)
+    with new_tab(390) as tab:
+        tab.emulate_media(color_scheme=theme)
         tab.goto(file.as_uri())
         tab.wait_for_function("document.querySelectorAll('.ck-plot .main-svg').length >= 4")
         region = tab.locator("#profile .ck-scroll")
 
         def shadow() -> bool:
             """Whether the right edge, above the caption's letters, has another colour than the page above it."""
+            settle(tab)  # figures that are drawn anew move what is below them
             region.evaluate("region => region.scrollIntoView({block: 'center', behavior: 'instant'})")
             box = region.bounding_box()
             edge = {"x": round(box["x"] + box["width"]) - 6, "width": 4, "height": 2}
@@ -134,4 +133,3 @@ def test_a_table_shows_that_it_scrolls(tmp_path: Path, theme: Literal["light", "
         assert not shadow()
         tab.set_viewport_size({"width": 1280, "height": 800})
         assert not shadow()
-        browser.close()

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cases import MACHINES, builds, pair, random_inputs
+from cases import MACHINES, pair, random_inputs
 
 from codesign_kernel import cli
 from codesign_kernel.cli import parser
@@ -27,8 +27,6 @@ from codesign_kernel.session import synth
 from codesign_kernel.session.synth import Synthesis, synthesise
 from codesign_kernel.session.watched import run_watched
 from codesign_kernel.session.worst_slack import MISSING
-
-__all__ = ["builds"]  # a fixture for the whole session
 
 ROOT = Path(__file__).parent.parent
 CELLS = Path(__file__).parent / "cells.lib"

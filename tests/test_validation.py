@@ -12,7 +12,6 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from scipy.stats import spearmanr
 
 from codesign_kernel.errors import InvalidInputError
 from codesign_kernel.session import validation
@@ -71,6 +70,8 @@ def test_zigzag_differs_little_where_it_moves_the_same(compared: tuple[Compariso
 
 
 def test_medians_ranks_and_cycles_by_hand() -> None:
+    from scipy.stats import spearmanr
+
     pairs = [(1.0, 2.0), (3.0, 2.0), (4.0, 4.0)]
     one = Comparison("Chip", "latency", "chip", "by hand", tuple(Row("x", *p, "ms") for p in pairs), OWN, 10.0)
     assert one.median == 0.5

@@ -290,7 +290,7 @@ sys.exit(status)
 
 def test_a_cached_run_loads_nothing_heavy(place: Path, file: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-c", LOADED, "run", str(file), "--store", str(place), "--json", "--out", str(tmp_path)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100, check=True)
     assert json.loads(done.stdout)["evaluations"] == 0
     heavy = {"torch", "optuna", "dask", "distributed", "pandas", "plotly", "myhdl", "numba", "sklearn", "pymoo"}
     assert heavy & set(done.stderr.split("'")) == set()
@@ -302,7 +302,7 @@ def test_without_its_packages_the_command_says_which(file: Path, tmp_path: Path)
     path = f"{tmp_path}:{ROOT}"
     done = subprocess.run(
         [sys.executable, "-m", "codesign_kernel.cli", "run", str(file)],
-        capture_output=True, text=True, timeout=60, env={"PYTHONPATH": path, "HOME": str(tmp_path)}, check=False,
+        capture_output=True, text=True, timeout=100, env={"PYTHONPATH": path, "HOME": str(tmp_path)}, check=False,
     )  # fmt: skip
     assert done.returncode == 2
     assert "needs sqlalchemy; pip install 'codesign-playground[store]'" in done.stderr

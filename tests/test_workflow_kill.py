@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -18,6 +19,8 @@ from workflows import FULL, JOINT, ROOT, SMALL, Runner, changed
 import codesign_kernel as ck
 from codesign_kernel.session.workflow import plan_workflow, steps
 from codesign_kernel.session.workflow.product import Job, Product
+
+pytestmark = pytest.mark.timeout(300)  # what they share is made by whichever is first
 
 #: Step -> which of the times that it tells its progress is its middle. Those that tell nothing between tell when they
 #: begin and when they are to be kept; a search is in its third batch of four.
@@ -61,9 +64,22 @@ def runner() -> Iterator[Runner]:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(runner: Runner, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
-    """A store in which ``FULL`` has run in one go, and what it said."""
-    path = tmp_path_factory.mktemp("undisturbed") / "store.db"
+def begun(runner: Runner, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a store in which ``FULL`` has run up to its search, where no search was; to be copied."""
+    path = tmp_path_factory.mktemp("begun") / "store.db"
+    runner.ended(changed(FULL, explore=False, generate=False, cosimulate=False), path)
+    return path.parent
+
+
+def of(begun: Path, folder: Path) -> Path:
+    """A copy of that store."""
+    return Path(shutil.copytree(begun, folder)) / "store.db"
+
+
+@pytest.fixture(scope="module")
+def undisturbed(runner: Runner, begun: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """A store in which ``FULL`` has run and was cut off nowhere, and what it said."""
+    path = of(begun, tmp_path_factory.mktemp("undisturbed") / "whole")
     return path, *runner.ended(FULL, path)
 
 
@@ -96,9 +112,9 @@ def test_cut_off_in_the_middle_of_every_step(
 
 
 @pytest.mark.slow
-def test_a_search_that_was_cut_off_evaluates_the_rest_only(runner: Runner, tmp_path: Path) -> None:
+def test_a_search_that_was_cut_off_evaluates_the_rest_only(runner: Runner, begun: Path, tmp_path: Path) -> None:
     flow = changed(FULL, generate=False, cosimulate=False)
-    path = tmp_path / "store.db"
+    path = of(begun, tmp_path / "cut")
     assert runner.stopped(flow, path, "explore", 3, "SIGKILL") == -signal.SIGKILL
     kept = evaluated(path)
     assert len(kept) == 6
@@ -110,17 +126,19 @@ def test_a_search_that_was_cut_off_evaluates_the_rest_only(runner: Runner, tmp_p
 
 
 @pytest.mark.slow
-def test_a_joint_search_that_was_cut_off_goes_on(runner: Runner, tmp_path: Path) -> None:
-    flow, path = changed(JOINT, generate=False, cosimulate=False), tmp_path / "store.db"
+def test_a_joint_search_that_was_cut_off_goes_on(runner: Runner, begun: Path, tmp_path: Path) -> None:
+    flow, path, undisturbed = (
+        changed(JOINT, generate=False, cosimulate=False), of(begun, tmp_path / "cut"), of(begun, tmp_path / "whole")
+    )  # fmt: skip
     # at first it tells that it begins, then of each network
     assert runner.stopped(flow, path, "co_optimize", 2, "SIGINT") == 130
     assert runner.stopped(flow, path, "co_optimize", 3, "SIGKILL") == -signal.SIGKILL
     sound(path)
     (told,) = runner.ended(flow, path)
     assert told["evaluations"] == 1, "two of three networks were trained already"
-    (whole,) = runner.ended(flow, tmp_path / "whole.db")
+    (whole,) = runner.ended(flow, undisturbed)
     assert outcome(told) == outcome(whole)
-    assert len(evaluated(path)) == len(evaluated(tmp_path / "whole.db")) == 3
+    assert len(evaluated(path)) == len(evaluated(undisturbed)) == 3
 
 
 @pytest.mark.slow

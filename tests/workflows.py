@@ -50,16 +50,21 @@ JOINT: dict[str, Any] = {
     "choose": {"best": "accuracy"},
     "cosimulate": {"simulator": "myhdl", "images": 1},
 }
-#: Loads everything once, then forks a process for every run that it is asked for, all runs of a line at once: loading
-#: takes longer than the runs. A run with a step, a number and a signal sends itself that signal when the step tells its
-#: progress for that many times. The answer: [exit status as of a shell, what the run gave].
+#: Loads everything once, torch's exporter too, then forks a process for every run that it is asked for, all runs of a
+#: line at once: loading takes longer than the runs. A run with a step, a number and a signal sends itself that signal
+#: when the step tells its progress for that many times. The answer: [exit status as of a shell, what the run gave].
 RUNNER = """
 import json, os, signal, sys, tempfile
 import codesign_kernel as ck
 import codesign_kernel.cosim.bench, codesign_kernel.figures.report, codesign_kernel.optimize.digits
 import codesign_kernel.optimize.pruning, codesign_kernel.optimize.quantizer, codesign_kernel.session.demo
+import codesign_kernel.cosim.testbench, codesign_kernel.optimize.weights, codesign_kernel.profiler.trace
+import codesign_kernel.explore.optuna_samplers, codesign_kernel.optimize.keywords
 import codesign_kernel.session.workflow.pairing, codesign_kernel.session.workflow.searching
-import sklearn.datasets, torch_pruning, torch
+import moocore, plotly.graph_objects, plotly.offline, pyarrow.pandas_compat, sklearn.datasets, torch_pruning, torch
+import torch.export._trace
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell that starts the tests beside itself has it ignored
 
 def run(workflow, store, step, count, name, out):
     told = 0
