@@ -221,16 +221,28 @@ def test_frames_that_are_none_close_the_socket_with_a_code(gate: Gate, visit: tu
     assert http.get(f"api/kernels/{kernel}").status_code == 200
 
 
+def too_fast(gate: Gate) -> float:
+    """How often this gateway has refused somebody for a rate."""
+    text = httpx.get(f"{gate.url}metrics", timeout=PATIENCE_S, trust_env=False).text
+    found = re.search(r'^codesign_refusals_total\{why="rate"\} (\S+)$', text, re.MULTILINE)
+    assert found is not None, text
+    return float(found[1])
+
+
 def test_a_flood_of_messages_closes_the_socket(gate: Gate, visit: tuple[Any, str]) -> None:
     http, kernel = visit
+    before = too_fast(gate)
     frame = binary("comm_info_request", {"target_name": "none"})
     with joined(gate, http, kernel) as ws:
         # more come free every second: so many that no machine is too slow to send too many
         with contextlib.suppress(ConnectionClosed):
-            for _ in range(60_000):
+            for sent in range(60_000):
                 ws.send(frame)
+                if sent % 50 == 0:  # who never stops sending never hears that the socket is closed
+                    time.sleep(0.001)
         until_closed(ws)
         assert ws.close_code == 1008
+    assert too_fast(gate) == before + 1, "what came after the socket was closed was read all the same"
     assert serves(gate)
 
 

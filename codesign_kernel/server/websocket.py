@@ -152,8 +152,8 @@ class GateSocket(GateHandler, KernelWebsocketHandler):
         self.answered_s = time.monotonic()
 
     def on_message(self, message: str | bytes) -> None:
-        """Pass on what the rules let through; close the socket on anything else."""
-        if self.connection is None:
+        """Pass on what the rules let through; close the socket on anything else, and pass on nothing after that."""
+        if self.connection is None or self.ws_connection is None:
             return
         try:
             if self._meter is not None and not self._meter.take():
