@@ -16,8 +16,8 @@ COMPILE := $(BIN)/python -m compileall -q -j 0 codesign_kernel widgets
 NUMBA   := $(BIN)/python -c 'import codesign_kernel as ck; from codesign_kernel.session import catalogue; \
 	ck.evaluate(catalogue.network("lenet5").workload, ck.accelerator.catalog("edge_tpu"))'
 
-# Tests wait for browsers, servers and clusters: one worker more than there are processors keeps them busy.
-WORKERS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
+# Tests wait for browsers, servers and clusters: two workers more than there are processors keep those busy.
+WORKERS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 2)
 
 # Empty: compiled code is kept, also where the environment says otherwise. The tests start hundreds of processes.
 export PYTHONDONTWRITEBYTECODE :=
