@@ -181,6 +181,18 @@ def test_the_classroom(gate: Gate) -> None:
         said(tab, ".ckx-told", asked[2].why)
         said(tab, ".ckx-clock", f"Cycle {asked[2].cycle} /")
 
+        # so it does while the array plays, and where a move that the kernel has not heard of is told after the question
+        tab.get_by_role("button", name="Play", exact=True).click()
+        show = tab.get_by_role("button", name=f"Show me: {asked[1].text}")
+        show.click()
+        said(tab, ".ckx-clock", f"Cycle {asked[1].cycle} /")
+        tab.get_by_role("button", name="Play", exact=True).wait_for()
+        tab.focus(".ckx-scrub")
+        tab.keyboard.press("End")
+        show.evaluate("(show) => { show.click(); for (const end = Date.now() + 1500; Date.now() < end; ); }")
+        tab.wait_for_timeout(1000)
+        said(tab, ".ckx-clock", f"Cycle {asked[1].cycle} /")
+
         # another dataflow is another trace, with questions of its own
         tab.get_by_role("radio", name="Output stationary").check()
         said(tab, ".ckx-quiz .ck-subtitle", "outputs stay")

@@ -39,6 +39,7 @@ function render({ model, el }) {
   const keep = () => {
     clearTimeout(saving);
     saving = setTimeout(() => {
+      saving = undefined;
       model.set("view", { ...look });
       model.save_changes();
     }, 300);
@@ -288,14 +289,23 @@ function render({ model, el }) {
     event.preventDefault();
   });
 
+  const renew = () => (wanted().every((label) => traces[label]) ? arrange() : talk.ask());
   const adopt = () => {
     const view = model.get("view");
-    if (mode !== "paused" || JSON.stringify(view) === JSON.stringify(look)) return;
+    // what was done here since is said in a moment
+    if (mode !== "paused" || saving !== undefined || JSON.stringify(view) === JSON.stringify(look)) return;
     look = { ...view };
-    if (wanted().every((label) => traces[label])) arrange();
-    else talk.ask();
+    renew();
+  };
+  const leap = () => {
+    const { compare, cycle, pe } = model.get("jump");
+    cancelAnimationFrame(frame);
+    Object.assign(look, { compare, cycle, pe });
+    stop();
+    renew();
   };
   model.on("change:view", adopt);
+  model.on("change:jump", leap);
   const stopTheme = followTheme(root, () => current() && paint());
   take({ ...model.get("answer"), error: null });
   const sized = new ResizeObserver(() => current() && arrange());
@@ -309,6 +319,7 @@ function render({ model, el }) {
     stopTheme();
     sized.disconnect();
     model.off("change:view", adopt);
+    model.off("change:jump", leap);
   };
 }
 

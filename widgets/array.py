@@ -55,6 +55,8 @@ class ArrayAnimator(Page):
     """
 
     view = traitlets.Dict().tag(sync=True)
+    #: Where :meth:`show` takes its pages, with a number; a view alone would lose to what a page is about to say of it.
+    jump = traitlets.Dict().tag(sync=True, kernel=True)
 
     _esm = script_of("array_stage.js") + "".join(map(text_of, ("array_words.js", "array_parts.js", "array.js")))
     _css = style_of("array.css", "ckx-animator")
@@ -115,6 +117,12 @@ class ArrayAnimator(Page):
             a, b, sizes = _typed(own, asked.get("sizes")) if own else _drawn(asked.get("sizes"))
             self._trace(self._source, a, b, sizes, {name: own[name] for name in "ab"} if own else None, wanted)
         return {"sizes": dict(self.sizes), "own": self.own, "traces": dict(self._packed)}
+
+    def show(self, cycle: int, pe: tuple[int, int] | None = None) -> None:
+        """Take its pages to a cycle and an element (row, column), also those that play or were just moved."""
+        self.view = {**self.view, "compare": False, "cycle": cycle, "pe": None if pe is None else [*pe]}
+        place = {name: self.view[name] for name in ("compare", "cycle", "pe")}
+        self.jump = {**place, "seq": self.jump.get("seq", 0) + 1}
 
     def blame(self, message: str, asked: dict[str, Any]) -> str:
         """The size or the matrix that the message names."""

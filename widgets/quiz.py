@@ -84,8 +84,7 @@ class ArrayQuiz(Page):
 
     def _show(self, at: int) -> None:
         question = self._asked_for[at]
-        pe = None if question.pe is None else [*question.pe]
-        self._animator.view = {**self._animator.view, "compare": False, "cycle": question.cycle, "pe": pe}
+        self._animator.show(question.cycle, question.pe)
         answer = f"{question.answer:.3g}" if question.tolerance else f"{question.answer:.0f}"
         if self._told.get(at, {}).get("right") is not True:
             unit = f" {question.unit}" if question.unit else ""
